@@ -1,0 +1,41 @@
+# On a fresh machine with only Python and make: `make tutorial` or `make test`.
+PYTHON ?= python3
+T ?= 01
+
+BIN := .venv/bin
+READY := .venv/.ready
+
+# TensorFlow's start-up lines go to stderr before a program says its first word.
+export TF_CPP_MIN_LOG_LEVEL ?= 3
+export TF_ENABLE_ONEDNN_OPTS ?= 0
+export MPLBACKEND ?= Agg
+
+.DEFAULT_GOAL := help
+
+help: ## what can be made
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(READY): pyproject.toml
+	@echo "Setting up .venv (TensorFlow takes a minute or two) ..."
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test,dev]'
+	@touch $@
+
+tutorial: $(READY) ## run a tutorial: make tutorial, or make tutorial T=03
+	@$(BIN)/python tutorials/$(T)_*.py
+
+test: $(READY) ## run every test
+	@$(BIN)/python -m pytest -q
+
+lint: $(READY) ## check style, format and types
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+notebooks: $(READY) ## make and execute the notebooks from tutorials/*.py
+	@for script in tutorials/[0-9]*.py; do $(BIN)/jupytext --quiet --to ipynb --execute $$script || exit 1; done
+
+bench: $(READY) ## measure the costs, side by side
+	@$(BIN)/python -m tests.benchmarks
+
+.PHONY: help tutorial test lint notebooks bench

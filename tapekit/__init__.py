@@ -1,0 +1,1 @@
+"""See, explain, check and log the gradients of `tf.GradientTape`."""
