@@ -8,7 +8,6 @@ READY := .venv/.ready
 # TensorFlow's start-up lines go to stderr before a program says its first word.
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 export TF_ENABLE_ONEDNN_OPTS ?= 0
-export MPLBACKEND ?= Agg
 
 .DEFAULT_GOAL := help
 

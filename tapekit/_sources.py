@@ -88,8 +88,8 @@ def bind(where: str, fn: Callable, vars: Any) -> Call:
             )
         if leaf is not value and not takes_vars:
             raise ValueError(
-                f"{where}: source {_name(fn, vars, takes_vars, index)} is {describe(value)}, but fn{_signature(fn)} has "
-                f"no required parameter, is called as fn() and cannot have used it. Let fn take it: {where}(lambda x: "
+                f"{where}: source {_name(fn, vars, takes_vars, index)} is {describe(value)}, but fn{_signature(fn)} "
+                f"has no required parameter, is called as fn() and cannot have used it. Let fn take it: {where}(lambda x: "
                 "..., x), or close over a tf.Variable or a tensor."
             )
         leaves.append(leaf)
