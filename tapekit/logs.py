@@ -1,0 +1,514 @@
+"""Gradients of a training run, step by step: `GradientLog`, for a loop of one's own and for Keras `fit`.
+
+    log = tapekit.GradientLog()
+    model.fit(x, y, callbacks=[log])                            # Keras, or
+    log.record(gradients, variables, loss=loss)                 # your loop, before optimizer.apply, or
+    loss, gradients = tapekit.value_and_gradient(fn, variables, log=log)
+
+    print(log)                 # the last step as a table
+    log.norm, log["dense/kernel"].norm                          # arrays
+    print(*log.findings(), sep="\\n")                           # what is wrong, in sentences
+
+>>> w = tf.Variable([3.0, 4.0], name="w")
+>>> log = GradientLog()
+>>> for _ in range(3):
+...     log.record([2.0 * w], [w], loss=tf.reduce_sum(w**2))
+...     _ = w.assign(0.5 * w)
+>>> log["w"].norm.tolist(), log.loss.tolist()
+([10.0, 5.0, 2.5], [25.0, 6.25, 1.5625])
+"""
+
+import contextlib
+import csv
+import functools
+import importlib.util
+import io
+import os
+import pathlib
+import re
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tapekit import _findings, _sources
+from tapekit._statistics import STATISTICS, dense, summarize
+
+COLUMNS = (*STATISTICS, "update_ratio")
+
+
+class VariableLog(NamedTuple):
+    """The rows of one variable, as arrays `[rows]`."""
+
+    steps: np.ndarray
+    norm: np.ndarray
+    mean: np.ndarray
+    std: np.ndarray
+    max_abs: np.ndarray
+    zero_fraction: np.ndarray
+    nonfinite: np.ndarray
+    missing: np.ndarray
+    update_ratio: np.ndarray
+
+
+class GradientLog(keras.callbacks.Callback):
+    """A record of the real gradients of every step, in any loop and in `model.fit(callbacks=[log])`.
+
+    Statistics are computed beside the gradients, on their device, and wait there in a ring of `capacity` rows; reading
+    the log drains it. The gradients of `fit` are those before clipping, without the loss scale, and, under
+    `tf.distribute`, summed over the replicas (as are the losses: scale each by the global batch, as Keras does).
+
+    Args:
+        every: record every n-th step only; the others are counted and cost nothing.
+        updates: also ||w_new - w_old|| / ||w_old||, from a copy of the weights; `record` then comes before the update.
+        path: a csv file to which rows are appended as they are drained, by the chief only. `load` reads it back.
+        capacity: rows that the ring holds. A `tf.function` loop that makes more between two reads loses the oldest.
+
+    Raises:
+        ValueError: `every` or `capacity` is not a positive integer.
+
+    Example:
+        >>> log = GradientLog()
+        >>> log.record([tf.constant([3.0, -4.0])], [tf.Variable([0.0, 0.0], name="w")])
+        >>> print(log)
+        step 0 (row 1), loss nan, global norm 5
+        variable      norm      mean       std   max_abs     zeros  not finite
+        w                5      -0.5       3.5         4        0%           0
+    """
+
+    def __init__(self, *, every: int = 1, updates: bool = False, path: str | os.PathLike | None = None, capacity=1024):
+        super().__init__()
+        for name, value in (("every", every), ("capacity", capacity)):
+            if not isinstance(value, int) or value < 1:
+                raise ValueError(f"GradientLog: {name} is {value!r}. A positive integer is needed. Write {name}=1.")
+        self.every, self.updates, self.capacity = every, updates, capacity
+        self.path = None if path is None else pathlib.Path(path)
+        self.names: tuple[str, ...] = ()
+        self.lost = 0  # rows that the ring overran
+        self._blocks: list[tuple[np.ndarray, np.ndarray]] = []  # (steps, rows of loss, global norm, norms, means, ...)
+        self._variables: list = []
+        self._ring: tf.Variable | None = None
+        self._next = 0  # the row to fetch next: row r is step r * every
+        self._since = 0  # steps since the last drain, as far as Python has seen them
+        self._file_end = 0  # bytes
+        self._chief = True
+        self._plain: Callable | None = None  # the model's own train_function, and the same with records in it
+        self._recorded: Callable | None = None
+        self._sound = False
+        self._thread = threading.local()  # each replica runs in a thread of its own
+
+    @tf.autograph.experimental.do_not_convert
+    def record(self, gradients: Any, variables: Any, loss: Any = None) -> None:
+        """Add one step, before `optimizer.apply`: eagerly, in a `tf.function` (jit-compiled too) or in a replica.
+
+        Args:
+            gradients: a list of tensors, `tf.IndexedSlices` and None, as from the tape, each shaped as its variable.
+            variables: the variables (or other sources), in the same order, and the same ones at every step.
+            loss: a number or tensor; of one that is not scalar the sum, which is what was differentiated.
+
+        Raises:
+            TypeError: a member of `gradients` is not a gradient.
+            ValueError: the two do not fit each other, or not the earlier records.
+        """
+        self._record(gradients, variables, loss, 1.0)
+
+    @tf.autograph.experimental.do_not_convert
+    def _record(self, gradients: Any, variables: Any, loss: Any, scale: Any) -> None:
+        gradients = tf.nest.flatten(gradients)
+        self._check_variables(variables)
+        if len(gradients) != len(self._variables):
+            raise ValueError(
+                f"GradientLog.record: {len(gradients)} gradients for {len(self._variables)} variables. Each variable "
+                "needs its gradient, or None. Give both lists as the tape has them: tape.gradient(loss, variables)."
+            )
+        gradients = [_as_gradient(*each) for each in zip(self.names, gradients, self._variables, strict=True)]
+        loss = tf.constant(np.nan) if loss is None else tf.reduce_sum(tf.cast(loss, tf.float32))
+        replica = tf.distribute.get_replica_context()
+        if replica is not None and replica.num_replicas_in_sync > 1:
+            gradients, loss = _aggregate(replica, gradients, loss)
+            self._chief = _is_chief(replica.strategy.cluster_resolver)
+            local = len(replica.strategy.extended.worker_devices)
+            if int(tf.get_static_value(replica.replica_id_in_sync_group)) % local:
+                return  # the first replica of each worker writes what all of them share
+        self._prepare()
+        if not tf.executing_eagerly():
+            return self._write(gradients, loss, scale)
+        self._eager_write(gradients, loss, scale)
+        self._count_steps(1)
+
+    def _check_variables(self, variables: Any) -> None:
+        flat = tf.nest.flatten(variables)
+        if len(flat) == len(self._variables) and all(a is b for a, b in zip(flat, self._variables, strict=True)):
+            return
+        names = tuple(_sources.names(variables))
+        if not self._variables and _unnumbered(names) == _unnumbered(self.names):  # loaded; Keras counts models anew
+            names = self.names
+        if self.names and names != self.names:
+            raise ValueError(
+                f"GradientLog.record: the variables are {_some(names)}, and were {_some(self.names)}. One log holds "
+                "the same variables at every step. Make a GradientLog for each set of variables."
+            )
+        if self.updates and any(_sources.as_variable(v) is None for v in flat):
+            raise TypeError("GradientLog.record: updates=True follows the weights. Tensors have none; give variables.")
+        self.names, self._variables = names, flat
+
+    def _prepare(self) -> None:
+        """Make the ring, outside any graph and, under a strategy, as the plain variable of one replica."""
+        if self._ring is not None:
+            return
+
+        def variable(value: tf.Tensor) -> tf.Variable:
+            return tf.distribute.get_strategy().experimental_local_results(tf.Variable(value, trainable=False))[0]
+
+        with tf.init_scope():
+            self._count = variable(tf.constant(self._next * self.every, tf.int64))
+            self._before = [variable(tf.zeros(v.shape, v.dtype)) for v in self._weights()] if self.updates else []
+            self._ring = variable(tf.zeros([self.capacity, 2 + len(self.names) * (len(STATISTICS) + self.updates)]))
+        self._eager_write = tf.function(self._write, autograph=False, reduce_retracing=True)
+
+    def _weights(self) -> list:
+        return [_sources.as_variable(v) for v in self._variables]
+
+    def _write(self, gradients: list, loss: tf.Tensor, scale: Any) -> None:
+        """One step, in the graph: the row if it is due, after the update ratio of the row of the step before."""
+        count = self._count.read_value()
+        if self.updates:
+            due = (count > self._next * self.every) & ((count - 1) % self.every == 0)
+            tf.cond(due, lambda: self._write_ratio(count - 1), lambda: None)
+        if self.every == 1:
+            self._write_row(count, gradients, loss, scale)
+        else:
+            due = count % self.every == 0
+            tf.cond(due, lambda: self._write_row(count, gradients, loss, scale), lambda: None)
+        self._count.assign_add(1)
+
+    def _write_row(self, step: tf.Tensor, gradients: list, loss: tf.Tensor, scale: Any) -> None:
+        tensors = [None if g is None else dense(g) for g in gradients]
+        if not isinstance(scale, float) or scale != 1.0:
+            tensors = [None if g is None else tf.cast(g, tf.float32) / tf.cast(scale, tf.float32) for g in tensors]
+        table, global_norm = summarize(tensors)
+        row = tf.concat([[loss, global_norm], tf.reshape(table, [-1])], 0)
+        if self.updates:
+            row = tf.pad(row, [[0, len(self.names)]], constant_values=np.nan)
+            for before, weight in zip(self._before, self._weights(), strict=True):
+                before.assign(weight)
+        self._ring[step // self.every % self.capacity].assign(row)
+
+    def _write_ratio(self, step: tf.Tensor) -> None:
+        """||w_new - w_old|| / ||w_old||, known when the next step begins."""
+        pairs = list(zip(self._before, self._weights(), strict=True))
+        ratio = tf.stack([tf.cast(tf.norm(w - old) / tf.norm(old), tf.float32) for old, w in pairs])
+        self._ring[step // self.every % self.capacity, -len(pairs) :].assign(ratio)
+
+    # ---- Keras fit -----------------------------------------------------------------------------------------------
+    # A callback never sees gradients, but `train_step` hands them to `optimizer.apply`. So a train_function of our own
+    # takes the place of the model's for the length of a batch, and replaces `apply` while it runs. Keras calls no
+    # callback after an exception or Ctrl-C: nothing may stay replaced, and no compiled step that records may stay.
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        model = self.model
+        if model.optimizer is None:
+            raise ValueError(
+                "GradientLog: the model has no optimizer. Use log.record(...) in a train_step of your own."
+            )
+        stale = getattr(model.train_function, "__self__", None)
+        if isinstance(stale, GradientLog):  # an exception came just before a batch
+            model.train_function = stale._plain
+        if not self._sound or self._plain is not model.train_function:
+            self._plain = model.train_function
+            model.make_train_function(force=True)  # the old one may be compiled, without records
+            self._recorded, model.train_function = model.train_function, self._plain
+
+    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+        if self.model.train_function is not self._plain:
+            raise RuntimeError("GradientLog: another callback has replaced model.train_function. Use one GradientLog.")
+        self._batch = batch
+        self.model.train_function = self._train
+
+    def _train(self, iterator: Any) -> Any:
+        """The model's train_function for one batch."""
+        model, optimizer = self.model, self.model.optimizer
+        model.train_function = self._plain
+        compute_loss, apply = model.compute_loss, optimizer.apply
+
+        @functools.wraps(compute_loss)
+        def keep_loss(*args: Any, **kwargs: Any) -> Any:
+            self._thread.loss = compute_loss(*args, **kwargs)
+            return self._thread.loss
+
+        @functools.wraps(apply)
+        def record_and_apply(grads: Any, trainable_variables: Any = None) -> Any:
+            grads = list(grads)
+            variables = list(model.trainable_variables if trainable_variables is None else trainable_variables)
+            # what scale_loss multiplied, LossScaleOptimizer and loss_scale_factor divide
+            self._record(grads, variables, self._thread.__dict__.pop("loss", None), optimizer.scale_loss(1.0))
+            return apply(grads, trainable_variables)
+
+        self._sound = False
+        with _replaced(model, "compute_loss", keep_loss), _replaced(optimizer, "apply", record_and_apply):
+            result = self._recorded(iterator)
+        self._sound = True  # no exception has left it half traced, so another fit may use it
+        return result
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        if self._ring is None:
+            raise RuntimeError(
+                "GradientLog: the first batch called no model.optimizer.apply, so there was nothing to record. In a "
+                "train_step with other optimizers call log.record(gradients, variables) yourself, a log for each."
+            )
+        self._count_steps(batch - self._batch + 1)
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        self.drain()
+
+    # ---- reading -------------------------------------------------------------------------------------------------
+
+    def _count_steps(self, steps: int) -> None:
+        self._since += steps
+        if 2 * self._since > self.capacity * self.every:  # half: a train_step may apply twice
+            self.drain()
+
+    def drain(self) -> None:
+        """Fetch the rows that wait on the device; every other way of reading does it too.
+
+        Worth a call now and then in a loop over a `tf.function` of your own that reads the log only at its end.
+        """
+        self._since = 0
+        if self._ring is None or (steps := int(self._count)) <= self._next * self.every:
+            return
+        end = -(-steps // self.every)
+        first = max(self._next, end - self.capacity)
+        if self.updates and (steps - 1) % self.every == 0:
+            self._write_ratio(self._count - 1)
+        slots = np.arange(first, end)
+        rows = tf.gather(self._ring, slots % self.capacity).numpy()
+        if self.updates and not rows[-1, -len(self.names) :].any():  # read before the update: not known yet
+            rows[-1, -len(self.names) :] = np.nan
+        lost, self._next = first - self._next, end
+        self._blocks.append((slots * self.every, rows))
+        self._append_to_file(slots * self.every, rows)
+        if lost:
+            self.lost += lost
+            warnings.warn(
+                f"GradientLog: {lost} rows lost, the ring holds {self.capacity}. Read the log (log.drain()) more often, "
+                f"or make it with a larger capacity.",
+                stacklevel=2,
+            )
+
+    def _table(self) -> tuple[np.ndarray, np.ndarray]:
+        """All the steps and rows."""
+        self.drain()
+        if len(self._blocks) > 1:
+            steps, rows = zip(*self._blocks, strict=True)
+            self._blocks = [(np.concatenate(steps), np.concatenate(rows))]
+        return self._blocks[0] if self._blocks else (np.zeros([0], np.int64), np.zeros([0, 2], np.float32))
+
+    def _column(self, name: str) -> np.ndarray:
+        """One statistic of every variable, `[rows, variables]`."""
+        rows, width = self._table()[1], len(self.names)
+        start = 2 + COLUMNS.index(name) * width
+        found = rows[:, start : start + width]
+        return found if found.shape[1] == width and width else np.full([len(rows), width], np.nan, np.float32)
+
+    steps = property(lambda self: self._table()[0], doc="The number of each row's step, `[rows]`.")
+    loss = property(lambda self: self._table()[1][:, 0], doc="The loss, NaN where it is not known, `[rows]`.")
+    global_norm = property(lambda self: self._table()[1][:, 1], doc="L2 norm of all gradients together, `[rows]`.")
+    norm = property(lambda self: self._column("norm"), doc="L2 norms, `[rows, variables]`.")
+    mean = property(lambda self: self._column("mean"), doc="Means, `[rows, variables]`.")
+    std = property(lambda self: self._column("std"), doc="Standard deviations, `[rows, variables]`.")
+    max_abs = property(lambda self: self._column("max_abs"), doc="Largest magnitudes, `[rows, variables]`.")
+    zero_fraction = property(lambda self: self._column("zero_fraction"), doc="Share of zeros, `[rows, variables]`.")
+    missing = property(lambda self: np.isnan(self._column("nonfinite")), doc="Whether None, `[rows, variables]`.")
+    nonfinite = property(
+        lambda self: np.nan_to_num(self._column("nonfinite")).astype(np.int64),
+        doc="Number of NaN and infinite elements, which no other statistic counts, `[rows, variables]`.",
+    )
+    update_ratio = property(
+        lambda self: self._column("update_ratio"), doc="||w_new - w_old|| / ||w_old||, `[rows, variables]`."
+    )
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+    def __bool__(self) -> bool:
+        return True  # an empty log is a log
+
+    def __getitem__(self, name: str) -> VariableLog:
+        """The rows of one variable, by its name or the end of it: ``log["dense/kernel"]`` of sequential/dense/kernel."""
+        ends = [n for n in self.names if n == name] or [n for n in self.names if n.endswith(f"/{name}")]
+        if len(ends) != 1:
+            raise KeyError(f"GradientLog: {len(ends)} variables have the name {name!r}. There are {_some(self.names)}.")
+        column = self.names.index(ends[0])
+        return VariableLog(self.steps, *(getattr(self, field)[:, column] for field in VariableLog._fields[1:]))
+
+    def to_dict(self) -> dict[str, np.ndarray]:
+        """Columns for `pandas.DataFrame`: step, loss, global_norm, and ``dense/kernel.norm`` and so on."""
+        columns = {"step": self.steps, "loss": self.loss, "global_norm": self.global_norm}
+        for name in self.names:
+            values = self[name]._asdict()
+            columns |= {f"{name}.{field}": values[field] for field in self._fields()}
+        return columns
+
+    def __str__(self) -> str:
+        if not len(self):
+            return "GradientLog: no rows yet"
+        width = max(8, *map(len, self.names))
+        lines = [
+            f"step {self.steps[-1]} (row {len(self)}), loss {self.loss[-1]:.4g}, global norm {self.global_norm[-1]:.4g}"
+            + (f", {self.lost} rows lost" if self.lost else ""),
+            f"{'variable':<{width}}{'norm':>10}{'mean':>10}{'std':>10}{'max_abs':>10}{'zeros':>10}{'not finite':>12}"
+            + ("   update" if self.updates else ""),
+        ]
+        for name in self.names:
+            last = VariableLog(*(values[-1] for values in self[name]))
+            numbers = f"{last.norm:>10.4g}{last.mean:>10.3g}{last.std:>10.3g}{last.max_abs:>10.4g}"
+            numbers += f"{last.zero_fraction:>10.0%}{last.nonfinite:>12}"
+            numbers += f"{last.update_ratio:>9.1e}" if self.updates else ""
+            lines.append(f"{name:<{width}}" + (f"{'None':>10}" if last.missing else numbers))
+        return "\n".join(lines)
+
+    def findings(self) -> tuple[str, ...]:
+        """What is wrong, in sentences that name the first step, the variable and the threshold; empty if nothing is."""
+        return _findings.findings(self)
+
+    # ---- on disk -------------------------------------------------------------------------------------------------
+
+    def _fields(self) -> tuple[str, ...]:
+        return COLUMNS if self.updates else STATISTICS
+
+    def _append_to_file(self, steps: np.ndarray, rows: np.ndarray) -> None:
+        """Add rows to the csv; the file is closed each time, so that no kill loses what was drained."""
+        if self.path is None or not self._chief:
+            return
+        text = io.StringIO()
+        if not self._file_end:
+            header = [f"{name}.{field}" for field in self._fields() for name in self.names]
+            csv.writer(text).writerow(["step", "loss", "global_norm", *header])
+        line = "%d" + ",%.9g" * rows.shape[1] + "\n"  # 9 digits give a float32 back
+        text.writelines(line % (step, *row) for step, row in zip(steps.tolist(), rows.tolist(), strict=True))
+        data, path, self.path = text.getvalue().encode(), self.path, None
+        try:
+            if not self._file_end and path.exists() and path.stat().st_size:
+                raise FileExistsError("it exists; GradientLog.load(path) continues it")
+            with open(path, "r+b" if self._file_end else "wb") as file:
+                file.truncate(self._file_end)  # a torn line, if there is one
+                file.seek(self._file_end)
+                file.write(data)
+        except OSError as error:
+            raise OSError(
+                f"GradientLog: cannot write {path}: {error}. All {len(self)} rows are kept in memory and written no more. "
+                "Write them elsewhere with log.save(path)."
+            ) from error
+        self.path = path
+        self._file_end += len(data)
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Write everything to one compressed ``.npz``, which `load` reads back."""
+        steps, rows = self._table()
+        np.savez_compressed(path, steps=steps, rows=rows, names=np.array(self.names, str), updates=self.updates)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike) -> "GradientLog":
+        """A log from the file of `path=` or of `save`. Training that records into it goes on with the next step.
+
+        A last line that a kill has torn is left out, and overwritten by the next rows of that log.
+        """
+        path = pathlib.Path(path)
+        if path.suffix == ".npz":
+            with np.load(path) as file:
+                log, names = cls(updates=bool(file["updates"])), file["names"].tolist()
+                steps, rows = file["steps"], file["rows"]
+        else:
+            whole = path.read_bytes()
+            whole = whole[: whole.rfind(b"\n") + 1]
+            header, *lines = whole.decode().splitlines() or [""]
+            columns = next(csv.reader([header]), [])
+            if columns[:1] not in ([], ["step"]):
+                raise ValueError(
+                    f"GradientLog.load: {path} begins with {header[:40]!r}. A file that GradientLog(path=) wrote is needed."
+                )
+            names = [column.removesuffix(".norm") for column in columns[3:] if column.endswith(".norm")]
+            log = cls(updates=bool(columns) and columns[-1].endswith(".update_ratio"), path=path)
+            log._file_end = len(whole)
+            table = np.loadtxt(lines, delimiter=",", ndmin=2) if lines else np.zeros([0, len(columns)])
+            steps, rows = table[:, 0].astype(np.int64), table[:, 1:].astype(np.float32)
+        log.names = tuple(names)
+        if len(steps):
+            log.every = int(np.diff(steps).min()) if len(steps) > 1 else 1
+            log._next = int(steps[-1]) // log.every + 1
+            log._blocks = [(steps, rows)]
+        return log
+
+    def to_tensorboard(self, logdir: str | os.PathLike) -> None:
+        """Write loss, norms, largest magnitudes and update ratios as TensorBoard scalars, a tag for each variable."""
+        if importlib.util.find_spec("tensorboard") is None:
+            raise ImportError(
+                "GradientLog.to_tensorboard: TensorBoard is not installed. It writes the file. Run: pip install tensorboard"
+            )
+        tags = {"loss": self.loss, "global_norm": self.global_norm}
+        for field in ("norm", "max_abs", "update_ratio")[: 2 + self.updates]:
+            tags |= {f"{field}/{name}": getattr(self[name], field) for name in self.names}
+        writer = tf.summary.create_file_writer(os.fspath(logdir))
+        with writer.as_default():
+            for tag, values in tags.items():
+                for step, value in zip(self.steps, values, strict=True):
+                    tf.summary.scalar(tag, value, step=step)
+        writer.close()
+
+
+def _as_gradient(name: str, gradient: Any, variable: Any) -> Any:
+    """`gradient`, if it can be one of `variable`."""
+    if isinstance(gradient, np.ndarray):
+        gradient = tf.convert_to_tensor(gradient)
+    if gradient is None:
+        return None
+    what = f"GradientLog.record: the gradient of {name!r} is {_sources.describe(gradient)}"
+    if not isinstance(gradient, (tf.Tensor, tf.IndexedSlices)) or not _sources.is_float(gradient):
+        raise TypeError(
+            f"{what}. A float tensor, tf.IndexedSlices or None is needed. Write log.record(gradients, variables)."
+        )
+    if not gradient.shape.is_compatible_with(variable.shape):
+        raise ValueError(f"{what}, the variable has shape {variable.shape}. Both lists need the same order.")
+    return gradient
+
+
+def _aggregate(replica: Any, gradients: list, loss: tf.Tensor) -> tuple[list, tf.Tensor]:
+    """Sums over the replicas, which is what a Keras optimizer applies."""
+    present = [dense(g) for g in gradients if g is not None]
+    loss, *summed = replica.all_reduce(tf.distribute.ReduceOp.SUM, [loss, *present])
+    return [None if g is None else summed.pop(0) for g in gradients], loss
+
+
+def _is_chief(resolver: Any) -> bool:
+    """Whether this process is the one that writes files; without a cluster it is."""
+    if resolver is None or resolver.task_type in (None, "", "chief"):
+        return True
+    return "chief" not in resolver.cluster_spec().jobs and (resolver.task_type, resolver.task_id) == ("worker", 0)
+
+
+@contextlib.contextmanager
+def _replaced(thing: Any, name: str, value: Any) -> Iterator[None]:
+    """Give `thing` the attribute for a while, and leave it exactly as it was."""
+    own = vars(thing).get(name)
+    setattr(thing, name, value)
+    try:
+        yield
+    finally:
+        if own is None:
+            delattr(thing, name)
+        else:
+            setattr(thing, name, own)
+
+
+def _unnumbered(names: tuple[str, ...]) -> list[str]:
+    """``sequential_1/dense/kernel`` -> ``sequential/dense/kernel``."""
+    return [re.sub(r"_\d+(?=/|$)", "", name) for name in names]
+
+
+def _some(names: tuple[str, ...]) -> str:
+    """At most four of the names, and how many more there are."""
+    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
