@@ -184,7 +184,9 @@ class GradientLog(keras.callbacks.Callback):
         else:
             due = count % self.every == 0
             tf.cond(due, lambda: self._write_row(count, gradients, loss, scale), lambda: None)
-        self._count.assign_add(1)
+        # a step whose data ran out, or whose check failed, makes no gradients, and is none
+        with tf.control_dependencies([tf.convert_to_tensor(getattr(g, "values", g)) for g in gradients if g is not None]):
+            self._count.assign_add(1)
 
     def _write_row(self, step: tf.Tensor, gradients: list, loss: tf.Tensor, scale: Any) -> None:
         tensors = [None if g is None else dense(g) for g in gradients]
