@@ -93,6 +93,7 @@ class GradientLog(keras.callbacks.Callback):
         self._variables: list = []
         self._ring: tf.Variable | None = None
         self._next = 0  # the row to fetch next: row r is step r * every
+        self._compiled: dict[tuple, Callable] = {}
         self._since = 0  # steps since the last drain, as far as Python has seen them
         self._file_end = 0  # bytes
         self._chief = True
@@ -126,7 +127,7 @@ class GradientLog(keras.callbacks.Callback):
                 "needs its gradient, or None. Give both lists as the tape has them: tape.gradient(loss, variables)."
             )
         gradients = [_as_gradient(*each) for each in zip(self.names, gradients, self._variables, strict=True)]
-        loss = tf.constant(np.nan) if loss is None else tf.reduce_sum(tf.cast(loss, tf.float32))
+        loss = _as_loss(loss)
         replica = tf.distribute.get_replica_context()
         if replica is not None and replica.num_replicas_in_sync > 1:
             gradients, loss = _aggregate(replica, gradients, loss)
@@ -135,10 +136,11 @@ class GradientLog(keras.callbacks.Callback):
             if int(tf.get_static_value(replica.replica_id_in_sync_group)) % local:
                 return  # the first replica of each worker writes what all of them share
         self._prepare()
-        if not tf.executing_eagerly():
-            return self._write(gradients, loss, scale)
-        self._eager_write(gradients, loss, scale)
-        self._count_steps(1)
+        if tf.executing_eagerly():
+            self._write_eagerly([dense(g) for g in gradients], loss, scale)
+            self._count_steps(1)
+        else:
+            self._write(gradients, loss, scale)
 
     def _check_variables(self, variables: Any) -> None:
         flat = tf.nest.flatten(variables)
@@ -167,11 +169,26 @@ class GradientLog(keras.callbacks.Callback):
         with tf.init_scope():
             self._count = variable(tf.constant(self._next * self.every, tf.int64))
             self._before = [variable(tf.zeros(v.shape, v.dtype)) for v in self._weights()] if self.updates else []
-            self._ring = variable(tf.zeros([self.capacity, 2 + len(self.names) * (len(STATISTICS) + self.updates)]))
-        self._eager_write = tf.function(self._write, autograph=False, reduce_retracing=True)
+            self._ratios = variable(tf.zeros([self.capacity, len(self._before)]))
+            self._ring = variable(tf.zeros([self.capacity, 2 + len(self.names) * len(STATISTICS)]))
 
     def _weights(self) -> list:
         return [_sources.as_variable(v) for v in self._variables]
+
+    def _write_eagerly(self, gradients: list, loss: tf.Tensor, scale: Any) -> None:
+        """`_write`, compiled once for each kind of step; looking it up here costs half of what `tf.function` takes."""
+        kinds = [g is not None and (g.dtype, g.shape) for g in gradients]
+        tensors = [g for g in [*gradients, scale] if isinstance(g, tf.Tensor)]
+        fixed = scale if isinstance(scale, float) else None
+        key = (fixed, *kinds)
+        if key not in self._compiled:
+
+            def write(loss: tf.Tensor, *given: tf.Tensor) -> None:
+                rest = iter(given)
+                self._write([next(rest) if kind else None for kind in kinds], loss, next(rest, fixed))
+
+            self._compiled[key] = tf.function(write, autograph=False).get_concrete_function(loss, *tensors)
+        self._compiled[key](loss, *tensors)
 
     def _write(self, gradients: list, loss: tf.Tensor, scale: Any) -> None:
         """One step, in the graph: the row if it is due, after the update ratio of the row of the step before."""
@@ -185,7 +202,9 @@ class GradientLog(keras.callbacks.Callback):
             due = count % self.every == 0
             tf.cond(due, lambda: self._write_row(count, gradients, loss, scale), lambda: None)
         # a step whose data ran out, or whose check failed, makes no gradients, and is none
-        with tf.control_dependencies([tf.convert_to_tensor(getattr(g, "values", g)) for g in gradients if g is not None]):
+        with tf.control_dependencies(
+            [tf.convert_to_tensor(getattr(g, "values", g)) for g in gradients if g is not None]
+        ):
             self._count.assign_add(1)
 
     def _write_row(self, step: tf.Tensor, gradients: list, loss: tf.Tensor, scale: Any) -> None:
@@ -195,16 +214,20 @@ class GradientLog(keras.callbacks.Callback):
         table, global_norm = summarize(tensors)
         row = tf.concat([[loss, global_norm], tf.reshape(table, [-1])], 0)
         if self.updates:
-            row = tf.pad(row, [[0, len(self.names)]], constant_values=np.nan)
             for before, weight in zip(self._before, self._weights(), strict=True):
                 before.assign(weight)
-        self._ring[step // self.every % self.capacity].assign(row)
+        self._put(self._ring, step, row)
 
     def _write_ratio(self, step: tf.Tensor) -> None:
         """||w_new - w_old|| / ||w_old||, known when the next step begins."""
-        pairs = list(zip(self._before, self._weights(), strict=True))
-        ratio = tf.stack([tf.cast(tf.norm(w - old) / tf.norm(old), tf.float32) for old, w in pairs])
-        self._ring[step // self.every % self.capacity, -len(pairs) :].assign(ratio)
+        pairs = zip(self._before, self._weights(), strict=True)
+        pairs = [(tf.cast(old, tf.float32), tf.cast(w, tf.float32)) for old, w in pairs]
+        ratio = tf.stack([tf.norm(w - old) / tf.norm(old) for old, w in pairs])
+        self._put(self._ratios, step, ratio)
+
+    def _put(self, ring: tf.Variable, step: tf.Tensor, row: tf.Tensor) -> None:
+        # in place: ring[slot].assign(row) would copy the whole ring
+        ring.scatter_update(tf.IndexedSlices(row[tf.newaxis], [step // self.every % self.capacity]))
 
     # ---- Keras fit -----------------------------------------------------------------------------------------------
     # A callback never sees gradients, but `train_step` hands them to `optimizer.apply`. So a train_function of our own
@@ -288,8 +311,11 @@ class GradientLog(keras.callbacks.Callback):
             self._write_ratio(self._count - 1)
         slots = np.arange(first, end)
         rows = tf.gather(self._ring, slots % self.capacity).numpy()
-        if self.updates and not rows[-1, -len(self.names) :].any():  # read before the update: not known yet
-            rows[-1, -len(self.names) :] = np.nan
+        if self.updates:
+            ratios = tf.gather(self._ratios, slots % self.capacity).numpy()
+            if not ratios[-1].any():  # read before the update: not known yet
+                ratios[-1] = np.nan
+            rows = np.hstack([rows, ratios])
         lost, self._next = first - self._next, end
         self._blocks.append((slots * self.every, rows))
         self._append_to_file(slots * self.every, rows)
@@ -464,18 +490,24 @@ class GradientLog(keras.callbacks.Callback):
 
 def _as_gradient(name: str, gradient: Any, variable: Any) -> Any:
     """`gradient`, if it can be one of `variable`."""
-    if isinstance(gradient, np.ndarray):
-        gradient = tf.convert_to_tensor(gradient)
     if gradient is None:
         return None
+    if isinstance(gradient, np.ndarray):
+        gradient = tf.convert_to_tensor(gradient)
+    tensor = isinstance(gradient, (tf.Tensor, tf.IndexedSlices)) and _sources.is_float(gradient)
+    if tensor and gradient.shape.is_compatible_with(variable.shape):
+        return gradient
     what = f"GradientLog.record: the gradient of {name!r} is {_sources.describe(gradient)}"
-    if not isinstance(gradient, (tf.Tensor, tf.IndexedSlices)) or not _sources.is_float(gradient):
-        raise TypeError(
-            f"{what}. A float tensor, tf.IndexedSlices or None is needed. Write log.record(gradients, variables)."
-        )
-    if not gradient.shape.is_compatible_with(variable.shape):
-        raise ValueError(f"{what}, the variable has shape {variable.shape}. Both lists need the same order.")
-    return gradient
+    if tensor:
+        raise ValueError(f"{what}; the variable has shape {variable.shape}. Give both lists in the same order.")
+    raise TypeError(f"{what}. A float tensor or None is needed. Write log.record(gradients, variables), in this order.")
+
+
+def _as_loss(loss: Any) -> tf.Tensor:
+    """A float32 scalar; NaN for None."""
+    if isinstance(loss, tf.Tensor) and loss.dtype == tf.float32 and loss.shape.rank == 0:
+        return loss  # two eager operations saved
+    return tf.constant(np.nan) if loss is None else tf.reduce_sum(tf.cast(loss, tf.float32))
 
 
 def _aggregate(replica: Any, gradients: list, loss: tf.Tensor) -> tuple[list, tf.Tensor]:
