@@ -19,10 +19,8 @@
 """
 
 import contextlib
-import csv
 import functools
 import importlib.util
-import io
 import os
 import pathlib
 import re
@@ -35,8 +33,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tapekit import _findings, _sources
-from tapekit._statistics import STATISTICS, dense, summarize
+from tapekit import _findings, _logfile, _sources
+from tapekit._ring import Ring
+from tapekit._statistics import STATISTICS, dense
 
 COLUMNS = (*STATISTICS, "update_ratio")
 
@@ -89,11 +88,10 @@ class GradientLog(keras.callbacks.Callback):
         self.path = None if path is None else pathlib.Path(path)
         self.names: tuple[str, ...] = ()
         self.lost = 0  # rows that the ring overran
-        self._blocks: list[tuple[np.ndarray, np.ndarray]] = []  # (steps, rows of loss, global norm, norms, means, ...)
+        self._blocks: list[tuple[np.ndarray, np.ndarray]] = []  # steps and rows, as fetched
         self._variables: list = []
-        self._ring: tf.Variable | None = None
-        self._next = 0  # the row to fetch next: row r is step r * every
-        self._compiled: dict[tuple, Callable] = {}
+        self._ring: Ring | None = None
+        self._next = 0  # the row to fetch next
         self._since = 0  # steps since the last drain, as far as Python has seen them
         self._file_end = 0  # bytes
         self._chief = True
@@ -135,12 +133,15 @@ class GradientLog(keras.callbacks.Callback):
             local = len(replica.strategy.extended.worker_devices)
             if int(tf.get_static_value(replica.replica_id_in_sync_group)) % local:
                 return  # the first replica of each worker writes what all of them share
-        self._prepare()
+        if self._ring is None:
+            weights = [_sources.as_variable(v) for v in self._variables] if self.updates else []
+            size = {"every": self.every, "capacity": self.capacity, "start": self._next}
+            self._ring = Ring(len(self.names), weights, **size)
         if tf.executing_eagerly():
-            self._write_eagerly([dense(g) for g in gradients], loss, scale)
+            self._ring.write_eagerly([dense(g) for g in gradients], loss, scale)
             self._count_steps(1)
         else:
-            self._write(gradients, loss, scale)
+            self._ring.write(gradients, loss, scale)
 
     def _check_variables(self, variables: Any) -> None:
         flat = tf.nest.flatten(variables)
@@ -157,77 +158,6 @@ class GradientLog(keras.callbacks.Callback):
         if self.updates and any(_sources.as_variable(v) is None for v in flat):
             raise TypeError("GradientLog.record: updates=True follows the weights. Tensors have none; give variables.")
         self.names, self._variables = names, flat
-
-    def _prepare(self) -> None:
-        """Make the ring, outside any graph and, under a strategy, as the plain variable of one replica."""
-        if self._ring is not None:
-            return
-
-        def variable(value: tf.Tensor) -> tf.Variable:
-            return tf.distribute.get_strategy().experimental_local_results(tf.Variable(value, trainable=False))[0]
-
-        with tf.init_scope():
-            self._count = variable(tf.constant(self._next * self.every, tf.int64))
-            self._before = [variable(tf.zeros(v.shape, v.dtype)) for v in self._weights()] if self.updates else []
-            self._ratios = variable(tf.zeros([self.capacity, len(self._before)]))
-            self._ring = variable(tf.zeros([self.capacity, 2 + len(self.names) * len(STATISTICS)]))
-
-    def _weights(self) -> list:
-        return [_sources.as_variable(v) for v in self._variables]
-
-    def _write_eagerly(self, gradients: list, loss: tf.Tensor, scale: Any) -> None:
-        """`_write`, compiled once for each kind of step; looking it up here costs half of what `tf.function` takes."""
-        kinds = [g is not None and (g.dtype, g.shape) for g in gradients]
-        tensors = [g for g in [*gradients, scale] if isinstance(g, tf.Tensor)]
-        fixed = scale if isinstance(scale, float) else None
-        key = (fixed, *kinds)
-        if key not in self._compiled:
-
-            def write(loss: tf.Tensor, *given: tf.Tensor) -> None:
-                rest = iter(given)
-                self._write([next(rest) if kind else None for kind in kinds], loss, next(rest, fixed))
-
-            self._compiled[key] = tf.function(write, autograph=False).get_concrete_function(loss, *tensors)
-        self._compiled[key](loss, *tensors)
-
-    def _write(self, gradients: list, loss: tf.Tensor, scale: Any) -> None:
-        """One step, in the graph: the row if it is due, after the update ratio of the row of the step before."""
-        count = self._count.read_value()
-        if self.updates:
-            due = (count > self._next * self.every) & ((count - 1) % self.every == 0)
-            tf.cond(due, lambda: self._write_ratio(count - 1), lambda: None)
-        if self.every == 1:
-            self._write_row(count, gradients, loss, scale)
-        else:
-            due = count % self.every == 0
-            tf.cond(due, lambda: self._write_row(count, gradients, loss, scale), lambda: None)
-        # a step whose data ran out, or whose check failed, makes no gradients, and is none
-        with tf.control_dependencies(
-            [tf.convert_to_tensor(getattr(g, "values", g)) for g in gradients if g is not None]
-        ):
-            self._count.assign_add(1)
-
-    def _write_row(self, step: tf.Tensor, gradients: list, loss: tf.Tensor, scale: Any) -> None:
-        tensors = [None if g is None else dense(g) for g in gradients]
-        if not isinstance(scale, float) or scale != 1.0:
-            tensors = [None if g is None else tf.cast(g, tf.float32) / tf.cast(scale, tf.float32) for g in tensors]
-        table, global_norm = summarize(tensors)
-        row = tf.concat([[loss, global_norm], tf.reshape(table, [-1])], 0)
-        if self.updates:
-            for before, weight in zip(self._before, self._weights(), strict=True):
-                before.assign(weight)
-        self._put(self._ring, step, row)
-
-    def _write_ratio(self, step: tf.Tensor) -> None:
-        """||w_new - w_old|| / ||w_old||, known when the next step begins."""
-        pairs = zip(self._before, self._weights(), strict=True)
-        pairs = [(tf.cast(old, tf.float32), tf.cast(w, tf.float32)) for old, w in pairs]
-        ratio = tf.stack([tf.norm(w - old) / tf.norm(old) for old, w in pairs])
-        self._put(self._ratios, step, ratio)
-
-    def _put(self, ring: tf.Variable, step: tf.Tensor, row: tf.Tensor) -> None:
-        # in place: ring[slot].assign(row) would copy the whole ring
-        ring.scatter_update(tf.IndexedSlices(row[tf.newaxis], [step // self.every % self.capacity]))
 
     # ---- Keras fit -----------------------------------------------------------------------------------------------
     # A callback never sees gradients, but `train_step` hands them to `optimizer.apply`. So a train_function of our own
@@ -303,27 +233,19 @@ class GradientLog(keras.callbacks.Callback):
         Worth a call now and then in a loop over a `tf.function` of your own that reads the log only at its end.
         """
         self._since = 0
-        if self._ring is None or (steps := int(self._count)) <= self._next * self.every:
+        if self._ring is None:
             return
-        end = -(-steps // self.every)
-        first = max(self._next, end - self.capacity)
-        if self.updates and (steps - 1) % self.every == 0:
-            self._write_ratio(self._count - 1)
-        slots = np.arange(first, end)
-        rows = tf.gather(self._ring, slots % self.capacity).numpy()
-        if self.updates:
-            ratios = tf.gather(self._ratios, slots % self.capacity).numpy()
-            if not ratios[-1].any():  # read before the update: not known yet
-                ratios[-1] = np.nan
-            rows = np.hstack([rows, ratios])
-        lost, self._next = first - self._next, end
-        self._blocks.append((slots * self.every, rows))
-        self._append_to_file(slots * self.every, rows)
+        numbers, rows = self._ring.fetch(self._next)
+        if not len(rows):
+            return
+        lost, self._next = int(numbers[0]) - self._next, int(numbers[-1]) + 1
+        self.lost += lost
+        self._blocks.append((numbers * self.every, rows))
+        self._write_file(*self._blocks[-1])
         if lost:
-            self.lost += lost
             warnings.warn(
                 f"GradientLog: {lost} rows lost, the ring holds {self.capacity}. Read the log (log.drain()) more often, "
-                f"or make it with a larger capacity.",
+                "or make it with a larger capacity.",
                 stacklevel=2,
             )
 
@@ -378,7 +300,12 @@ class GradientLog(keras.callbacks.Callback):
         columns = {"step": self.steps, "loss": self.loss, "global_norm": self.global_norm}
         for name in self.names:
             values = self[name]._asdict()
-            columns |= {f"{name}.{field}": values[field] for field in self._fields()}
+            values = {
+                field: values[field]
+                for field in values
+                if field != "steps" and (self.updates or field != "update_ratio")
+            }
+            columns |= {f"{name}.{field}": value for field, value in values.items()}
         return columns
 
     def __str__(self) -> str:
@@ -405,34 +332,24 @@ class GradientLog(keras.callbacks.Callback):
 
     # ---- on disk -------------------------------------------------------------------------------------------------
 
-    def _fields(self) -> tuple[str, ...]:
-        return COLUMNS if self.updates else STATISTICS
-
-    def _append_to_file(self, steps: np.ndarray, rows: np.ndarray) -> None:
-        """Add rows to the csv; the file is closed each time, so that no kill loses what was drained."""
+    def _write_file(self, steps: np.ndarray, rows: np.ndarray) -> None:
         if self.path is None or not self._chief:
             return
-        text = io.StringIO()
-        if not self._file_end:
-            header = [f"{name}.{field}" for field in self._fields() for name in self.names]
-            csv.writer(text).writerow(["step", "loss", "global_norm", *header])
-        line = "%d" + ",%.9g" * rows.shape[1] + "\n"  # 9 digits give a float32 back
-        text.writelines(line % (step, *row) for step, row in zip(steps.tolist(), rows.tolist(), strict=True))
-        data, path, self.path = text.getvalue().encode(), self.path, None
+        path, self.path = self.path, None
+        fields = [f"{name}.{field}" for field in self._fields() for name in self.names]
         try:
-            if not self._file_end and path.exists() and path.stat().st_size:
-                raise FileExistsError("it exists; GradientLog.load(path) continues it")
-            with open(path, "r+b" if self._file_end else "wb") as file:
-                file.truncate(self._file_end)  # a torn line, if there is one
-                file.seek(self._file_end)
-                file.write(data)
+            self._file_end = _logfile.append(
+                path, self._file_end, ["step", "loss", "global_norm", *fields], steps, rows
+            )
         except OSError as error:
             raise OSError(
-                f"GradientLog: cannot write {path}: {error}. All {len(self)} rows are kept in memory and written no more. "
-                "Write them elsewhere with log.save(path)."
+                f"GradientLog: cannot write {path}: {error}. All {len(self)} rows are kept in memory, and no more are "
+                "written. Write them elsewhere with log.save(path)."
             ) from error
         self.path = path
-        self._file_end += len(data)
+
+    def _fields(self) -> tuple[str, ...]:
+        return COLUMNS if self.updates else STATISTICS
 
     def save(self, path: str | os.PathLike) -> None:
         """Write everything to one compressed ``.npz``, which `load` reads back."""
@@ -448,27 +365,17 @@ class GradientLog(keras.callbacks.Callback):
         path = pathlib.Path(path)
         if path.suffix == ".npz":
             with np.load(path) as file:
-                log, names = cls(updates=bool(file["updates"])), file["names"].tolist()
-                steps, rows = file["steps"], file["rows"]
+                log = cls(updates=bool(file["updates"]))
+                names, steps, rows = file["names"].tolist(), file["steps"], file["rows"]
         else:
-            whole = path.read_bytes()
-            whole = whole[: whole.rfind(b"\n") + 1]
-            header, *lines = whole.decode().splitlines() or [""]
-            columns = next(csv.reader([header]), [])
-            if columns[:1] not in ([], ["step"]):
-                raise ValueError(
-                    f"GradientLog.load: {path} begins with {header[:40]!r}. A file that GradientLog(path=) wrote is needed."
-                )
-            names = [column.removesuffix(".norm") for column in columns[3:] if column.endswith(".norm")]
-            log = cls(updates=bool(columns) and columns[-1].endswith(".update_ratio"), path=path)
-            log._file_end = len(whole)
-            table = np.loadtxt(lines, delimiter=",", ndmin=2) if lines else np.zeros([0, len(columns)])
-            steps, rows = table[:, 0].astype(np.int64), table[:, 1:].astype(np.float32)
-        log.names = tuple(names)
+            end, header, steps, rows = _logfile.read(path)
+            log = cls(updates=bool(header) and header[-1].endswith(".update_ratio"), path=path)
+            log._file_end = end
+            names = [column.removesuffix(".norm") for column in header if column.endswith(".norm")]
+        log.names, log._blocks = tuple(names), [(steps, rows)]
         if len(steps):
             log.every = int(np.diff(steps).min()) if len(steps) > 1 else 1
             log._next = int(steps[-1]) // log.every + 1
-            log._blocks = [(steps, rows)]
         return log
 
     def to_tensorboard(self, logdir: str | os.PathLike) -> None:

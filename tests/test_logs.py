@@ -1,6 +1,7 @@
 """The log against NumPy on the same gradients, in every kind of loop."""
 
-import contextlib
+import importlib.util
+import signal
 import subprocess
 import sys
 import textwrap
@@ -10,7 +11,6 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-import tapekit.logs
 from tapekit.logs import GradientLog
 
 X = np.random.default_rng(0).normal(size=(32, 5)).astype("float32")
@@ -147,7 +147,7 @@ def test_without_updates_there_is_no_ratio_and_no_copy_of_the_weights():
     train(MODES["eager"], log)
     assert np.isnan(log.update_ratio).all()
     assert log.update_ratio.shape == (5, 2)
-    assert not log._before
+    assert not log._ring.before
 
 
 def record(*steps, names="abcdefgh", **options):
@@ -524,3 +524,247 @@ def test_models_that_the_log_cannot_follow_say_so():
     model.compile(optimizer=None, loss="mse")
     with pytest.raises(ValueError, match="the model has no optimizer"):
         fit(model, GradientLog())
+
+
+# ---- what record refuses ---------------------------------------------------------------------------------------------
+
+
+def test_what_is_not_a_gradient_is_refused_in_a_sentence():
+    w, log = tf.Variable([1.0, 2.0], name="w"), GradientLog()
+    for gradient, error, words in (
+        (w, TypeError, "the gradient of 'w' is a float32 variable of shape"),
+        (3.0, TypeError, "is the Python float 3.0. A float tensor or None is needed"),
+        (tf.constant([1, 2]), TypeError, "is a int32 tensor"),
+        (tf.zeros([3]), ValueError, r"is a float32 tensor of shape \(3,\); the variable has shape \(2,\)"),
+    ):
+        with pytest.raises(error, match=words):
+            log.record([gradient], [w])
+    with pytest.raises(ValueError, match=r"2 gradients for 1 variables.*tape.gradient\(loss, variables\)"):
+        log.record([w + 0, w + 0], [w])
+    assert len(log) == 0
+
+
+def test_variables_that_change_are_refused_in_a_sentence():
+    a, b, log = tf.Variable([1.0], name="a"), tf.Variable([1.0], name="b"), GradientLog()
+    log.record([a + 0.0], [a])
+    with pytest.raises(ValueError, match="the variables are b, and were a. One log holds the same variables"):
+        log.record([b + 0.0], [b])
+    assert len(log) == 1
+    with pytest.raises(TypeError, match="updates=True follows the weights"):
+        GradientLog(updates=True).record([a + 0.0], [tf.constant([1.0])])
+
+
+@pytest.mark.parametrize("name", ["every", "capacity"])
+def test_the_settings_are_positive_integers(name):
+    with pytest.raises(ValueError, match=f"GradientLog: {name} is 0. A positive integer is needed"):
+        GradientLog(**{name: 0})
+
+
+# ---- reading ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_variable_is_read_by_its_name_or_the_end_of_it():
+    variables = [tf.Variable([1.0], name=name) for name in ("a/kernel", "b/kernel")]
+    log = GradientLog()
+    log.record([tf.constant([1.0]), tf.constant([2.0])], variables)
+    assert log["b/kernel"].norm.tolist() == [2]
+    assert log["b/kernel"].steps.tolist() == [0]
+    with pytest.raises(KeyError, match="2 variables have the name 'kernel'. There are a/kernel, b/kernel"):
+        log["kernel"]
+    fit(model := small_model(), log := GradientLog())
+    np.testing.assert_array_equal(log["head/kernel"].norm, log.norm[:, 2])
+    assert log.names[2] == model.layers[1].kernel.path
+
+
+def test_to_dict_has_a_column_of_rows_for_each_statistic():
+    columns = record([[1.0, 0.0]], [[0.0, 2.0]]).to_dict()
+    assert list(columns)[:4] == ["step", "loss", "global_norm", "a.norm"]
+    assert {len(column) for column in columns.values()} == {2}
+    assert columns["a.norm"].tolist() == [1, 2]
+    assert columns["a.missing"].tolist() == [False, False]
+    assert "a.update_ratio" not in columns
+    assert "a.update_ratio" in record([[1.0]], updates=True).to_dict()
+
+
+def test_an_empty_log_reads_as_empty():
+    log = GradientLog()
+    assert len(log) == 0
+    assert log
+    assert log.steps.shape == log.loss.shape == (0,)
+    assert log.norm.shape == log.missing.shape == (0, 0)
+    assert log.to_dict().keys() == {"step", "loss", "global_norm"}
+    assert str(log) == "GradientLog: no rows yet"
+    assert log.findings() == ()
+
+
+def test_the_printed_table_has_a_line_for_each_variable():
+    lines = str(record([[3.0, -4.0, 0.0], None])).splitlines()
+    assert lines[0] == "step 0 (row 1), loss nan, global norm 5"
+    assert lines[2].split() == ["a", "5", "-0.333", "2.87", "4", "33%", "0"]
+    assert lines[3].split() == ["b", "None"]
+
+
+# ---- findings --------------------------------------------------------------------------------------------------------
+
+
+def test_a_healthy_run_has_nothing_to_say():
+    log = GradientLog(updates=True)
+    fit(small_model(optimizer=keras.optimizers.SGD(3e-3)), log, epochs=8)
+    assert log.findings() == ()
+
+
+def test_findings_name_what_is_not_finite_missing_and_dead():
+    good, bad = np.ones(2), np.float32([np.nan, 1])
+    log = record([good, None, good * 0], [bad, None, good * 0], [good, None, good * 0])
+    found = log.findings()
+    assert len(found) == 3
+    assert found[0].startswith(
+        "Not finite: a had NaN or infinite elements in 1 of 3 rows, first at step 1 (1 elements of a)"
+    )
+    assert found[1].startswith("None: b had no gradient in 3 of 3 rows, first at step 0.")
+    assert found[2].startswith(
+        "All zero: every element of the gradient of c is 0 in 90% of the rows or more, first at step 0"
+    )
+
+
+@pytest.mark.parametrize(("factor", "word"), [(0.1, "Vanishing"), (10.0, "Exploding"), (0.5, None)])
+def test_findings_see_the_signal_vanish_or_explode_along_the_biases(factor, word):
+    names = [f"{layer}/{kind}" for layer in "abcd" for kind in ("kernel", "bias")]
+    biases = [factor ** (3 - layer) * np.ones(2) for layer in range(4)]
+    log = GradientLog()
+    variables = [tf.Variable([0.0, 0.0], name=name) for name in names]
+    for _ in range(3):
+        log.record([tf.constant(g, tf.float32) for b in biases for g in (np.ones(2), b)], variables)  # flat kernels
+    found = log.findings()
+    assert len(found) == (word is not None)
+    if word:
+        assert found[0].startswith(
+            f"{word} towards the input: the gradient (root mean square) of a/bias is {factor**3:.2g} "
+        )
+        assert f"{factor:g} a layer, first at step 0 (threshold 100 either way)" in found[0]
+
+
+def test_findings_see_spikes_against_the_rows_before():
+    steps = [[np.full(2, 1.0 + 0.1 * (i % 3))] for i in range(40)]
+    steps[30] = [np.full(2, 50.0)]
+    (found,) = record(*steps).findings()
+    assert found.startswith(
+        "Spikes: the global norm is more than 10 times the median of the 20 rows before it in 1 rows, "
+    )
+    assert "first at step 30 (45.5 times)" in found
+
+
+@pytest.mark.parametrize(("rate", "words"), [(1e-6, "Updates too small"), (1e-1, "Updates too large"), (1e-3, None)])
+def test_findings_compare_the_update_ratio_with_a_thousandth(rate, words):
+    w, b = tf.Variable([1.0, 1.0], name="w"), tf.Variable([0.0], name="bias")
+    log = GradientLog(updates=True)
+    for _ in range(6):
+        log.record([w + 0.0, b + 1.0], [w, b])
+        w.assign_sub(rate * w)
+        b.assign_sub([1.0])
+    found = log.findings()
+    assert len(found) == (words is not None)
+    if words:
+        assert found[0].startswith(f"{words}: a step changes w by {rate:.1e} of its norm")
+
+
+# ---- on disk ---------------------------------------------------------------------------------------------------------
+
+
+def assert_equal_logs(a, b):
+    assert a.names == b.names
+    assert a.every == b.every
+    for name, column in a.to_dict().items():
+        np.testing.assert_array_equal(column, b.to_dict()[name], err_msg=name)
+
+
+@pytest.mark.parametrize("updates", [False, True])
+@pytest.mark.parametrize("kind", ["csv", "npz"])
+def test_a_log_on_disk_reads_back_the_same(tmp_path, kind, updates):
+    path = tmp_path / f"run.{kind}"
+    gradients = [[np.float32([1 / 3, np.nan, 1e-30]), None if i == 2 else np.ones(2)] for i in range(5)]
+    names = ["a, with a comma", "b"]
+    log = record(*gradients, names=names, capacity=2, updates=updates, path=path if kind == "csv" else None)
+    if kind == "npz":
+        log.save(path)
+    log.drain()
+    assert_equal_logs(GradientLog.load(path), log)
+
+
+def test_training_goes_on_where_the_file_ends(tmp_path):
+    path = tmp_path / "run.csv"
+    fit(small_model(), GradientLog(path=path, every=2), epochs=2)
+    assert GradientLog.load(path).steps.tolist() == [0, 2, 4, 6]
+    log = GradientLog.load(path)
+    fit(small_model(), log)
+    assert log.steps.tolist() == [0, 2, 4, 6, 8, 10]
+    assert_equal_logs(GradientLog.load(path), log)
+
+
+def test_a_torn_last_line_is_left_out_and_overwritten(tmp_path):
+    path = tmp_path / "run.csv"
+    record(*[[np.full(2, i)] for i in range(5)], path=path).drain()
+    whole = path.read_bytes()
+    for cut in range(1, 30):
+        path.write_bytes(whole[:-cut])
+        log = GradientLog.load(path)
+        assert log.steps.tolist() == list(range(len(whole[:-cut].splitlines()) - 1 - (whole[-cut - 1 : -cut] != b"\n")))
+    before = len(log)
+    log.record([tf.ones([2])], [tf.Variable(tf.zeros([2]), name="a")])
+    assert log.steps.tolist() == GradientLog.load(path).steps.tolist() == list(range(before + 1))
+    path.write_bytes(whole[:7])  # killed in the header
+    assert len(GradientLog.load(path)) == 0
+
+
+def test_kill_9_loses_at_most_the_rows_that_were_not_drained(tmp_path):
+    path = tmp_path / "run.csv"
+    program = """
+        import sys
+        import tensorflow as tf
+        from tapekit.logs import GradientLog
+        w, log = tf.Variable([1.0], name="w"), GradientLog(path=sys.argv[1], capacity=8)
+        for step in range(100_000):
+            log.record([w * float(step)], [w])
+            print(step, flush=True)
+        """
+    command = [sys.executable, "-c", textwrap.dedent(program), str(path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as child:
+        for line in child.stdout:
+            if int(line) == 101:
+                child.send_signal(signal.SIGKILL)
+                break
+        child.stdout.read()
+    assert child.returncode == -signal.SIGKILL
+    log = GradientLog.load(path)
+    assert len(log) >= 102 - 5  # half the ring waits at most
+    assert log.steps.tolist() == list(range(len(log)))
+    assert log["w"].norm.tolist() == list(range(len(log)))
+
+
+@pytest.mark.parametrize("path", ["/dev/full", "no/such/directory/run.csv"])
+def test_a_disk_that_refuses_is_an_error_once_and_loses_no_row(path, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    log = record([np.ones(2)], path=path)
+    with pytest.raises(OSError, match=f"cannot write {path}: .*All 1 rows are kept in memory"):
+        log.drain()
+    assert len(log) == 1
+    log.record([tf.ones([2])], log._variables)
+    log.save("elsewhere.npz")
+    assert len(GradientLog.load("elsewhere.npz")) == 2
+
+
+def test_a_file_that_is_there_is_not_overwritten(tmp_path):
+    path = tmp_path / "run.csv"
+    path.write_text("precious")
+    with pytest.raises(OSError, match=r"it exists; GradientLog.load\(path\) continues it"):
+        record([np.ones(2)], path=path).drain()
+    assert path.read_text() == "precious"
+    with pytest.raises(ValueError, match="begins with 'precious'"):
+        path.write_text("precious\n")
+        GradientLog.load(path)
+
+
+def test_tensorboard_is_asked_for_by_name_when_it_is_missing(tmp_path, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ImportError, match="Run: pip install tensorboard"):
+        record([np.ones(2)]).to_tensorboard(tmp_path)
