@@ -25,8 +25,7 @@ class MissingGradientWarning(UserWarning):
 
 def watch_all(tape: tf.GradientTape, sources: Sequence) -> None:
     """Have `tape` watch the float members of `sources`; of a ragged tensor its values, not its row splits."""
-    for source in sources:
-        tape.watch(source.flat_values if isinstance(source, tf.RaggedTensor) else source)
+    tape.watch([source.flat_values if isinstance(source, tf.RaggedTensor) else source for source in sources])
 
 
 class GradientTape(tf.GradientTape):
