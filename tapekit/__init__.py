@@ -7,16 +7,8 @@
 10.0
 """
 
-from tapekit.gradients import (
-    gradient,
-    hessian,
-    hvp,
-    jacobian,
-    jvp,
-    per_example_gradient,
-    value_and_gradient,
-    vjp,
-)
+from tapekit.gradients import gradient, hvp, jvp, value_and_gradient, vjp
+from tapekit.jacobians import hessian, jacobian, per_example_gradient
 from tapekit.tape import GradientTape, MissingGradientWarning
 
 __all__ = [
