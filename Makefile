@@ -5,6 +5,7 @@ T ?= 01
 SHELL := /bin/bash
 BIN := .venv/bin
 READY := .venv/.ready
+OLDEST := $(shell sed -n 's/.*"tensorflow>=\([0-9.]*\)".*/\1/p' pyproject.toml)
 
 # TensorFlow's start-up lines, of which no variable silences the last two.
 export TF_CPP_MIN_LOG_LEVEL ?= 3
@@ -28,6 +29,15 @@ tutorial: $(READY) ## run a tutorial: make tutorial, or make tutorial T=03
 test: $(READY) ## run every test
 	@$(BIN)/python -m pytest -q $(QUIET)
 
+test-oldest: .venv-oldest/.ready ## run every test against the oldest TensorFlow that pyproject.toml promises
+	@.venv-oldest/bin/python -m pytest -q $(QUIET)
+
+.venv-oldest/.ready: pyproject.toml
+	@echo "Setting up .venv-oldest with TensorFlow $(OLDEST) ..."
+	@test -x .venv-oldest/bin/python || $(PYTHON) -m venv .venv-oldest
+	@.venv-oldest/bin/python -m pip install --quiet --disable-pip-version-check 'tensorflow==$(OLDEST).*' --editable '.[test,dev]'
+	@touch $@
+
 lint: $(READY) ## check style, format and types
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
@@ -39,4 +49,4 @@ notebooks: $(READY) ## make and execute the notebooks; one: make notebooks T=03
 bench: $(READY) ## measure the costs, side by side
 	@$(BIN)/python -m tests.benchmarks $(QUIET)
 
-.PHONY: help tutorial test lint notebooks bench
+.PHONY: help tutorial test test-oldest lint notebooks bench

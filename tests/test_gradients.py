@@ -191,6 +191,7 @@ def test_the_same_variable_may_be_given_twice():
     w = tf.Variable(3.0)
     assert [float(g) for g in tapekit.gradient(lambda: w**2, [w, w])] == [6.0, 6.0]
     assert float(tapekit.hvp(lambda: w**3, [w, w], [1.0, 1.0])[0]) == 36.0
+    assert float(tapekit.jvp(lambda: w**2, [w, w], [1.0, 10.0]).tangent) == 66.0
 
 
 def test_only_vars_are_differentiated():
