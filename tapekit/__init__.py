@@ -9,10 +9,20 @@
 
 from tapekit.gradients import gradient, hvp, jvp, value_and_gradient, vjp
 from tapekit.jacobians import hessian, jacobian, per_example_gradient
+from tapekit.logs import GradientLog
+from tapekit.plots import (
+    LivePlot,
+    plot_gradient_flow,
+    plot_gradient_heatmap,
+    plot_gradient_history,
+    plot_update_ratio,
+)
 from tapekit.tape import GradientTape, MissingGradientWarning
 
 __all__ = [
+    "GradientLog",
     "GradientTape",
+    "LivePlot",
     "MissingGradientWarning",
     "gradient",
     "hessian",
@@ -20,6 +30,10 @@ __all__ = [
     "jacobian",
     "jvp",
     "per_example_gradient",
+    "plot_gradient_flow",
+    "plot_gradient_heatmap",
+    "plot_gradient_history",
+    "plot_update_ratio",
     "value_and_gradient",
     "vjp",
 ]

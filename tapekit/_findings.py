@@ -29,10 +29,10 @@ def _nonfinite(log: Any) -> list[str]:
     if not bad.any():
         return []
     row = int(bad.any(1).argmax())
-    first = f"{log.nonfinite[row, bad[row].argmax()]} elements of {log.names[bad[row].argmax()]}"
+    first = int(bad[row].argmax())
     return [
         f"Not finite: {_some(log, bad.any(0))} had NaN or infinite elements in {bad.any(1).sum()} of {len(log)} rows, "
-        f"first at step {log.steps[row]} ({first})."
+        f"first at step {log.steps[row]} ({log.nonfinite[row, first]} elements of {log.names[first]})."
     ]
 
 
@@ -40,10 +40,9 @@ def _missing(log: Any) -> list[str]:
     none = log.missing
     if not none.any():
         return []
-    row = int(none.any(1).argmax())
     return [
         f"None: {_some(log, none.any(0))} had no gradient in {none.any(1).sum()} of {len(log)} rows, first at step "
-        f"{log.steps[row]}. tapekit.explain says where the chain broke."
+        f"{log.steps[none.any(1).argmax()]}. tapekit.explain says where the chain broke."
     ]
 
 
@@ -52,32 +51,30 @@ def _dead(log: Any) -> list[str]:
     dead = zero.mean(0) >= DEAD
     if not dead.any():
         return []
-    row = int(zero[:, dead].any(1).argmax())
     return [
-        f"All zero: every element of the gradient of {_some(log, dead)} is 0 in {DEAD:.0%} of the rows or more, first at "
-        f"step {log.steps[row]}."
+        f"All zero: every element of the gradient of {_some(log, dead)} is 0 in {DEAD:.0%} of the rows or more, "
+        f"first at step {log.steps[zero[:, dead].any(1).argmax()]}."
     ]
 
 
 def _depth(log: Any) -> list[str]:
-    """Along biases, whose gradient is the signal at the pre-activation; kernels, scaled by their input, can look flat."""
+    """Along biases: their gradient is the signal itself, where kernels, scaled by their input, can look flat."""
     layers = np.array([is_bias(name) for name in log.names])
-    if layers.sum() < 3:
-        layers = ~layers
-    sizes = np.sqrt(log.mean[:, layers].astype(float) ** 2 + log.std[:, layers].astype(float) ** 2)  # root mean square
-    sizes[~(sizes > 0)] = np.nan
-    if layers.sum() < 3 or np.isnan(sizes[:, [0, -1]]).any(1).all():
-        return []
+    layers = layers if layers.sum() > 2 else ~layers
     names = np.array(log.names)[layers]
+    sizes = np.hypot(log.mean[:, layers], log.std[:, layers]).astype(float)  # root mean square
+    sizes[~(sizes > 0)] = np.nan
+    if len(names) < 3 or np.isnan(sizes[:, [0, -1]]).any(1).all():
+        return []
     fall = sizes[:, 0] / sizes[:, -1]
     middle = float(np.nanmedian(fall))
     if 1 / DEPTH <= middle <= DEPTH:
         return []
     word, off = ("Vanishing", fall < 1 / DEPTH) if middle < 1 else ("Exploding", fall > DEPTH)
-    factor = middle ** (1 / (layers.sum() - 1))
     return [
-        f"{word} towards the input: the gradient (root mean square) of {names[0]} is {middle:.2g} times that of {names[-1]} in "
-        f"the median row, {factor:.3g} a layer, first at step {log.steps[off.argmax()]} (threshold {DEPTH:g} either way)."
+        f"{word} towards the input: the gradient (root mean square) of {names[0]} is {middle:.2g} times that of "
+        f"{names[-1]} in the median row, {middle ** (1 / (len(names) - 1)):.3g} a layer, first at step "
+        f"{log.steps[off.argmax()]} (threshold {DEPTH:g} either way)."
     ]
 
 
@@ -86,29 +83,29 @@ def _spikes(log: Any) -> list[str]:
     if len(norms) <= BEFORE:
         return []
     usual = np.median(np.lib.stride_tricks.sliding_window_view(norms[:-1], BEFORE), axis=1)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        times = norms[BEFORE:] / usual
+    times = norms[BEFORE:] / np.where(usual > 0, usual, np.inf)
     spikes = np.flatnonzero(times > SPIKE)
     if not len(spikes):
         return []
     return [
-        f"Spikes: the global norm is more than {SPIKE:g} times the median of the {BEFORE} rows before it in {len(spikes)} "
-        f"rows, first at step {log.steps[BEFORE + spikes[0]]} ({times[spikes[0]]:.3g} times)."
+        f"Spikes: the global norm is more than {SPIKE:g} times the median of the {BEFORE} rows before it in "
+        f"{len(spikes)} rows, first at step {log.steps[BEFORE + spikes[0]]} ({times[spikes[0]]:.3g} times)."
     ]
 
 
 def _updates(log: Any) -> list[str]:
-    ratios = np.where(np.isfinite(log.update_ratio), log.update_ratio, np.nan)[len(log) // 2 :]
-    known = ~np.isnan(ratios).all(0) & [not is_bias(name) for name in log.names]  # biases begin at 0
+    half = len(log) // 2
+    ratios = np.where(np.isfinite(log.update_ratio), log.update_ratio, np.nan)[half:]
+    known = ~np.isnan(ratios).all(0) & np.array([not is_bias(name) for name in log.names])  # biases begin at 0
     middles = np.full(len(known), 1e-3)
     middles[known] = np.nanmedian(ratios[:, known], axis=0)
     found = []
     for word, off in (("small", middles < UPDATE[0]), ("large", middles > UPDATE[1])):
         if off.any():
-            worst = np.flatnonzero(off)[np.argmax(np.abs(np.log10(middles[off] + 1e-30) + 3))]
+            worst = middles[off].min() if word == "small" else middles[off].max()
             found.append(
-                f"Updates too {word}: a step changes {_some(log, off)} by {middles[worst]:.1e} of its norm ({log.names[worst]}, "
-                f"median from step {log.steps[len(log) // 2]} on); about 1e-3 is usual (thresholds {UPDATE[0]:g} and {UPDATE[1]:g})."
+                f"Updates too {word}: a step changes {_some(log, off)} by {worst:.1e} of its norm (the worst median from "
+                f"step {log.steps[half]} on). About 1e-3 is usual (thresholds {UPDATE[0]:g} and {UPDATE[1]:g})."
             )
     return found
 

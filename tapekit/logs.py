@@ -96,7 +96,7 @@ class GradientLog(keras.callbacks.Callback):
         self._file_end = 0  # bytes
         self._chief = True
         self._plain: Callable | None = None  # the model's own train_function, and the same with records in it
-        self._recorded: Callable | None = None
+        self._recorded: Any = None
         self._sound = False
         self._thread = threading.local()  # each replica runs in a thread of its own
 
@@ -180,7 +180,7 @@ class GradientLog(keras.callbacks.Callback):
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
         if self.model.train_function is not self._plain:
-            raise RuntimeError("GradientLog: another callback has replaced model.train_function. Use one GradientLog.")
+            raise RuntimeError("GradientLog: another callback has replaced model.train_function. Use one log a fit.")
         self._batch = batch
         self.model.train_function = self._train
 
@@ -288,7 +288,7 @@ class GradientLog(keras.callbacks.Callback):
         return True  # an empty log is a log
 
     def __getitem__(self, name: str) -> VariableLog:
-        """The rows of one variable, by its name or the end of it: ``log["dense/kernel"]`` of sequential/dense/kernel."""
+        """The rows of one variable, by its name or the end of it: ``log["dense/kernel"]``."""
         ends = [n for n in self.names if n == name] or [n for n in self.names if n.endswith(f"/{name}")]
         if len(ends) != 1:
             raise KeyError(f"GradientLog: {len(ends)} variables have the name {name!r}. There are {_some(self.names)}.")
@@ -298,14 +298,9 @@ class GradientLog(keras.callbacks.Callback):
     def to_dict(self) -> dict[str, np.ndarray]:
         """Columns for `pandas.DataFrame`: step, loss, global_norm, and ``dense/kernel.norm`` and so on."""
         columns = {"step": self.steps, "loss": self.loss, "global_norm": self.global_norm}
+        fields = [*STATISTICS, "missing", *(["update_ratio"] if self.updates else [])]
         for name in self.names:
-            values = self[name]._asdict()
-            values = {
-                field: values[field]
-                for field in values
-                if field != "steps" and (self.updates or field != "update_ratio")
-            }
-            columns |= {f"{name}.{field}": value for field, value in values.items()}
+            columns |= {f"{name}.{field}": getattr(self[name], field) for field in fields}
         return columns
 
     def __str__(self) -> str:
@@ -382,7 +377,7 @@ class GradientLog(keras.callbacks.Callback):
         """Write loss, norms, largest magnitudes and update ratios as TensorBoard scalars, a tag for each variable."""
         if importlib.util.find_spec("tensorboard") is None:
             raise ImportError(
-                "GradientLog.to_tensorboard: TensorBoard is not installed. It writes the file. Run: pip install tensorboard"
+                "GradientLog.to_tensorboard: TensorBoard, which writes it, is missing. Run: pip install tensorboard"
             )
         tags = {"loss": self.loss, "global_norm": self.global_norm}
         for field in ("norm", "max_abs", "update_ratio")[: 2 + self.updates]:

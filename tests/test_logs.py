@@ -154,7 +154,8 @@ def record(*steps, names="abcdefgh", **options):
     """A log of these gradients, each of a variable of its shape."""
     log = GradientLog(**options)
     variables = [
-        tf.Variable(np.zeros(np.shape(g) if g is not None else [2], "float32"), name=n) for g, n in zip(steps[0], names)
+        tf.Variable(np.zeros(np.shape(g) if g is not None else [2], "float32"), name=n)
+        for g, n in zip(steps[0], names[: len(steps[0])], strict=True)
     ]
     for step in steps:
         log.record([None if g is None else tf.constant(g, tf.float32) for g in step], variables)
@@ -547,7 +548,7 @@ def test_what_is_not_a_gradient_is_refused_in_a_sentence():
 def test_variables_that_change_are_refused_in_a_sentence():
     a, b, log = tf.Variable([1.0], name="a"), tf.Variable([1.0], name="b"), GradientLog()
     log.record([a + 0.0], [a])
-    with pytest.raises(ValueError, match="the variables are b, and were a. One log holds the same variables"):
+    with pytest.raises(ValueError, match=r"the variables are b, and were a\. One log holds the same variables"):
         log.record([b + 0.0], [b])
     assert len(log) == 1
     with pytest.raises(TypeError, match="updates=True follows the weights"):
@@ -569,7 +570,7 @@ def test_a_variable_is_read_by_its_name_or_the_end_of_it():
     log.record([tf.constant([1.0]), tf.constant([2.0])], variables)
     assert log["b/kernel"].norm.tolist() == [2]
     assert log["b/kernel"].steps.tolist() == [0]
-    with pytest.raises(KeyError, match="2 variables have the name 'kernel'. There are a/kernel, b/kernel"):
+    with pytest.raises(KeyError, match=r"2 variables have the name 'kernel'\. There are a/kernel, b/kernel"):
         log["kernel"]
     fit(model := small_model(), log := GradientLog())
     np.testing.assert_array_equal(log["head/kernel"].norm, log.norm[:, 2])
@@ -759,8 +760,8 @@ def test_a_file_that_is_there_is_not_overwritten(tmp_path):
     with pytest.raises(OSError, match=r"it exists; GradientLog.load\(path\) continues it"):
         record([np.ones(2)], path=path).drain()
     assert path.read_text() == "precious"
+    path.write_text("precious\n")
     with pytest.raises(ValueError, match="begins with 'precious'"):
-        path.write_text("precious\n")
         GradientLog.load(path)
 
 

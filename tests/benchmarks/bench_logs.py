@@ -1,5 +1,6 @@
 """What a `GradientLog` adds to a training step: the loop with the log against the same loop without it."""
 
+import itertools
 import statistics
 import time
 
@@ -15,7 +16,7 @@ def network(widths, batch):
     """A ReLU network's variables, and a function that returns their gradients and the loss on one batch."""
     generator = tf.random.Generator.from_seed(0)
     x = generator.normal([batch, widths[0]])
-    pairs = list(zip(widths[:-1], widths[1:], strict=True))
+    pairs = list(itertools.pairwise(widths))
     kernels = [tf.Variable(generator.normal([m, n], stddev=(2 / m) ** 0.5), name="kernel") for m, n in pairs]
     biases = [tf.Variable(tf.zeros([n]), name="bias") for _, n in pairs]
     variables = [v for layer in zip(kernels, biases, strict=True) for v in layer]

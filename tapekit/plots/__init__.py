@@ -1,0 +1,11 @@
+"""Pictures of traces, checks and logs: plain data in, matplotlib Axes out."""
+
+from tapekit.plots.training import (
+    LivePlot,
+    plot_gradient_flow,
+    plot_gradient_heatmap,
+    plot_gradient_history,
+    plot_update_ratio,
+)
+
+__all__ = ["LivePlot", "plot_gradient_flow", "plot_gradient_heatmap", "plot_gradient_history", "plot_update_ratio"]
