@@ -27,14 +27,17 @@ def summarize(gradients: Sequence[tf.Tensor | None]) -> tuple[tf.Tensor, tf.Tens
     present = [g for g in gradients if g is not None]
     if not present:
         return tf.fill([len(STATISTICS), len(gradients)], np.float32("nan")), tf.constant(0.0)
-    sizes = tf.stack([tf.size(g, tf.int64) for g in present])
-    sizes = tf.cast(sizes, tf.float64)
+    sizes = np.array([g.shape.num_elements() or 0 for g in present], float)
+    if not all(g.shape.is_fully_defined() for g in present):
+        sizes = tf.stack([tf.cast(tf.size(g), tf.float64) for g in present])
     wide = [g.dtype == tf.float64 or (g.shape.num_elements() or 0) <= SMALL for g in present]
     quick = tf.stack([_sums(tf.cast(g, tf.float64 if w else tf.float32)) for g, w in zip(present, wide, strict=True)])
+    quick = tf.pad(quick, [[0, 0], [0, 1]])
     sums = tf.cond(
         _trustworthy(quick, sizes, wide), lambda: quick, lambda: tf.stack([_finite_sums(g) for g in present])
     )
-    squares, total, largest, nonzero, nonfinite = tf.unstack(sums, axis=1)
+    squares, total, highest, lowest, nonzero, nonfinite = tf.unstack(sums, axis=1)
+    squares, nonzero, largest = 2 * squares, 2 * nonzero, tf.maximum(tf.maximum(highest, -lowest), 0.0)
     count = sizes - nonfinite
     mean = total / count
     std = tf.sqrt(tf.maximum(squares / count - mean**2, 0.0))  # E[x²] - E[x]²: no pass of its own
@@ -56,24 +59,22 @@ def dense(gradient: Any) -> tf.Tensor | None:
 
 
 def _sums(x: tf.Tensor) -> tf.Tensor:
-    """``[sum of x², sum of x, largest |x|, how many are not 0, 0]`` in float64."""
-    largest = tf.maximum(tf.maximum(tf.reduce_max(x), -tf.reduce_min(x)), 0)
-    sums = [2 * tf.nn.l2_loss(x), tf.reduce_sum(x), largest, 2 * tf.nn.l2_loss(tf.sign(x)), tf.zeros([], x.dtype)]
-    return tf.cast(tf.stack(sums), tf.float64)
+    """``[half the sum of x², sum of x, highest, lowest, half the number that is not 0]`` in float64."""
+    halves = tf.nn.l2_loss(x), tf.nn.l2_loss(tf.sign(x))
+    return tf.cast(tf.stack([halves[0], tf.reduce_sum(x), tf.reduce_max(x), tf.reduce_min(x), halves[1]]), tf.float64)
 
 
 def _finite_sums(x: tf.Tensor) -> tf.Tensor:
-    """`_sums` over the finite elements, with the count of the others in the last place."""
+    """`_sums` over the finite elements, and the number of the others."""
     finite = tf.math.is_finite(x)
     sums = _sums(tf.where(finite, tf.cast(x, tf.float64), 0.0))
-    nonfinite = tf.reduce_sum(tf.cast(~finite, tf.float64))
-    return tf.concat([sums[:-1], [nonfinite]], 0)
+    return tf.concat([sums, [tf.reduce_sum(tf.cast(~finite, tf.float64))]], 0)
 
 
 def _trustworthy(sums: tf.Tensor, sizes: tf.Tensor, wide: Sequence[bool]) -> tf.Tensor:
     """No NaN, no infinity or overflow, and in float32 no underflow of x², and no E[x²] - E[x]² that cancels."""
-    squares, total, largest = sums[:, 0], sums[:, 1], sums[:, 2]
+    squares, nonzero, total = 2 * sums[:, 0], sums[:, 4], sums[:, 1]
     smallest, cancelled = np.where(wide, 0.0, 1e-30), np.where(wide, -1.0, 1e-4)
     spread = squares * sizes - total**2
-    fine = (squares > smallest) | (largest == 0.0)
+    fine = (squares > smallest) | (nonzero == 0.0)
     return tf.reduce_all(tf.math.is_finite(squares) & fine & (spread >= cancelled * squares * sizes))

@@ -82,7 +82,7 @@ print(log)
 
 # %%
 ax = tapekit.plot_gradient_history(log)
-ax.figure.savefig(PICTURES / "04_history.png", dpi=55)
+ax.figure.savefig(PICTURES / "04_history.png", dpi=50)
 print("pictures/04_history.png")
 norms, losses = (column.reshape(8, -1).mean(1) for column in (log.global_norm, log.loss))
 print("epoch              ", *(f"{epoch:6d}" for epoch in range(8)))
