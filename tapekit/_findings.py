@@ -104,7 +104,7 @@ def _updates(log: Any) -> list[str]:
         if off.any():
             worst = middles[off].min() if word == "small" else middles[off].max()
             found.append(
-                f"Updates too {word}: a step changes {_some(log, off)} by {worst:.1e} of its norm (the worst median from "
+                f"Updates too {word}: a step changes {_some(log, off)} by {worst:.1e} of its norm (worst median from "
                 f"step {log.steps[half]} on). About 1e-3 is usual (thresholds {UPDATE[0]:g} and {UPDATE[1]:g})."
             )
     return found

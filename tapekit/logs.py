@@ -180,7 +180,7 @@ class GradientLog(keras.callbacks.Callback):
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
         if self.model.train_function is not self._plain:
-            raise RuntimeError("GradientLog: another callback has replaced model.train_function. Use one log a fit.")
+            raise RuntimeError("GradientLog: another callback replaced model.train_function. Use one log a fit.")
         self._batch = batch
         self.model.train_function = self._train
 

@@ -1,9 +1,10 @@
 # %% [markdown]
 # # 4. A training loop you can see
 #
-# A loss that falls says that something is learned, not where, or how fast. The gradients say it, layer by layer and step by
-# step, if somebody writes them down. Here a `GradientLog` does, first in a loop of our own and then in Keras' `fit`, on 1,797
-# small pictures of handwritten digits; and one number, how far a step moves the weights, tells whether a learning rate is right.
+# A loss that falls says that something is learned, not where, or how fast. The gradients say it, layer by layer and
+# step by step, if somebody writes them down. Here a `GradientLog` does, first in a loop of our own and then in Keras'
+# `fit`, on 1,797 small pictures of handwritten digits; and one number, how far a step moves the weights, tells
+# whether a learning rate is right.
 #
 # Before: [3. The tape as a circuit](03_circuit.ipynb). Next: [5. Is this gradient right?](05_is_it_right.ipynb)
 
@@ -28,8 +29,8 @@ PICTURES = HERE / "pictures"
 PICTURES.mkdir(exist_ok=True)
 
 # %% [markdown]
-# The data: the UCI handwritten digits (E. Alpaydin and C. Kaynak, CC BY 4.0), 8x8 points of 0 to 16. The network: two hidden
-# layers of 64.
+# The data: the UCI handwritten digits (E. Alpaydin and C. Kaynak, CC BY 4.0), 8x8 points of 0 to 16. The network: two
+# hidden layers of 64.
 
 # %%
 if (HERE / "data" / "digits.npz").exists():
@@ -49,13 +50,13 @@ def network():
     return keras.Sequential([keras.Input([64]), *hidden, keras.layers.Dense(10, name="head")])
 
 
-print(f"{len(x)} pictures; the classes have {np.bincount(y).min()} to {np.bincount(y).max()} each")
+print(f"{len(x)} pictures, {np.bincount(y).min()} to {np.bincount(y).max()} of each digit")
 
 # %% [markdown]
 # ## A loop of one's own
 #
-# One argument more, `log=log`, and every gradient of every step is in the log. The statistics are computed in the graph, beside
-# the gradients: no second pass over the data, no gradient of another batch.
+# One argument more, `log=log`, and every gradient of every step is in the log. The statistics are computed in the
+# graph, beside the gradients: no second pass over the data, no gradient of another batch.
 
 # %%
 model, optimizer = network(), keras.optimizers.SGD(0.1)
@@ -77,36 +78,41 @@ for _ in range(8):
 print(log)
 
 # %% [markdown]
-# **Predict** before you look. The loss starts at log(10) = 2.3 and falls towards 0. Will the gradients fall with it from the
-# first step on?
+# **Predict** before you look. The loss starts at log(10) = 2.3 and falls towards 0. Will the gradients fall with it
+# from the first step on?
 
 # %%
-ax = tapekit.plot_gradient_history(log)
-ax.figure.savefig(PICTURES / "04_history.png", dpi=50)
+figure, ax = plt.subplots(figsize=(6.5, 4), layout="constrained")
+tapekit.plot_gradient_history(log, ax=ax)
+figure.savefig(PICTURES / "04_history.png", dpi=60)
 print("pictures/04_history.png")
 norms, losses = (column.reshape(8, -1).mean(1) for column in (log.global_norm, log.loss))
 print("epoch              ", *(f"{epoch:6d}" for epoch in range(8)))
-print("loss, mean         ", *(f"{loss:6.2f}" for loss in losses))
-print("global norm, mean  ", *(f"{norm:6.2f}" for norm in norms))
-assert norms[1] > 1.3 * norms[0] and losses[1] < losses[0]
+print("loss, mean         ", *(f"{mean:6.2f}" for mean in losses))
+print("global norm, mean  ", *(f"{mean:6.2f}" for mean in norms))
+assert norms[1] > 1.3 * norms[0]
+assert losses[1] < losses[0]
 
 # %% [markdown]
-# They grow while the loss falls, and in the end, with a tenth of the loss, they are larger than at the start: a batch of 64 has
-# its own idea of the way down. A small gradient is not what good training looks like. The largest step, layer by layer:
+# They grow while the loss falls, and in the end, with a tenth of the loss, they are larger than at the start: a batch
+# of 64 has its own idea of the way down. A small gradient is not what good training looks like. The largest step,
+# layer by layer:
 
 # %%
 peak = int(log.global_norm.argmax())
 ax = tapekit.plot_gradient_flow(log, step=peak)
 ax.figure.savefig(PICTURES / "04_flow.png", dpi=100)
 print("pictures/04_flow.png")
-biases = [log[f"{name}/bias"].norm[peak] for name in ("first", "second", "head")]
-print("bias gradients from input to head:", *(f"{norm:.3f}" for norm in biases))
+print(
+    "bias gradients, input to head:", *(f"{log[f'{name}/bias'].norm[peak]:.3f}" for name in ("first", "second", "head"))
+)
 
 # %% [markdown]
 # ## The same in `fit`, at three learning rates
 #
-# In Keras the log is a callback. The **update ratio** ||new weights - old weights|| / ||old weights|| says how far a step moves
-# them; about a thousandth is usual. At a rate of 0.01 it is 4 in 10,000. **Predict** it for 0.0001 and for 0.1.
+# In Keras the log is a callback. The **update ratio** ||new weights - old weights|| / ||old weights|| says how far a
+# step moves them; about a thousandth is usual. At a rate of 0.01 it is 4 in 10,000. **Predict** it for 0.0001 and for
+# 0.1.
 
 # %%
 figure, axes = plt.subplots(1, 3, figsize=(13, 4), sharey=True, layout="constrained")
@@ -120,20 +126,21 @@ for ax, rate in zip(axes, (1e-4, 1e-2, 1e-1), strict=True):
     ratios[rate] = np.median(log["second/kernel"].update_ratio)
     first, last = log.loss[:29].mean(), log.loss[-29:].mean()  # the first and the last epoch
     print(f"learning rate {rate:g}: update ratio {ratios[rate]:.1e}, loss {first:.2f} -> {last:.2f}")
-    print("   ", "\n    ".join(log.findings() or ["(no findings)"]))
+    print("   ", *(log.findings() or ["(no findings)"]))
 figure.savefig(PICTURES / "04_update_ratio.png", dpi=55)
 print("pictures/04_update_ratio.png")
-assert 50 < ratios[1e-2] / ratios[1e-4] < 200 and 5 < ratios[1e-1] / ratios[1e-2] < 20
+assert 50 < ratios[1e-2] / ratios[1e-4] < 200
+assert 5 < ratios[1e-1] / ratios[1e-2] < 20
 
 # %% [markdown]
-# A hundred times the learning rate, about a hundred times the ratio, and the findings read the first run aloud without looking
-# at its loss: its steps are too small to go anywhere.
+# A hundred times the learning rate, about a hundred times the ratio, and the findings read the first run aloud
+# without looking at its loss: its steps are too small to go anywhere.
 #
 # ## Exercise
 #
 # Adam divides every gradient by its own size, so its ratio hardly depends on the gradients. Find a learning rate for
-# `keras.optimizers.Adam` at which the median update ratio of `second/kernel` lies between 10^-2.5 and 10^-2 over six epochs,
-# and look whether the network then learns better than plain SGD at 0.01.
+# `keras.optimizers.Adam` at which the median update ratio of `second/kernel` lies between 10^-2.5 and 10^-2 over six
+# epochs, and look whether the network then learns better than plain SGD at 0.01.
 
 # %%
 answer = 1e-3  # try 1e-2 first

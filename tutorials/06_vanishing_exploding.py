@@ -1,11 +1,12 @@
 # %% [markdown]
 # # 6. Vanishing, exploding, repaired
 #
-# On its way back through a deep network the gradient is multiplied at every layer. Thirty times a little too little is nothing,
-# thirty times a little too much is everything. The factor is no accident: for each kind of layer there is a law, and this
-# tutorial measures them, one by one, and then repairs a network that does not train.
+# On its way back through a deep network the gradient is multiplied at every layer. Thirty times a little too little
+# is nothing, thirty times a little too much is everything. The factor is no accident: for each kind of layer there is
+# a law, and this tutorial measures them, one by one, and then repairs a network that does not train.
 #
-# Before: [5. Is this gradient right?](05_is_it_right.ipynb). Next: [7. Beyond one gradient](07_beyond_one_gradient.ipynb)
+# Before: [5. Is this gradient right?](05_is_it_right.ipynb). Next: [7. Beyond one
+# gradient](07_beyond_one_gradient.ipynb)
 
 # %%
 import os
@@ -30,9 +31,9 @@ PICTURES.mkdir(exist_ok=True)
 # %% [markdown]
 # ## A ruler for the signal
 #
-# The gradient of a layer's *pre-activation* is the signal itself. A variable of zeros, added there, has exactly that gradient, so
-# thirty such probes show how the signal shrinks or grows from the loss back to the input. `spread` is the standard deviation of
-# the weights times sqrt(width).
+# The gradient of a layer's *pre-activation* is the signal itself. A variable of zeros, added there, has exactly that
+# gradient, so thirty such probes show how the signal shrinks or grows from the loss back to the input. `spread` is
+# the standard deviation of the weights times sqrt(width).
 
 # %%
 WIDTH, DEPTH, BATCH = 256, 30, 128
@@ -54,7 +55,7 @@ def signal(layer, spread):
 
     tapekit.gradient(loss, probes, log=log)
     norms = log.norm[-1]
-    return norms, (norms[1] / norms[-1]) ** (1 / (DEPTH - 2))  # the first layer, which sees the raw input, left out
+    return norms, (norms[1] / norms[-1]) ** (1 / (DEPTH - 2))  # without the first, which sees raw input
 
 
 def normed(z):
@@ -63,9 +64,10 @@ def normed(z):
 
 
 # %% [markdown]
-# **Predict** the factors before you look. A linear layer multiplies the signal by its spread. The old standard start, uniform
-# between -1/sqrt(n) and 1/sqrt(n), has a spread of 1/sqrt(3); Glorot's has 1. A ReLU lets half of the signal's energy through, and
-# He's start, spread sqrt(2), pays it back. A residual block h + a f(h) adds the energies 1 and a².
+# **Predict** the factors before you look. A linear layer multiplies the signal by its spread. The old standard start,
+# uniform between -1/sqrt(n) and 1/sqrt(n), has a spread of 1/sqrt(3); Glorot's has 1. A ReLU lets half of the
+# signal's energy through, and He's start, spread sqrt(2), pays it back. A residual block h + a f(h) adds the energies
+# 1 and a².
 
 # %%
 RELU = tf.nn.relu
@@ -103,8 +105,9 @@ print("pictures/06_laws.png")
 # %% [markdown]
 # ## A network that stalls, and its repair
 #
-# Thirty ReLU layers on the handwritten digits of tutorial 4, once with Glorot's start (Keras' default) and once with He's.
-# **Predict** from the table: by how much is the first layer's signal smaller than the last one's? (Same colours in both.)
+# Thirty ReLU layers on the handwritten digits of tutorial 4, once with Glorot's start (Keras' default) and once with
+# He's. **Predict** from the table: by how much is the first layer's signal smaller than the last one's? (Same colours
+# in both.)
 
 # %%
 if (HERE / "data" / "digits.npz").exists():
@@ -115,21 +118,21 @@ else:  # a notebook that was opened without its repository, as in Colab, which h
 
     images, labels = load_digits().images, load_digits().target
 x, y = (images.reshape(-1, 64) / 8 - 1).astype("float32"), labels.astype("int32")
-figure, axes = plt.subplots(2, 1, figsize=(8, 9), layout="constrained")
+figure, axes = plt.subplots(2, 1, figsize=(6.5, 8), layout="constrained")
 for ax, start in zip(axes, ("glorot_normal", "he_normal"), strict=True):
-    keras.utils.set_random_seed(0)
+    keras.utils.set_random_seed(2)
     layers = [keras.layers.Dense(64, "relu", kernel_initializer=start, name=f"layer{i:02d}") for i in range(DEPTH)]
     model = keras.Sequential([keras.Input([64]), *layers, keras.layers.Dense(10, name="head")])
     model.compile(keras.optimizers.SGD(0.01), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-    run = tapekit.GradientLog(every=4)
+    run = tapekit.GradientLog(every=8)
     model.fit(x, y, batch_size=64, epochs=10, verbose=0, callbacks=[run])
     tapekit.plot_gradient_heatmap(run, ax=ax).images[0].set_clim(-7, 1)
-    start_loss, end_loss = run.loss[:7].mean(), run.loss[-7:].mean()  # the first and the last epoch
+    start_loss, end_loss = run.loss[:4].mean(), run.loss[-4:].mean()  # the first and the last epoch
     ax.set_title(f"{start}: the loss goes from {start_loss:.2f} to {end_loss:.2f}")
     fall = run["layer00/bias"].norm.mean() / run["layer29/bias"].norm.mean()
     print(f"{start}: loss {start_loss:.2f} -> {end_loss:.2f}, first bias / last bias {fall:.1e}")
     print("   ", "\n    ".join(run.findings() or ["(no findings)"]))
-figure.savefig(PICTURES / "06_stalls_and_trains.png", dpi=50)
+figure.savefig(PICTURES / "06_stalls_and_trains.png", dpi=65)
 print("pictures/06_stalls_and_trains.png")
 
 # %% [markdown]
