@@ -1,10 +1,12 @@
-"""The csv file of a `GradientLog`: `append` rows that a kill cannot take away, and `read` them back."""
+"""A `GradientLog` on disk: `append` rows that no kill takes away, `read` them back, `write_scalars` for TensorBoard."""
 
 import csv
 import io
 import pathlib
+from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
 
 def append(path: pathlib.Path, end: int, header: list[str], steps: np.ndarray, rows: np.ndarray) -> int:
@@ -42,3 +44,16 @@ def read(path: pathlib.Path) -> tuple[int, list[str], np.ndarray, np.ndarray]:
         )
     table = np.loadtxt(lines[1:], delimiter=",", ndmin=2) if lines[1:] else np.zeros([0, len(header)])
     return len(data), header, table[:, 0].astype(np.int64), table[:, 1:].astype(np.float32)
+
+
+def write_scalars(logdir: str, log: Any) -> None:
+    """Loss, norms, largest magnitudes and update ratios as TensorBoard scalars, a tag for each variable."""
+    tags = {"loss": log.loss, "global_norm": log.global_norm}
+    for field in ("norm", "max_abs", "update_ratio")[: 2 + log.updates]:
+        tags |= {f"{field}/{name}": getattr(log[name], field) for name in log.names}
+    writer = tf.summary.create_file_writer(logdir)
+    with writer.as_default():
+        for tag, values in tags.items():
+            for step, value in zip(log.steps, values, strict=True):
+                tf.summary.scalar(tag, value, step=step)
+    writer.close()

@@ -18,22 +18,19 @@
 ([10.0, 5.0, 2.5], [25.0, 6.25, 1.5625])
 """
 
-import contextlib
-import functools
 import importlib.util
 import os
 import pathlib
 import re
-import threading
 import warnings
-from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from tapekit import _findings, _logfile, _sources
+from tapekit import _distributed, _findings, _logfile, _sources
+from tapekit._fit import FitRecorder
 from tapekit._ring import Ring
 from tapekit._statistics import STATISTICS, dense
 
@@ -95,10 +92,7 @@ class GradientLog(keras.callbacks.Callback):
         self._since = 0  # steps since the last drain, as far as Python has seen them
         self._file_end = 0  # bytes
         self._chief = True
-        self._plain: Callable | None = None  # the model's own train_function, and the same with records in it
-        self._recorded: Any = None
-        self._sound = False
-        self._thread = threading.local()  # each replica runs in a thread of its own
+        self._fit = FitRecorder(self._record)
 
     @tf.autograph.experimental.do_not_convert
     def record(self, gradients: Any, variables: Any, loss: Any = None) -> None:
@@ -128,11 +122,10 @@ class GradientLog(keras.callbacks.Callback):
         loss = _as_loss(loss)
         replica = tf.distribute.get_replica_context()
         if replica is not None and replica.num_replicas_in_sync > 1:
-            gradients, loss = _aggregate(replica, gradients, loss)
-            self._chief = _is_chief(replica.strategy.cluster_resolver)
-            local = len(replica.strategy.extended.worker_devices)
-            if int(tf.get_static_value(replica.replica_id_in_sync_group)) % local:
-                return  # the first replica of each worker writes what all of them share
+            gradients, loss = _distributed.aggregate(replica, gradients, loss)
+            self._chief = _distributed.is_chief(replica.strategy.cluster_resolver)
+            if not _distributed.is_first_of_worker(replica):
+                return  # the first writes what all of them share
         if self._ring is None:
             weights = [_sources.as_variable(v) for v in self._variables] if self.updates else []
             size = {"every": self.every, "capacity": self.capacity, "start": self._next}
@@ -159,55 +152,12 @@ class GradientLog(keras.callbacks.Callback):
             raise TypeError("GradientLog.record: updates=True follows the weights. Tensors have none; give variables.")
         self.names, self._variables = names, flat
 
-    # ---- Keras fit -----------------------------------------------------------------------------------------------
-    # A callback never sees gradients, but `train_step` hands them to `optimizer.apply`. So a train_function of our own
-    # takes the place of the model's for the length of a batch, and replaces `apply` while it runs. Keras calls no
-    # callback after an exception or Ctrl-C: nothing may stay replaced, and no compiled step that records may stay.
-
     def on_train_begin(self, logs: Any = None) -> None:
-        model = self.model
-        if model.optimizer is None:
-            raise ValueError(
-                "GradientLog: the model has no optimizer. Use log.record(...) in a train_step of your own."
-            )
-        stale = getattr(model.train_function, "__self__", None)
-        if isinstance(stale, GradientLog):  # an exception came just before a batch
-            model.train_function = stale._plain
-        if not self._sound or self._plain is not model.train_function:
-            self._plain = model.train_function
-            model.make_train_function(force=True)  # the old one may be compiled, without records
-            self._recorded, model.train_function = model.train_function, self._plain
+        self._fit.begin(self.model)
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
-        if self.model.train_function is not self._plain:
-            raise RuntimeError("GradientLog: another callback replaced model.train_function. Use one log a fit.")
         self._batch = batch
-        self.model.train_function = self._train
-
-    def _train(self, iterator: Any) -> Any:
-        """The model's train_function for one batch."""
-        model, optimizer = self.model, self.model.optimizer
-        model.train_function = self._plain
-        compute_loss, apply = model.compute_loss, optimizer.apply
-
-        @functools.wraps(compute_loss)
-        def keep_loss(*args: Any, **kwargs: Any) -> Any:
-            self._thread.loss = compute_loss(*args, **kwargs)
-            return self._thread.loss
-
-        @functools.wraps(apply)
-        def record_and_apply(grads: Any, trainable_variables: Any = None) -> Any:
-            grads = list(grads)
-            variables = list(model.trainable_variables if trainable_variables is None else trainable_variables)
-            # what scale_loss multiplied, LossScaleOptimizer and loss_scale_factor divide
-            self._record(grads, variables, self._thread.__dict__.pop("loss", None), optimizer.scale_loss(1.0))
-            return apply(grads, trainable_variables)
-
-        self._sound = False
-        with _replaced(model, "compute_loss", keep_loss), _replaced(optimizer, "apply", record_and_apply):
-            result = self._recorded(iterator)
-        self._sound = True  # no exception has left it half traced, so another fit may use it
-        return result
+        self._fit.arm()
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         if self._ring is None:
@@ -379,15 +329,7 @@ class GradientLog(keras.callbacks.Callback):
             raise ImportError(
                 "GradientLog.to_tensorboard: TensorBoard, which writes it, is missing. Run: pip install tensorboard"
             )
-        tags = {"loss": self.loss, "global_norm": self.global_norm}
-        for field in ("norm", "max_abs", "update_ratio")[: 2 + self.updates]:
-            tags |= {f"{field}/{name}": getattr(self[name], field) for name in self.names}
-        writer = tf.summary.create_file_writer(os.fspath(logdir))
-        with writer.as_default():
-            for tag, values in tags.items():
-                for step, value in zip(self.steps, values, strict=True):
-                    tf.summary.scalar(tag, value, step=step)
-        writer.close()
+        _logfile.write_scalars(os.fspath(logdir), self)
 
 
 def _as_gradient(name: str, gradient: Any, variable: Any) -> Any:
@@ -410,34 +352,6 @@ def _as_loss(loss: Any) -> tf.Tensor:
     if isinstance(loss, tf.Tensor) and loss.dtype == tf.float32 and loss.shape.rank == 0:
         return loss  # two eager operations saved
     return tf.constant(np.nan) if loss is None else tf.reduce_sum(tf.cast(loss, tf.float32))
-
-
-def _aggregate(replica: Any, gradients: list, loss: tf.Tensor) -> tuple[list, tf.Tensor]:
-    """Sums over the replicas, which is what a Keras optimizer applies."""
-    present = [dense(g) for g in gradients if g is not None]
-    loss, *summed = replica.all_reduce(tf.distribute.ReduceOp.SUM, [loss, *present])
-    return [None if g is None else summed.pop(0) for g in gradients], loss
-
-
-def _is_chief(resolver: Any) -> bool:
-    """Whether this process is the one that writes files; without a cluster it is."""
-    if resolver is None or resolver.task_type in (None, "", "chief"):
-        return True
-    return "chief" not in resolver.cluster_spec().jobs and (resolver.task_type, resolver.task_id) == ("worker", 0)
-
-
-@contextlib.contextmanager
-def _replaced(thing: Any, name: str, value: Any) -> Iterator[None]:
-    """Give `thing` the attribute for a while, and leave it exactly as it was."""
-    own = vars(thing).get(name)
-    setattr(thing, name, value)
-    try:
-        yield
-    finally:
-        if own is None:
-            delattr(thing, name)
-        else:
-            setattr(thing, name, own)
 
 
 def _unnumbered(names: tuple[str, ...]) -> list[str]:

@@ -338,11 +338,13 @@ class Interrupt(keras.callbacks.Callback):
             raise KeyboardInterrupt
 
 
+@pytest.mark.parametrize("log_first", [True, False])
 @pytest.mark.parametrize("hook", ["on_train_batch_begin", "on_train_batch_end"])
-def test_an_interrupted_fit_leaves_nothing_behind(hook):
+def test_an_interrupted_fit_leaves_nothing_behind(hook, log_first):
     log, model = GradientLog(), small_model()
+    callbacks = [Interrupt(hook), log]
     with pytest.raises(KeyboardInterrupt):
-        fit(model, Interrupt(hook), log)
+        fit(model, *(reversed(callbacks) if log_first else callbacks))
     rows = len(log)
     fit(model)
     assert len(log) == rows
