@@ -1,5 +1,7 @@
 """Gradients -> their statistics, in one small graph: `summarize`, which `tapekit.GradientLog` runs every step.
 
+`as_gradient`, `as_loss` and `dense` make what came fit for it.
+
 The sums are a pass each over memory and fused with nothing, which was measured to be cheapest. Small gradients are
 summed in float64. Large ones in float32, and again, with care, in the rare step whose sums cannot be trusted.
 """
@@ -9,6 +11,8 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
+
+from tapekit import _sources
 
 STATISTICS = ("norm", "mean", "std", "max_abs", "zero_fraction", "nonfinite")
 SMALL = 1 << 16  # elements up to which float64 costs nothing that can be measured
@@ -56,6 +60,28 @@ def dense(gradient: Any) -> tf.Tensor | None:
     if gradient is not None and gradient.dtype.is_complex:
         return tf.stack([tf.math.real(gradient), tf.math.imag(gradient)])
     return gradient
+
+
+def as_gradient(name: str, gradient: Any, variable: Any) -> Any:
+    """`gradient`, if it can be one of `variable`."""
+    if gradient is None:
+        return None
+    if isinstance(gradient, np.ndarray):
+        gradient = tf.convert_to_tensor(gradient)
+    tensor = isinstance(gradient, (tf.Tensor, tf.IndexedSlices)) and _sources.is_float(gradient)
+    if tensor and gradient.shape.is_compatible_with(variable.shape):
+        return gradient
+    what = f"GradientLog.record: the gradient of {name!r} is {_sources.describe(gradient)}"
+    if tensor:
+        raise ValueError(f"{what}; the variable has shape {variable.shape}. Give both lists in the same order.")
+    raise TypeError(f"{what}. A float tensor or None is needed. Write log.record(gradients, variables), in this order.")
+
+
+def as_loss(loss: Any) -> tf.Tensor:
+    """A float32 scalar; NaN for None."""
+    if isinstance(loss, tf.Tensor) and loss.dtype == tf.float32 and loss.shape.rank == 0:
+        return loss  # two eager operations saved
+    return tf.constant(np.nan) if loss is None else tf.reduce_sum(tf.cast(loss, tf.float32))
 
 
 def _sums(x: tf.Tensor) -> tf.Tensor:

@@ -32,7 +32,7 @@ import tensorflow as tf
 from tapekit import _distributed, _findings, _logfile, _sources
 from tapekit._fit import FitRecorder
 from tapekit._ring import Ring
-from tapekit._statistics import STATISTICS, dense
+from tapekit._statistics import STATISTICS, as_gradient, as_loss, dense
 
 COLUMNS = (*STATISTICS, "update_ratio")
 
@@ -76,7 +76,7 @@ class GradientLog(keras.callbacks.Callback):
         w                5      -0.5       3.5         4        0%           0
     """
 
-    def __init__(self, *, every: int = 1, updates: bool = False, path: str | os.PathLike | None = None, capacity=1024):
+    def __init__(self, *, every: int = 1, updates: bool = False, path: Any = None, capacity: int = 1024):
         super().__init__()
         for name, value in (("every", every), ("capacity", capacity)):
             if not isinstance(value, int) or value < 1:
@@ -111,15 +111,16 @@ class GradientLog(keras.callbacks.Callback):
 
     @tf.autograph.experimental.do_not_convert
     def _record(self, gradients: Any, variables: Any, loss: Any, scale: Any) -> None:
-        gradients = tf.nest.flatten(gradients)
-        self._check_variables(variables)
-        if len(gradients) != len(self._variables):
+        gradients, flat = tf.nest.flatten(gradients), tf.nest.flatten(variables)
+        if len(gradients) != len(flat):
             raise ValueError(
-                f"GradientLog.record: {len(gradients)} gradients for {len(self._variables)} variables. Each variable "
-                "needs its gradient, or None. Give both lists as the tape has them: tape.gradient(loss, variables)."
+                f"GradientLog.record: {len(gradients)} gradients for {len(flat)} variables. Each variable needs its "
+                "gradient, or None. Give both lists as the tape has them: tape.gradient(loss, variables)."
             )
-        gradients = [_as_gradient(*each) for each in zip(self.names, gradients, self._variables, strict=True)]
-        loss = _as_loss(loss)
+        if len(flat) != len(self._variables) or any(a is not b for a, b in zip(flat, self._variables, strict=True)):
+            self._follow(variables, flat)
+        gradients = [as_gradient(*each) for each in zip(self.names, gradients, self._variables, strict=True)]
+        loss = as_loss(loss)
         replica = tf.distribute.get_replica_context()
         if replica is not None and replica.num_replicas_in_sync > 1:
             gradients, loss = _distributed.aggregate(replica, gradients, loss)
@@ -136,10 +137,8 @@ class GradientLog(keras.callbacks.Callback):
         else:
             self._ring.write(gradients, loss, scale)
 
-    def _check_variables(self, variables: Any) -> None:
-        flat = tf.nest.flatten(variables)
-        if len(flat) == len(self._variables) and all(a is b for a, b in zip(flat, self._variables, strict=True)):
-            return
+    def _follow(self, variables: Any, flat: list) -> None:
+        """Take `variables` for those of the log, if they can be."""
         names = tuple(_sources.names(variables))
         if not self._variables and _unnumbered(names) == _unnumbered(self.names):  # loaded; Keras counts models anew
             names = self.names
@@ -151,6 +150,9 @@ class GradientLog(keras.callbacks.Callback):
         if self.updates and any(_sources.as_variable(v) is None for v in flat):
             raise TypeError("GradientLog.record: updates=True follows the weights. Tensors have none; give variables.")
         self.names, self._variables = names, flat
+        if self.updates and self._ring is not None:  # which compares the old weights
+            self.drain()
+            self._ring = None
 
     def on_train_begin(self, logs: Any = None) -> None:
         self._fit.begin(self.model)
@@ -194,8 +196,8 @@ class GradientLog(keras.callbacks.Callback):
         self._write_file(*self._blocks[-1])
         if lost:
             warnings.warn(
-                f"GradientLog: {lost} rows lost, the ring holds {self.capacity}. Read the log (log.drain()) more often, "
-                "or make it with a larger capacity.",
+                f"GradientLog: {lost} rows lost, the ring holds {self.capacity}. Read the log more often (log.drain()) "
+                "or give it a larger capacity.",
                 stacklevel=2,
             )
 
@@ -223,13 +225,12 @@ class GradientLog(keras.callbacks.Callback):
     max_abs = property(lambda self: self._column("max_abs"), doc="Largest magnitudes, `[rows, variables]`.")
     zero_fraction = property(lambda self: self._column("zero_fraction"), doc="Share of zeros, `[rows, variables]`.")
     missing = property(lambda self: np.isnan(self._column("nonfinite")), doc="Whether None, `[rows, variables]`.")
-    nonfinite = property(
-        lambda self: np.nan_to_num(self._column("nonfinite")).astype(np.int64),
-        doc="Number of NaN and infinite elements, which no other statistic counts, `[rows, variables]`.",
-    )
-    update_ratio = property(
-        lambda self: self._column("update_ratio"), doc="||w_new - w_old|| / ||w_old||, `[rows, variables]`."
-    )
+    update_ratio = property(lambda self: self._column("update_ratio"), doc="Of norms, `[rows, variables]`.")
+
+    @property
+    def nonfinite(self) -> np.ndarray:
+        """Numbers of NaN and infinite elements, which no other statistic counts, `[rows, variables]`."""
+        return np.nan_to_num(self._column("nonfinite")).astype(np.int64)
 
     def __len__(self) -> int:
         return len(self.steps)
@@ -247,28 +248,27 @@ class GradientLog(keras.callbacks.Callback):
 
     def to_dict(self) -> dict[str, np.ndarray]:
         """Columns for `pandas.DataFrame`: step, loss, global_norm, and ``dense/kernel.norm`` and so on."""
+        fields = {field: getattr(self, field) for field in (*self._fields(), "missing")}
         columns = {"step": self.steps, "loss": self.loss, "global_norm": self.global_norm}
-        fields = [*STATISTICS, "missing", *(["update_ratio"] if self.updates else [])]
-        for name in self.names:
-            columns |= {f"{name}.{field}": getattr(self[name], field) for field in fields}
+        for place, name in enumerate(self.names):
+            columns |= {f"{name}.{field}": values[:, place] for field, values in fields.items()}
         return columns
 
     def __str__(self) -> str:
-        if not len(self):
+        steps, rows = self._table()
+        if not len(steps):
             return "GradientLog: no rows yet"
         width = max(8, *map(len, self.names))
+        lost = f", {self.lost} rows lost" if self.lost else ""
         lines = [
-            f"step {self.steps[-1]} (row {len(self)}), loss {self.loss[-1]:.4g}, global norm {self.global_norm[-1]:.4g}"
-            + (f", {self.lost} rows lost" if self.lost else ""),
+            f"step {steps[-1]} (row {len(steps)}), loss {rows[-1, 0]:.4g}, global norm {rows[-1, 1]:.4g}{lost}",
             f"{'variable':<{width}}{'norm':>10}{'mean':>10}{'std':>10}{'max_abs':>10}{'zeros':>10}{'not finite':>12}"
-            + ("   update" if self.updates else ""),
+            + ("    update" if self.updates else ""),
         ]
-        for name in self.names:
-            last = VariableLog(*(values[-1] for values in self[name]))
-            numbers = f"{last.norm:>10.4g}{last.mean:>10.3g}{last.std:>10.3g}{last.max_abs:>10.4g}"
-            numbers += f"{last.zero_fraction:>10.0%}{last.nonfinite:>12}"
-            numbers += f"{last.update_ratio:>9.1e}" if self.updates else ""
-            lines.append(f"{name:<{width}}" + (f"{'None':>10}" if last.missing else numbers))
+        formats = ("10.4g", "10.3g", "10.3g", "10.4g", "10.0%", "12.0f", "10.1e")
+        for name, numbers in zip(self.names, rows[-1, 2:].reshape(-1, len(self.names)).T, strict=True):
+            cells = "".join(f"{number:>{form}}" for number, form in zip(numbers, formats, strict=False))
+            lines.append(f"{name:<{width}}{'None':>10}" if np.isnan(numbers[5]) else f"{name:<{width}}{cells}")
         return "\n".join(lines)
 
     def findings(self) -> tuple[str, ...]:
@@ -281,11 +281,9 @@ class GradientLog(keras.callbacks.Callback):
         if self.path is None or not self._chief:
             return
         path, self.path = self.path, None
-        fields = [f"{name}.{field}" for field in self._fields() for name in self.names]
+        header = ["step", "loss", "global_norm", *(f"{n}.{field}" for field in self._fields() for n in self.names)]
         try:
-            self._file_end = _logfile.append(
-                path, self._file_end, ["step", "loss", "global_norm", *fields], steps, rows
-            )
+            self._file_end = _logfile.append(path, self._file_end, header, steps, rows)
         except OSError as error:
             raise OSError(
                 f"GradientLog: cannot write {path}: {error}. All {len(self)} rows are kept in memory, and no more are "
@@ -330,28 +328,6 @@ class GradientLog(keras.callbacks.Callback):
                 "GradientLog.to_tensorboard: TensorBoard, which writes it, is missing. Run: pip install tensorboard"
             )
         _logfile.write_scalars(os.fspath(logdir), self)
-
-
-def _as_gradient(name: str, gradient: Any, variable: Any) -> Any:
-    """`gradient`, if it can be one of `variable`."""
-    if gradient is None:
-        return None
-    if isinstance(gradient, np.ndarray):
-        gradient = tf.convert_to_tensor(gradient)
-    tensor = isinstance(gradient, (tf.Tensor, tf.IndexedSlices)) and _sources.is_float(gradient)
-    if tensor and gradient.shape.is_compatible_with(variable.shape):
-        return gradient
-    what = f"GradientLog.record: the gradient of {name!r} is {_sources.describe(gradient)}"
-    if tensor:
-        raise ValueError(f"{what}; the variable has shape {variable.shape}. Give both lists in the same order.")
-    raise TypeError(f"{what}. A float tensor or None is needed. Write log.record(gradients, variables), in this order.")
-
-
-def _as_loss(loss: Any) -> tf.Tensor:
-    """A float32 scalar; NaN for None."""
-    if isinstance(loss, tf.Tensor) and loss.dtype == tf.float32 and loss.shape.rank == 0:
-        return loss  # two eager operations saved
-    return tf.constant(np.nan) if loss is None else tf.reduce_sum(tf.cast(loss, tf.float32))
 
 
 def _unnumbered(names: tuple[str, ...]) -> list[str]:

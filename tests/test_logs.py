@@ -142,6 +142,17 @@ def test_the_update_ratio_of_a_log_read_before_the_update_is_not_yet_known():
     assert log.norm.tolist() == [[1.0]]
 
 
+def test_the_update_ratio_follows_a_model_that_was_made_again():
+    log = GradientLog(updates=True)
+    for _ in range(2):
+        w = tf.Variable([1.0], name="w")
+        for _ in range(2):
+            log.record([tf.constant([1.0])], [w])
+            w.assign_sub([0.5])
+    assert log["w"].update_ratio.tolist() == [0.5, 1.0, 0.5, 1.0]
+    assert log.steps.tolist() == [0, 1, 2, 3]
+
+
 def test_without_updates_there_is_no_ratio_and_no_copy_of_the_weights():
     log = GradientLog()
     train(MODES["eager"], log)

@@ -1,7 +1,7 @@
 """Pictures of traces, checks and logs: plain data in, matplotlib Axes out."""
 
+from tapekit.plots.live import LivePlot
 from tapekit.plots.training import (
-    LivePlot,
     plot_gradient_flow,
     plot_gradient_heatmap,
     plot_gradient_history,

@@ -1,10 +1,9 @@
-"""Pictures of a `tapekit.GradientLog`: of one step, over the steps, of everything at one look, and while it trains.
+"""Pictures of a `tapekit.GradientLog`: of one step, over the steps, and of everything at one look.
 
 - `plot_gradient_flow`: one step, layer by layer: does the signal reach the input?
 - `plot_gradient_history`: norms and loss over the steps: when did it go wrong?
 - `plot_gradient_heatmap`: all variables, all steps: where does it die?
 - `plot_update_ratio`: how far a step moves the weights: is the learning rate right?
-- `LivePlot`: any of them, drawn again every few steps.
 
 >>> from types import SimpleNamespace as Log
 >>> column = lambda *values: np.array([values])
@@ -14,10 +13,8 @@
 'Gradients at step 7, from input to loss'
 """
 
-import io
 import itertools
-import os
-import sys
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -61,32 +58,17 @@ def plot_gradient_flow(log: Any, variables: Sequence | None = None, *, step: int
     for which, marker, colour, word in ((~bias, "o", COLOURS[0], "kernels"), (bias, "s", COLOURS[1], "biases")):
         which = which & usual
         if which.any():
-            fill = colour if marker == "o" else "white"
-            ax.plot(
-                place[which],
-                log.norm[row, which],
-                marker=marker,
-                ls="-",
-                lw=0.8,
-                color=colour,
-                mfc=fill,
-                label=f"norm, {word}",
-            )
+            look = {"marker": marker, "color": colour, "mfc": colour if marker == "o" else "white", "lw": 0.8}
+            ax.plot(place[which], log.norm[row, which], label=f"norm, {word}", **look)
             ax.scatter(place[which], log.max_abs[row, which], marker="_", s=90, color=colour, label=f"largest, {word}")
     ax.set_yscale("log")
     for (marker, word), mask in marks.items():
         if mask.any():
-            x = place[mask[0]]
-            high = 0.97 if word == NONFINITE[1] else 0.03
-            transform = ax.get_xaxis_transform()  # x is data, y a share of the axes
-            ax.scatter(
-                x, np.full(len(x), high), marker=marker, s=60, color="black", transform=transform, label=word, zorder=3
-            )
+            _edge_marks(ax, place[mask[0]], marker, word, 0.97 if word == NONFINITE[1] else 0.03)
     _name_ticks(ax.xaxis, layers, 30)
     ax.tick_params(axis="x", rotation=60 if max(map(len, layers)) > 3 else 0)
-    ax.set(
-        title=f"Gradients at step {log.steps[row]}, from input to loss", ylabel="gradient (L2 norm, largest magnitude)"
-    )
+    ax.set_title(f"Gradients at step {log.steps[row]}, from input to loss")
+    ax.set_ylabel("gradient (L2 norm, largest magnitude)")
     ax.legend(fontsize="small")
     return ax
 
@@ -108,18 +90,7 @@ def plot_gradient_history(log: Any, *, ax: Any = None) -> Any:
         rows = np.flatnonzero(mask.any(1))
         if len(rows):
             rows = rows[np.unique(np.linspace(0, len(rows) - 1, 100).astype(int))]
-            high = {NONE: 0.09, ZERO: 0.03, NONFINITE: 0.97}[marker, word]
-            where = log.steps[rows], np.full(len(rows), high)
-            ax.scatter(
-                *where,
-                marker=marker,
-                s=40,
-                color="black",
-                lw=1,
-                transform=ax.get_xaxis_transform(),
-                label=word,
-                zorder=3,
-            )
+            _edge_marks(ax, log.steps[rows], marker, word, {NONE: 0.09, ZERO: 0.03, NONFINITE: 0.97}[marker, word])
     ax.margins(y=0.15)
     ax.set(title="Gradient norms over the steps", xlabel="step", ylabel="gradient (L2 norm)")
     handles, labels = ax.get_legend_handles_labels()
@@ -180,71 +151,10 @@ def plot_update_ratio(log: Any, *, ax: Any = None) -> Any:
     ax.annotate("-3: usual", (0.99, -3), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize="small")
     zero = log.steps[(log.update_ratio == 0).any(1)]
     if len(zero):
-        where = zero, np.full(len(zero), 0.03)
-        ax.scatter(*where, marker="v", s=40, color="black", transform=ax.get_xaxis_transform(), label="no update")
+        _edge_marks(ax, zero, "v", "no update", 0.03)
     ax.set(title="How far a step moves the weights", xlabel="step", ylabel="log10 of update norm / weight norm")
     ax.legend(fontsize="small", ncols=2)
     return ax
-
-
-class LivePlot:
-    """A plot of a log that is drawn again while it fills: in place in a notebook, to a file in a script.
-
-    Between two redraws `update` only counts.
-
-    Args:
-        log: a `GradientLog`.
-        plot: any function that draws a log on `ax=`.
-        every: redraw at each n-th call.
-        path: the image to rewrite; needed outside a notebook.
-
-    Example:
-        >>> from tapekit import GradientLog
-        >>> live = LivePlot(GradientLog(), every=10, path="training.png")
-        >>> for step in range(9):
-        ...     live.update()                                           # after the step
-        >>> import keras                                                # the same in fit, behind the log:
-        >>> redraw = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: live.update())
-    """
-
-    def __init__(self, log: Any, plot: Callable = plot_gradient_history, *, every: int = 25, path: Any = None):
-        if path is None and _shell() is None:
-            raise ValueError(
-                "LivePlot: path is None, and this is no notebook. A picture needs a place: path='training.png'."
-            )
-        self.log, self.plot, self.every, self.path = log, plot, every, path
-        self.calls, self.display = 0, None
-
-    def update(self) -> None:
-        """Count a step, and draw if it is time."""
-        self.calls += 1
-        if self.calls % self.every == 0 and len(self.log):
-            self.draw()
-
-    def draw(self) -> None:
-        """Draw now."""
-        from matplotlib.figure import Figure  # of no backend: nothing of the user's pyplot changes
-
-        figure = Figure(figsize=(8, 4.5), layout="constrained")
-        self.plot(self.log, ax=figure.subplots())
-        if self.path is not None:
-            figure.savefig(os.fspath(self.path), dpi=100)
-        if _shell() is not None:
-            from IPython.display import Image, display
-
-            png = io.BytesIO()
-            figure.savefig(png, format="png", dpi=100)
-            if self.display is None:
-                self.display = display(Image(png.getvalue()), display_id=True)
-            else:
-                self.display.update(Image(png.getvalue()))
-
-
-def _shell() -> Any:
-    """The notebook that this runs in, or None."""
-    ipython = sys.modules.get("IPython")
-    shell = ipython.get_ipython() if ipython else None
-    return shell if hasattr(shell, "kernel") else None
 
 
 def _recorded(gradients: Any, variables: Sequence) -> Any:
@@ -286,6 +196,14 @@ def _short(names: Sequence[str]) -> list[str]:
     return [name.split("/", 1)[1] if common else name for name in names]
 
 
+def _edge_marks(ax: Any, x: np.ndarray, marker: str, word: str, height: float) -> None:
+    """Marks at a share of the axes' height, for what has no place on a log axis."""
+    transform = ax.get_xaxis_transform()
+    ax.scatter(
+        x, np.full(len(x), height), marker=marker, s=45, color="black", transform=transform, label=word, zorder=3
+    )
+
+
 def _name_ticks(axis: Any, names: Sequence[str], most: int) -> None:
     """A name at each place, or at every n-th if there are too many to read."""
     places = range(0, len(names), -(-len(names) // most))
@@ -294,8 +212,6 @@ def _name_ticks(axis: Any, names: Sequence[str], most: int) -> None:
 
 def _by_columns(values: np.ndarray, reduce: Callable) -> np.ndarray:
     """`[rows, variables]` -> at most `COLUMNS` rows, each of which `reduce` makes of some neighbours."""
-    import warnings
-
     if len(values) <= COLUMNS:
         return values
     edges = np.linspace(0, len(values), COLUMNS + 1).astype(int)

@@ -3,6 +3,7 @@
 import itertools
 import statistics
 import time
+import tracemalloc
 
 import keras
 import numpy as np
@@ -77,6 +78,22 @@ def fit_ratio():
     return statistics.median(batches[1]) / statistics.median(batches[0])
 
 
+def bytes_of_a_statistic(count=4000):
+    """What stays in memory when rows have left the ring, for each statistic; a step has a number too."""
+    variables, gradients = network([48] * 7, 32)
+    found, loss = gradients()
+    log = GradientLog()
+    log.record(found, variables, loss=loss)
+    log.drain()
+    tracemalloc.start()
+    for _ in range(count):
+        log.record(found, variables, loss=loss)
+    log.drain()
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    return held / (count * (3 + 6 * len(variables)))
+
+
 def rows():
     large, small = ([1024] * 7, 256), ([48] * 7, 32)
     for what, shape, options, repeats, number, reach in (
@@ -91,3 +108,4 @@ def rows():
     yield Row("GradientLog, 6x1024 MLP, fit, every step", "the batch without it", fit_ratio(), 1.12)
     logged, plain = (training_step(*small, log, compiled=False) for log in (GradientLog(), None))
     yield Row("GradientLog, small MLP, eager", "the step without it", ratio(logged, plain, number=20), 1.15)
+    yield Row("GradientLog, memory of a statistic in a row", "a float32", bytes_of_a_statistic(), 4.1, "B")
