@@ -243,8 +243,10 @@ class GradientLog(keras.callbacks.Callback):
         ends = [n for n in self.names if n == name] or [n for n in self.names if n.endswith(f"/{name}")]
         if len(ends) != 1:
             raise KeyError(f"GradientLog: {len(ends)} variables have the name {name!r}. There are {_some(self.names)}.")
-        column = self.names.index(ends[0])
-        return VariableLog(self.steps, *(getattr(self, field)[:, column] for field in VariableLog._fields[1:]))
+        steps, rows = self._table()
+        own = rows[:, 2 + self.names.index(ends[0]) :: len(self.names)].T
+        ratio = own[6] if self.updates else np.full(len(steps), np.nan, np.float32)
+        return VariableLog(steps, *own[:5], np.nan_to_num(own[5]).astype(np.int64), np.isnan(own[5]), ratio)
 
     def to_dict(self) -> dict[str, np.ndarray]:
         """Columns for `pandas.DataFrame`: step, loss, global_norm, and ``dense/kernel.norm`` and so on."""

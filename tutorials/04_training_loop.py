@@ -86,6 +86,7 @@ figure, ax = plt.subplots(figsize=(6.5, 4), layout="constrained")
 tapekit.plot_gradient_history(log, ax=ax)
 figure.savefig(PICTURES / "04_history.png", dpi=60)
 print("pictures/04_history.png")
+
 norms, losses = (column.reshape(8, -1).mean(1) for column in (log.global_norm, log.loss))
 print("epoch              ", *(f"{epoch:6d}" for epoch in range(8)))
 print("loss, mean         ", *(f"{mean:6.2f}" for mean in losses))

@@ -101,7 +101,7 @@ def plot_gradient_history(log: Any, *, ax: Any = None) -> Any:
         twin.set_ylabel("loss")
         ax.set(zorder=twin.get_zorder() + 1, frame_on=False)  # the legend above the loss
         handles, labels = handles + twin.lines, [*labels, "loss (right)"]
-    ax.legend(handles, labels, fontsize="small", ncols=2)
+    ax.legend(handles, labels, fontsize="small", ncols=2, loc=_corner(log))
     return ax
 
 
@@ -153,7 +153,7 @@ def plot_update_ratio(log: Any, *, ax: Any = None) -> Any:
     if len(zero):
         _edge_marks(ax, zero, "v", "no update", 0.03)
     ax.set(title="How far a step moves the weights", xlabel="step", ylabel="log10 of update norm / weight norm")
-    ax.legend(fontsize="small", ncols=2)
+    ax.legend(fontsize="small", ncols=2, loc=_corner(log))
     return ax
 
 
@@ -181,6 +181,11 @@ def _axes(ax: Any, size: tuple[float, float]) -> Any:
     import matplotlib.pyplot as plt
 
     return plt.subplots(figsize=size, layout="constrained")[1]
+
+
+def _corner(log: Any) -> str:
+    """The best place of a legend, unless the search for it would take longer than the drawing."""
+    return "best" if len(log.steps) <= 2 * COLUMNS else "upper right"
 
 
 def _marks(log: Any, rows: slice = slice(None)) -> dict[tuple[str, str], np.ndarray]:
