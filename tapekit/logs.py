@@ -246,7 +246,9 @@ class GradientLog(keras.callbacks.Callback):
         steps, rows = self._table()
         own = rows[:, 2 + self.names.index(ends[0]) :: len(self.names)].T
         ratio = own[6] if self.updates else np.full(len(steps), np.nan, np.float32)
-        return VariableLog(steps, *own[:5], np.nan_to_num(own[5]).astype(np.int64), np.isnan(own[5]), ratio)
+        norm, mean, std, max_abs, zeros, bad = own[:6]
+        count = np.nan_to_num(bad).astype(np.int64)
+        return VariableLog(steps, norm, mean, std, max_abs, zeros, count, np.isnan(bad), ratio)
 
     def to_dict(self) -> dict[str, np.ndarray]:
         """Columns for `pandas.DataFrame`: step, loss, global_norm, and ``dense/kernel.norm`` and so on."""

@@ -36,7 +36,7 @@ PICTURES.mkdir(exist_ok=True)
 if (HERE / "data" / "digits.npz").exists():
     digits = np.load(HERE / "data" / "digits.npz")
     images, labels = digits["images"], digits["labels"]
-else:  # a notebook that was opened without its repository, as in Colab, which has scikit-learn and its copy
+else:  # in Colab, without the repository, but with scikit-learn and its copy
     from sklearn.datasets import load_digits
 
     images, labels = load_digits().images, load_digits().target
@@ -86,7 +86,6 @@ figure, ax = plt.subplots(figsize=(6.5, 4), layout="constrained")
 tapekit.plot_gradient_history(log, ax=ax)
 figure.savefig(PICTURES / "04_history.png", dpi=60)
 print("pictures/04_history.png")
-
 norms, losses = (column.reshape(8, -1).mean(1) for column in (log.global_norm, log.loss))
 print("epoch              ", *(f"{epoch:6d}" for epoch in range(8)))
 print("loss, mean         ", *(f"{mean:6.2f}" for mean in losses))
@@ -101,19 +100,16 @@ assert losses[1] < losses[0]
 
 # %%
 peak = int(log.global_norm.argmax())
-ax = tapekit.plot_gradient_flow(log, step=peak)
-ax.figure.savefig(PICTURES / "04_flow.png", dpi=100)
+tapekit.plot_gradient_flow(log, step=peak).figure.savefig(PICTURES / "04_flow.png", dpi=100)
 print("pictures/04_flow.png")
-print(
-    "bias gradients, input to head:", *(f"{log[f'{name}/bias'].norm[peak]:.3f}" for name in ("first", "second", "head"))
-)
+biases = [f"{log[f'{name}/bias'].norm[peak]:.3f}" for name in ("first", "second", "head")]
+print("bias gradients, input to head:", *biases)
 
 # %% [markdown]
 # ## The same in `fit`, at three learning rates
 #
 # In Keras the log is a callback. The **update ratio** ||new weights - old weights|| / ||old weights|| says how far a
-# step moves them; about a thousandth is usual. At a rate of 0.01 it is 4 in 10,000. **Predict** it for 0.0001 and for
-# 0.1.
+# step moves them; about a thousandth is usual. At a rate of 0.01 it is 4e-4. **Predict** it for 0.0001 and for 0.1.
 
 # %%
 figure, axes = plt.subplots(1, 3, figsize=(13, 4), sharey=True, layout="constrained")
@@ -145,7 +141,6 @@ assert 5 < ratios[1e-1] / ratios[1e-2] < 20
 
 # %%
 answer = 1e-3  # try 1e-2 first
-
 model, log = network(), tapekit.GradientLog(updates=True)
 model.compile(keras.optimizers.Adam(answer), loss_of)
 model.fit(x, y, batch_size=64, epochs=6, verbose=0, callbacks=[log])

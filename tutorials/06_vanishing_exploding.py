@@ -113,7 +113,7 @@ print("pictures/06_laws.png")
 if (HERE / "data" / "digits.npz").exists():
     digits = np.load(HERE / "data" / "digits.npz")
     images, labels = digits["images"], digits["labels"]
-else:  # a notebook that was opened without its repository, as in Colab, which has scikit-learn and its copy
+else:  # in Colab, without the repository, but with scikit-learn and its copy
     from sklearn.datasets import load_digits
 
     images, labels = load_digits().images, load_digits().target
