@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import tapekit
 from tapekit.logs import GradientLog
 
 X = np.random.default_rng(0).normal(size=(32, 5)).astype("float32")
@@ -249,6 +250,14 @@ def test_tensors_and_numbers_of_losses_are_fine():
     for loss in (None, 2, 2.5, tf.constant([1.0, 2.0])):
         log.record([tf.constant([1.0])], [w], loss=loss)
     np.testing.assert_array_equal(log.loss, [np.nan, 2, 2.5, 3])
+
+
+def test_value_and_gradient_records_by_itself(mode):
+    w, log = tf.Variable([3.0, 4.0], name="w"), GradientLog()
+    step = mode(lambda: tapekit.value_and_gradient(lambda: tf.reduce_sum(w**2), [w], log=log))
+    step(), step()
+    assert log["w"].norm.tolist() == [10.0, 10.0]
+    assert log.loss.tolist() == [25.0, 25.0]
 
 
 def test_the_ring_is_fetched_in_time_in_an_eager_loop():
@@ -726,6 +735,11 @@ def test_a_torn_last_line_is_left_out_and_overwritten(tmp_path):
     before = len(log)
     log.record([tf.ones([2])], [tf.Variable(tf.zeros([2]), name="a")])
     assert log.steps.tolist() == GradientLog.load(path).steps.tolist() == list(range(before + 1))
+    path.write_bytes(whole + b"5," + b"9" * 500)  # longer than what is written over it
+    log = GradientLog.load(path)
+    log.record([tf.ones([2])], [tf.Variable(tf.zeros([2]), name="a")])
+    assert log.steps.tolist() == GradientLog.load(path).steps.tolist() == list(range(6))
+    assert b"999" not in path.read_bytes()
     path.write_bytes(whole[:7])  # killed in the header
     assert len(GradientLog.load(path)) == 0
 
