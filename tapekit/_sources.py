@@ -205,8 +205,8 @@ def _takes_vars(where: str, fn: Callable, vars: Any) -> bool:
     own = getattr(fn, "trainable_variables", ())
     if any(leaf is variable for leaf in tf.nest.flatten(vars) for variable in own):
         raise TypeError(
-            f"{where}: fn is {describe(fn)} and vars are its own variables, which it does not take. Write the loss as a "
-            f"function: {where}(lambda: loss(y, model(x)), model.trainable_variables)."
+            f"{where}: fn is {describe(fn)} and vars are its own variables, which it does not take. Write the loss "
+            f"as a function: {where}(lambda: loss(y, model(x)), model.trainable_variables)."
         )
     try:
         signature.bind(*args, **(vars if by_name else {}))
