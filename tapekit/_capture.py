@@ -87,7 +87,7 @@ class Recording:
             try:
                 found = tf.gradients(outputs, known, grad_ys=upstream, stop_gradients=[*stop, *dead_ends])
             except LookupError as error:
-                if not (name := re.search(r"operation '([^']+)'", str(error))):
+                if not (name := re.search(r"operation ?'([^']+)'", str(error))):
                     raise
                 self.no_gradient.append(self.graph.get_operation_by_name(name[1]))
             else:
@@ -130,10 +130,10 @@ def _graph_of(call: Call, ask: Callable) -> tuple[Any, Recording]:
         except tf.errors.OperatorNotAllowedInGraphError as error:
             errors.append(error)
         except Exception as error:  # also AutoGraph's, which cannot read the source code of every callable
+            if not errors and not REFUSAL.search(str(error)):
+                raise  # a mistake of another kind
             errors.append(error)
             break
-    if len(errors) == 1 and not REFUSAL.search(str(errors[0])):
-        raise errors[0]  # a mistake of its own
     raise LeftTensorFlow(call.where, place(traceback.extract_tb(errors[0].__traceback__)), errors[0]) from errors[0]
 
 
