@@ -147,7 +147,7 @@ def trace(fn: Callable, vars: Any, /, *, depth: int | None = None, values: bool 
     Source: the circuit diagrams of CS231n, https://cs231n.github.io/optimization-2/
     """
     call = bind("trace", fn, vars)
-    keep = tf.identity if values else _norm
+    keep = _whole if values else _norm
     seen: dict[str, Any] = {}
 
     def ask(recording: Recording) -> dict[str, Any]:
@@ -267,6 +267,10 @@ def _total(members: Sequence[Op], source: Op) -> Any:
     if len(flows) > 1 and np.shape(flows[0]) != source.shape:
         return np.float32(np.nan)  # norms do not add up
     return sum(flows[1:], flows[0]) if flows else None
+
+
+def _whole(tensor: tf.Tensor) -> tf.Tensor:
+    return tensor
 
 
 def _norm(tensor: tf.Tensor) -> tf.Tensor:
