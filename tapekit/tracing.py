@@ -277,8 +277,7 @@ def _norm(tensor: tf.Tensor) -> tf.Tensor:
     """The L2 norm; a scalar stays what it is."""
     if tensor.shape.rank == 0 or tensor.dtype == tf.string:
         return tensor
-    wide = tensor.dtype if tensor.dtype in (tf.float64, tf.complex64, tf.complex128) else tf.float32
-    return tf.norm(tf.cast(tensor, wide))
+    return tf.norm(tf.cast(tensor, tf.complex128 if tensor.dtype.is_complex else tf.float64))  # no square overflows
 
 
 def _summary(value: Any, shape: tuple[int, ...]) -> str:
@@ -288,14 +287,12 @@ def _summary(value: Any, shape: tuple[int, ...]) -> str:
     value = np.asarray(value)
     if value.dtype.kind not in "fcV" or value.size == 0:
         return f"{list(shape)} {value.dtype}" if shape else str(value)
-    value = value.astype(np.float64) if value.dtype.kind != "c" else value
+    real = value.dtype.kind != "c"
+    value = value.astype(np.float64 if real else np.complex128)  # no square overflows
     if not shape:
         return f"{value:.4g}"
-    if value.ndim == 0:
-        return f"{list(shape)} norm {value:.4g}"
-    if value.dtype.kind == "c":
-        return f"{list(shape)} norm {np.linalg.norm(value):.4g}"
-    return (
-        f"{list(shape)} mean {value.mean():.4g} min {value.min():.4g} max {value.max():.4g} "
-        f"norm {np.linalg.norm(value):.4g}"
-    )
+    with np.errstate(all="ignore"):  # inf - inf is a nan to show
+        norm = f"norm {value if value.ndim == 0 else np.linalg.norm(value):.4g}"
+        if value.ndim and real:
+            norm = f"mean {value.mean():.4g} min {value.min():.4g} max {value.max():.4g} {norm}"
+    return f"{list(shape)} {norm}"

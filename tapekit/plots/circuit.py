@@ -5,6 +5,8 @@
 """
 
 from collections import defaultdict
+from collections.abc import Callable
+from functools import cache
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -80,6 +82,12 @@ def animate_trace(trace: "Trace", *, interval: int = 600) -> "FuncAnimation":
     from matplotlib.animation import FuncAnimation
 
     picture = _draw(trace, None, "right")
+    show, frames = _film(picture)
+    return FuncAnimation(picture.ax.figure, show, frames=frames, interval=interval, blit=False)  # type: ignore[arg-type]
+
+
+def _film(picture: _Picture) -> tuple[Callable[[int], list], int]:
+    """What draws a frame, in any order, and how many there are."""
     trace = picture.trace
     order = {op.name: step for step, op in enumerate((*trace.sources, *trace.constants, *trace.ops))}
     position = {op.name: step for step, op in enumerate(trace.ops)}
@@ -109,9 +117,7 @@ def animate_trace(trace: "Trace", *, interval: int = 600) -> "FuncAnimation":
             picture.gradients[name].set_text(_sum(trace[name], arrived[name]))
         return []
 
-    show(0)
-    frames = forward + len(back) + 3  # the end stays for a moment
-    return FuncAnimation(picture.ax.figure, show, frames=frames, interval=interval, blit=False)  # type: ignore[arg-type]
+    return show, forward + len(back) + 3  # the end stays for a moment
 
 
 def _sum(op: "Op", flows: list) -> str:
@@ -121,7 +127,8 @@ def _sum(op: "Op", flows: list) -> str:
         return ""
     if len(flows) > 1 and np.shape(flows[0]) != op.shape:  # norms do not add up
         return _number(op.gradient, op.shape)
-    return _number(sum(flows[1:], flows[0]), op.shape)
+    with np.errstate(all="ignore"):  # inf - inf is a nan to show
+        return _number(sum(flows[1:], flows[0]), op.shape)
 
 
 def _draw(trace: "Trace", ax: "Axes | None", direction: str) -> _Picture:
@@ -194,13 +201,15 @@ def _number(value: Any, shape: tuple[int, ...]) -> str:
     value = np.asarray(value)
     if value.dtype.kind in "SUO":
         return "text"
-    if value.dtype.kind == "V":  # bfloat16
-        value = value.astype(np.float32)
-    if shape:
-        return f"{value if value.ndim == 0 else np.linalg.norm(value.ravel()):.3g}"
-    return f"{value:.4g}" if value.dtype.kind in "fc" else str(value)
+    if not shape and value.dtype.kind in "iub":
+        return str(value)
+    value = value.astype(np.complex128 if value.dtype.kind == "c" else np.float64)  # no square overflows
+    if not shape:
+        return f"{value:.4g}"
+    return f"{value if value.ndim == 0 else np.linalg.norm(value.ravel()):.3g}"
 
 
+@cache
 def _width(text: str) -> float:
     """Of `text` at font size 1."""
     from matplotlib.textpath import TextPath
