@@ -252,19 +252,22 @@ def _layout(
     along, across = (0, 1) if right else (1, 0)
     span = {node: sizes[node][across] if node in sizes else 1.0 for node in layer}
     apart = 1.6 if right else 9.0  # room for the labels between boxes side by side
+    # chains of operations stay straight; leaves and passing edges give way
+    weight = {node: 1.0 if feeds.get(node) else 0.02 for node in layer}
     seat: dict[Any, float] = {}
     for row in rows:
-        _seat(row, [0.0] * len(row), span, apart, seat)
+        _seat(row, [0.0] * len(row), span, apart, weight, seat)
     for sweep in range(24):
         step = 1 if sweep % 2 == 0 else -1
         for row in rows[::step]:
             wish = {}
             for node in row:
-                seats = [seat[other] for other in near[node] if sweep > 15 or (layer[other] - layer[node]) * step < 0]
-                wish[node] = sum(seats) / len(seats) if seats else seat[node]
+                others = [other for other in near[node] if sweep > 15 or (layer[other] - layer[node]) * step < 0]
+                total = sum(weight[other] for other in others)
+                wish[node] = sum(weight[other] * seat[other] for other in others) / total if others else seat[node]
             if sweep < 16:  # first the order, then only the distances
                 row.sort(key=lambda node: wish[node])
-            _seat(row, [wish[node] for node in row], span, apart, seat)
+            _seat(row, [wish[node] for node in row], span, apart, weight, seat)
 
     centre, depth, start = {}, {}, 0.0
     for number, row in enumerate(rows):
@@ -294,13 +297,14 @@ def _layout(
     return {name: point(centre[layer[name]], seat[name]) for name in names}, routes
 
 
-def _seat(row: list, wishes: list[float], span: dict, apart: float, seat: dict) -> None:
-    """Put the nodes of `row`, in order, as near to their `wishes` as their sizes allow."""
+def _seat(row: list, wishes: list[float], span: dict, apart: float, weight: dict, seat: dict) -> None:
+    """Put the nodes of `row`, in order, as near to their `wishes` as their sizes allow, the heavy ones nearest."""
     found: list[float] = []
     for node, wish in zip(row, wishes, strict=True):
         least = found[-1] + (span[row[len(found) - 1]] + span[node]) / 2 + apart if found else wish
         found.append(max(wish, least))
-    shift = sum(wish - at for wish, at in zip(wishes, found, strict=True)) / max(1, len(row))
+    missed = sum(weight[node] * (wish - at) for node, wish, at in zip(row, wishes, found, strict=True))
+    shift = missed / sum(weight[node] for node in row)
     seat |= {node: at + shift for node, at in zip(row, found, strict=True)}
 
 
