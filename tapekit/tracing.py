@@ -31,7 +31,8 @@ class Op:
 
     Attributes:
         name: TensorFlow's name of the operation, the name of the source, or the layer's of a folded trace.
-        type: TensorFlow's op type (`"MatMul"`); `"Scope"` for a folded layer, `"Source"` and `"Constant"` for leaves.
+        type: TensorFlow's op type (`"MatMul"`); `"Scope"` for a folded layer, `"Source"` for a source, `"Constant"`
+            and `"Variable"` for data that are no source.
         inputs: names of the records that feed it, in the order of its arguments.
         value: its output, `shape`. With `values=False` the L2 norm, unless it is a scalar; likewise the next two.
         gradient: of the target with respect to the output, `shape`; None where none arrives.
@@ -165,7 +166,8 @@ def trace(fn: Callable, vars: Any, /, *, depth: int | None = None, values: bool 
 
     _, answer = capture(call, ask)
     graph, kept = seen["graph"], seen["kept"]
-    names = graph.variable_names() | {old: new for old, (new, *_) in kept.items()}
+    variables = graph.variable_names()
+    names = variables | {old: new for old, (new, *_) in kept.items()}
     values_before = [keep(tf.convert_to_tensor(source)).numpy() for source in call.sources]  # fn may have assigned them
 
     def record(name: str, type: str, feeds: Sequence[str] = ()) -> Op:
@@ -189,7 +191,11 @@ def trace(fn: Callable, vars: Any, /, *, depth: int | None = None, values: bool 
         Op(name, "Source", (), value, answer["gradient"][name], (), (), tuple(source.shape), source.dtype.name)
         for name, source, value in zip(call.names, call.sources, values_before, strict=True)
     ]
-    constants = [record(name, "Constant") for name in graph.constants if name in answer["value"]]
+    constants = [
+        record(name, "Variable" if name in variables else "Constant")
+        for name in graph.constants
+        if name in answer["value"]
+    ]
     ops = [
         record(name, "Scope" if len(members) > 1 else graph.tensors[name].op.type, feeds)
         for name, (_, feeds, members) in kept.items()

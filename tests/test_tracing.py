@@ -209,7 +209,7 @@ def test_what_the_target_does_not_use_has_no_gradient():
 def test_a_variable_that_is_no_source_is_a_constant_by_its_name():
     v, other = tf.Variable(2.0, name="v"), tf.Variable(5.0, name="other")
     found = trace(lambda: v * other + other, v)
-    assert [(c.name, c.value, c.gradient) for c in found.constants] == [("other", 5, None)]
+    assert [(c.name, c.type, c.value, c.gradient) for c in found.constants] == [("other", "Variable", 5, None)]
     assert found["mul"].inputs == ("v", "other")
     assert found["mul"].contributions == (5, None)
 

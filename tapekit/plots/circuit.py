@@ -178,7 +178,9 @@ def _lines(op: "Op", trace: "Trace") -> list[str]:
     value = _number(op.value, op.shape)
     size = [f"{list(op.shape)} norm"] if op.shape else []
     if op.type == "Constant":
-        return [*([_short(op.name)] if op.shape else []), *size, f"{value} | "]
+        return [*(["constant"] if op.shape else []), *size, f"{value} | "]
+    if op.type == "Variable":
+        return [_short(op.name), *size, f"{value} | "]
     return [_short(op.name), *size, f"{value} | {_number(op.gradient, op.shape)}"]
 
 
@@ -190,7 +192,7 @@ def _short(name: str) -> str:
 def _face(trace: "Trace", name: str) -> str:
     if name == trace.target.name:
         return FACES["target"]
-    kinds = {"Source": "source", "Constant": "constant"}
+    kinds = {"Source": "source", "Constant": "constant", "Variable": "constant"}
     return FACES[kinds.get(trace[name].type, "op")]
 
 
