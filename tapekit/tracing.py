@@ -250,7 +250,8 @@ def _fold(
         for feed in inputs[name]:
             uses.get(feed, set()).add(name)
     hidden = set(constants) - {feed for name, feeds in inputs.items() if groups[name] == name for feed in feeds}
-    outputs = Counter(groups[name] for name in members)
+    leaves = {feed for feeds in inputs.values() for feed in feeds} - set(inputs)
+    outputs = Counter([*(groups[name] for name in members), *leaves])  # a scope may be called as a source is
     kept = {}
     for name in inputs:
         if name in members and groups[name] == name:

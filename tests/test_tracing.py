@@ -379,3 +379,30 @@ def test_huge_and_unbounded_values_are_shown_without_a_warning():
     assert "[2] mean 5e+29 min 1e+25 max 1e+30 norm 1e+30" in str(found)
     assert "mean nan min -inf max inf norm inf" in str(trace(lambda v: v / 0.0, tf.constant([1.0, -1.0])))
     assert trace(lambda v: v * 1.0, tf.constant([3e30, 4e30]), values=False).target.value == number(5e30)
+
+
+def test_shape_arithmetic_is_folded_away():
+    def mean(x):
+        return tf.reduce_sum(x) / tf.cast(tf.raw_ops.Shape(input=x)[0], tf.float32)
+
+    found = trace(mean, tf.constant([3.0, 5.0]))
+    assert [op.type for op in found.ops] == ["Sum", "RealDiv"]
+    assert [c.value for c in found.constants] == [2]
+
+
+def test_a_scope_called_like_a_source_keeps_the_names_apart():
+    w = tf.Variable([1.0, 2.0], name="w")
+
+    def scoped():
+        with tf.name_scope("w"):
+            return tf.reduce_sum(tf.sin(w * w))
+
+    found = trace(scoped, w, depth=1)
+    assert [(op.name, op.type, op.inputs) for op in found.ops] == [("w/Sum", "Scope", ("w",))]
+
+
+def test_a_trace_does_not_change_when_its_variables_do():
+    v = tf.Variable([1.0, 2.0], name="v")
+    found = trace(lambda: v * v, v)
+    v.assign_add([10.0, 10.0])
+    assert found["v"].value.tolist() == [1, 2]

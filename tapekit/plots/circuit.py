@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from tapekit.plots._layered import layered
+
 if TYPE_CHECKING:
     from matplotlib.animation import FuncAnimation
     from matplotlib.axes import Axes
@@ -25,7 +27,9 @@ POINTS = 9  # font size of a figure of our own
 SMALL = 0.8  # edge labels, relative to the boxes' text
 # Okabe and Ito's colours, which colour-blind readers tell apart; the faces differ in lightness, too.
 FORWARD, BACKWARD, CUT, GREY = "#0072B2", "#B34700", "#AA3377", "#8C8C8C"
-FACES = {"source": "#FFF2B3", "constant": "#F4F4F4", "op": "#FFFFFF", "target": "#C9E4F5"}
+COLOURS = {"flow": BACKWARD, "cut": CUT, "constant": GREY}
+FACES = {"Source": "#FFF2B3", "Constant": "#F4F4F4", "Variable": "#F4F4F4"}
+TARGET = "#C9E4F5"
 
 
 class _Edge(NamedTuple):
@@ -104,7 +108,7 @@ def _film(picture: _Picture) -> tuple[Callable[[int], list], int]:
         for step, number in enumerate(back):
             edge, arrow, label = picture.edges[number]
             passed = frame > forward + step
-            arrow.set_color(_colour(edge.kind) if passed else GREY)
+            arrow.set_color(COLOURS[edge.kind] if passed else GREY)
             arrow.set_linewidth(2.2 if frame == forward + step + 1 else 1.2)
             if label:
                 label.set_visible(passed)
@@ -145,16 +149,16 @@ def _draw(trace: "Trace", ax: "Axes | None", direction: str) -> _Picture:
         records = {name: op for name, op in records.items() if name not in named}
         title += f", {len(named)} sources not drawn"
     edges = [_edge(trace, op, index) for op in trace.ops for index, name in enumerate(op.inputs) if name in records]
-    lines = {name: _lines(op, trace) for name, op in records.items()}
+    lines = {name: _lines(op) for name, op in records.items()}
     sizes = {name: (max(map(_width, text)) + 1.2, 1.35 * len(text) + 0.6) for name, text in lines.items()}
-    place, routes = _layout(list(records), edges, sizes, direction == "right")
+    gaps = [_width(edge.label) * SMALL for edge in edges]
+    place, routes = layered([(edge.source, edge.op) for edge in edges], gaps, sizes, direction == "right")
     ax, points = _axes(ax, place, sizes, routes)
     ax.set_title(title, fontsize=max(points, 7))
     boxes, values, gradients = {}, {}, {}
     for name, text in lines.items():
-        boxes[name], values[name], gradients[name] = _box(
-            ax, text, place[name], sizes[name], _face(trace, name), points
-        )
+        face = TARGET if name == trace.target.name else FACES.get(records[name].type, "#FFFFFF")
+        boxes[name], values[name], gradients[name] = _box(ax, text, place[name], sizes[name], face, points)
     labels = _label_places(edges, routes)
     drawn = [
         (edge, *_arrow(ax, edge, route, at, direction == "right", points))
@@ -173,27 +177,18 @@ def _edge(trace: "Trace", op: "Op", index: int) -> _Edge:
     return _Edge(source, op.name, index, product, "flow")
 
 
-def _lines(op: "Op", trace: "Trace") -> list[str]:
+def _lines(op: "Op") -> list[str]:
     """The text in a box, the numbers last."""
     value = _number(op.value, op.shape)
     size = [f"{list(op.shape)} norm"] if op.shape else []
-    if op.type == "Constant":
-        return [*(["constant"] if op.shape else []), *size, f"{value} | "]
-    if op.type == "Variable":
-        return [_short(op.name), *size, f"{value} | "]
-    return [_short(op.name), *size, f"{value} | {_number(op.gradient, op.shape)}"]
+    name = [_short(op.name)] if op.type != "Constant" else ["constant"] if op.shape else []
+    gradient = _number(op.gradient, op.shape) if op.type not in ("Constant", "Variable") else ""
+    return [*name, *size, f"{value} | {gradient}"]
 
 
 def _short(name: str) -> str:
     own = name.rpartition("/")[2]
     return own if len(own) <= 24 else f"{own[:11]}…{own[-12:]}"
-
-
-def _face(trace: "Trace", name: str) -> str:
-    if name == trace.target.name:
-        return FACES["target"]
-    kinds = {"Source": "source", "Constant": "constant", "Variable": "constant"}
-    return FACES[kinds.get(trace[name].type, "op")]
 
 
 def _number(value: Any, shape: tuple[int, ...]) -> str:
@@ -217,97 +212,6 @@ def _width(text: str) -> float:
     from matplotlib.textpath import TextPath
 
     return TextPath((0, 0), text, size=1).get_extents().width if text.strip() else 0.0
-
-
-def _layout(
-    names: list[str], edges: list[_Edge], sizes: dict[str, tuple[float, float]], right: bool
-) -> tuple[dict[str, tuple[float, float]], list[list[tuple[float, float]]]]:
-    """Where each box stands, and the points through which each edge goes, in units of the font size.
-
-    Longest-path layers, an edge through several layers has a place of its own in each, barycentre ordering.
-    """
-    feeds: dict[str, list[str]] = defaultdict(list)
-    users: dict[str, list[str]] = defaultdict(list)
-    for edge in edges:
-        feeds[edge.op].append(edge.source)
-        users[edge.source].append(edge.op)
-    layer: dict[Any, int] = {}
-    for name in names:
-        layer[name] = 1 + max((layer[feed] for feed in feeds[name]), default=-1)
-    for name in names:
-        if not feeds[name] and users[name]:  # a leaf stands just before its first use
-            layer[name] = min(layer[user] for user in users[name]) - 1
-    chains: list[list[Any]] = []
-    for number, edge in enumerate(edges):
-        between = [(number, step) for step in range(layer[edge.source] + 1, layer[edge.op])]
-        layer |= {stop: stop[1] for stop in between}
-        chains.append([edge.source, *between, edge.op])
-    rows: list[list] = [[] for _ in range(max(layer.values()) + 1)]
-    for node in layer:
-        rows[layer[node]].append(node)
-    near: dict[Any, list] = defaultdict(list)
-    for chain in chains:
-        for one, other in pairwise(chain):
-            near[one].append(other)
-            near[other].append(one)
-
-    along, across = (0, 1) if right else (1, 0)
-    span = {node: sizes[node][across] if node in sizes else 1.0 for node in layer}
-    apart = 1.6 if right else 9.0  # room for the labels between boxes side by side
-    # chains of operations stay straight; leaves and passing edges give way
-    weight = {node: 1.0 if feeds.get(node) else 0.02 for node in layer}
-    seat: dict[Any, float] = {}
-    for row in rows:
-        _seat(row, [0.0] * len(row), span, apart, weight, seat)
-    for sweep in range(24):
-        step = 1 if sweep % 2 == 0 else -1
-        for row in rows[::step]:
-            wish = {}
-            for node in row:
-                others = [other for other in near[node] if sweep > 15 or (layer[other] - layer[node]) * step < 0]
-                total = sum(weight[other] for other in others)
-                wish[node] = sum(weight[other] * seat[other] for other in others) / total if others else seat[node]
-            if sweep < 16:  # first the order, then only the distances
-                row.sort(key=lambda node: wish[node])
-            _seat(row, [wish[node] for node in row], span, apart, weight, seat)
-
-    centre, depth, start = {}, {}, 0.0
-    for number, row in enumerate(rows):
-        labels = [_width(edge.label) * SMALL for edge in edges if layer[edge.op] == number]
-        start += (max(labels) + 3.2 if right else 4.5) if any(labels) else 2.4
-        depth[number] = max((sizes[node][along] for node in row if node in sizes), default=0.0)
-        centre[number] = start + depth[number] / 2
-        start += depth[number]
-
-    def point(main: float, cross: float) -> tuple[float, float]:
-        return (main, -cross) if right else (cross, -main)
-
-    def port(chain: list, own: int, other: int) -> float:
-        """Edges of a box leave and arrive side by side, in the order of where they lead."""
-        all_here = sorted((each for each in chains if each[own] == chain[own]), key=lambda each: seat[each[other]])
-        number = next(i for i, each in enumerate(all_here) if each is chain)
-        return seat[chain[own]] + ((number + 1) / (len(all_here) + 1) - 0.5) * span[chain[own]]
-
-    routes = []
-    for chain in chains:
-        source, op = chain[0], chain[-1]
-        route = [point(centre[layer[source]] + sizes[source][along] / 2, port(chain, 0, 1))]
-        for node in chain[1:-1]:
-            edge_of_layer = depth[layer[node]] / 2
-            route += [point(centre[layer[node]] + side, seat[node]) for side in (-edge_of_layer, edge_of_layer)]
-        routes.append([*route, point(centre[layer[op]] - sizes[op][along] / 2, port(chain, -1, -2))])
-    return {name: point(centre[layer[name]], seat[name]) for name in names}, routes
-
-
-def _seat(row: list, wishes: list[float], span: dict, apart: float, weight: dict, seat: dict) -> None:
-    """Put the nodes of `row`, in order, as near to their `wishes` as their sizes allow, the heavy ones nearest."""
-    found: list[float] = []
-    for node, wish in zip(row, wishes, strict=True):
-        least = found[-1] + (span[row[len(found) - 1]] + span[node]) / 2 + apart if found else wish
-        found.append(max(wish, least))
-    missed = sum(weight[node] * (wish - at) for node, wish, at in zip(row, wishes, found, strict=True))
-    shift = missed / sum(weight[node] for node in row)
-    seat |= {node: at + shift for node, at in zip(row, found, strict=True)}
 
 
 def _axes(ax: "Axes | None", place: dict, sizes: dict, routes: list) -> tuple["Axes", float]:
@@ -396,7 +300,7 @@ def _arrow(ax: "Axes", edge: _Edge, route: list, at: tuple[float, float], right:
         path=Path(steps, codes),
         arrowstyle="-|>",
         mutation_scale=points,
-        color=_colour(edge.kind),
+        color=COLOURS[edge.kind],
         linestyle=(0, (4, 3)) if edge.kind == "cut" else "-",
         linewidth=0.8 if edge.kind == "constant" else 1.2,
         zorder=1,
@@ -410,12 +314,8 @@ def _arrow(ax: "Axes", edge: _Edge, route: list, at: tuple[float, float], right:
         fontsize=points * SMALL,
         ha="center",
         va="center",
-        color=_colour(edge.kind),
+        color=COLOURS[edge.kind],
         zorder=4,
         bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5, "alpha": 0.9},
     )
     return arrow, label
-
-
-def _colour(kind: str) -> str:
-    return {"flow": BACKWARD, "cut": CUT, "constant": GREY}[kind]
