@@ -342,6 +342,8 @@ def test_an_unknown_name_says_where_the_names_are():
         lambda x: x * float(x),
         lambda x: tf.constant(np.sin(x)),
         lambda x: tf.Variable(x) * 2,
+        lambda x: tf.constant(x) * 2,
+        lambda x: x * sum(tf.stack([x, x])),
     ],
 )
 def test_leaving_tensorflow_names_the_line(leave):
@@ -406,3 +408,21 @@ def test_a_trace_does_not_change_when_its_variables_do():
     found = trace(lambda: v * v, v)
     v.assign_add([10.0, 10.0])
     assert found["v"].value.tolist() == [1, 2]
+
+
+def test_a_source_that_is_assigned_to_a_variable_is_traced_and_the_variable_put_back():
+    state = tf.Variable(1.0, name="state")
+
+    def stateful(x):
+        state.assign(x)
+        return state * 2.0
+
+    found = trace(stateful, 5.0)
+    assert (found.target.value, found["x"].gradient, state.numpy()) == (10, None, 1)
+
+
+def test_a_complex_target_has_the_gradient_of_the_tape():
+    x, y = tf.Variable(2.0, name="x"), tf.Variable(3.0, name="y")
+    found = trace(lambda: tf.complex(x * x, y * 3.0), [x, y])
+    assert [source.gradient for source in found.sources] == [4, 0]
+    assert found.target.value == 4 + 9j
