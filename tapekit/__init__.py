@@ -9,17 +9,24 @@
 
 from tapekit.gradients import gradient, hvp, jvp, value_and_gradient, vjp
 from tapekit.jacobians import hessian, jacobian, per_example_gradient
+from tapekit.plots import animate_trace, plot_trace
 from tapekit.tape import GradientTape, MissingGradientWarning
+from tapekit.tracing import Op, Trace, trace
 
 __all__ = [
     "GradientTape",
     "MissingGradientWarning",
+    "Op",
+    "Trace",
+    "animate_trace",
     "gradient",
     "hessian",
     "hvp",
     "jacobian",
     "jvp",
     "per_example_gradient",
+    "plot_trace",
+    "trace",
     "value_and_gradient",
     "vjp",
 ]
