@@ -168,6 +168,7 @@ def test_contributions_add_up_in_many_programs(depth):
 
 
 def test_gradients_are_those_of_the_tape():
+    keras.utils.set_random_seed(0)
     model = keras.Sequential([keras.Input([3]), keras.layers.Dense(4, "tanh"), keras.layers.Dense(2)])
     data = tf.constant([[1.0, 2.0, 3.0], [0.5, -1.0, 2.0]])
     with tf.GradientTape() as tape:
@@ -176,7 +177,7 @@ def test_gradients_are_those_of_the_tape():
     for depth in (None, 1):
         found = trace(lambda: tf.reduce_sum(model(data) ** 2), model.trainable_variables, depth=depth)
         for source, gradient in zip(found.sources, expected, strict=True):
-            np.testing.assert_allclose(source.gradient, gradient, rtol=1e-5)
+            np.testing.assert_allclose(source.gradient, gradient, rtol=1e-5, atol=1e-6)  # sums of float32 of size 1
 
 
 def test_an_embedding_used_twice_in_a_row_has_a_dense_gradient():
