@@ -134,7 +134,7 @@ for ax, title, u, truths in zip(axes, titles, [decay, wave, kinked], [falling, s
     ax.set(title=title, xlabel="x", ylabel="u and its derivatives")
     ax.legend(ncols=4, loc="lower center", bbox_to_anchor=(0.5, -0.36), frameon=False)
 figure.savefig(PICTURES / "08_equation.png", dpi=70)
-print("tutorials/pictures/08_equation.png")
+print("picture:", PICTURES / "08_equation.png")
 
 # %% [markdown]
 # A ReLU network bends only at its kinks, and there the tape says 0 (or None, where no op is left to say it). The loss
