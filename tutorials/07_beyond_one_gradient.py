@@ -68,15 +68,13 @@ apart = np.max(np.abs(np.sum(each, 0) - tapekit.gradient(lambda: loss(images, la
 print(f"per example {each.shape}; the largest difference of their sum from the gradient {apart:.0e}")
 norms = np.linalg.norm(each, axis=(1, 2))
 suspects = np.argsort(-norms)[:50]
-print(f"of the 50 largest norms {np.isin(suspects, spoiled).mean():.0%} have a spoiled label (at random: 5%)")
-assert np.isin(suspects, spoiled).mean() > 0.8
+print(f"of the 50 largest norms {np.mean(np.isin(suspects, spoiled)):.0%} have a spoiled label (at random: 5%)")
+assert np.mean(np.isin(suspects, spoiled)) > 0.8
 
-figure, axes = plt.subplots(1, 8, figsize=(10, 1.9), layout="constrained")
+figure, axes = plt.subplots(1, 8, figsize=(10, 1.9), layout="constrained", subplot_kw={"xticks": [], "yticks": []})
 for ax, i in zip(axes, suspects, strict=False):
     ax.imshow(images[i].reshape(8, 8), cmap="gray_r")
-    ax.set(
-        title=f"label {labels[i]}" + "\nspoiled" * (i in spoiled), xlabel=f"norm {norms[i]:.1f}", xticks=[], yticks=[]
-    )
+    ax.set(title=f"label {labels[i]}" + "\nspoiled" * (i in spoiled), xlabel=f"norm {norms[i]:.1f}")
 figure.savefig(PICTURES / "07_labels.png", dpi=80)
 print("picture:", PICTURES / "07_labels.png")
 
@@ -120,8 +118,8 @@ print("picture:", PICTURES / "07_newton.png")
 
 # %% [markdown]
 # ## The largest curvature, without the Hessian
-# `hvp(fn, vars, v)` is H v, for the price of a few gradients. H v brought to length 1, again and again, turns towards
-# the largest curvature (power iteration). **Predict** the shape of an `hvp` for W, and of the Hessian not formed.
+# `hvp(fn, vars, v)` is H v, and never forms H. H v brought to length 1, again and again, turns towards the largest
+# curvature (power iteration). **Predict** the shape of an `hvp` for W, and of the Hessian that it does without.
 
 
 # %%
