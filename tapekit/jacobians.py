@@ -170,8 +170,8 @@ def _check_takes_one(fn: Callable) -> None:
         signature.bind(None)
     except TypeError as error:
         raise TypeError(
-            f"per_example_gradient: fn{signature} cannot be called as fn(example): {error}. An example is one structure, "
-            "like the batch. Let fn take it whole: def fn(example): x, y = example."
+            f"per_example_gradient: fn{signature} cannot be called as fn(example): {error}. An example is one "
+            "structure, like the batch. Let fn take it whole: def fn(example): x, y = example."
         ) from None
 
 
