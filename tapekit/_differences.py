@@ -1,0 +1,274 @@
+"""Numbers with an uncertainty: the slopes of `fn` along many lines, from differences of its values.
+
+A *line* moves the coordinates ``[start, start + width)`` of the point, and no other. All sources together are one
+long real vector, complex numbers as two coordinates; a line of width 1 is one element, a wider one is a random
+direction in a block of elements. `Lines` evaluates `fn` on lines, in one graph; `ladder` turns the values at many
+steps into slopes that know their own error. What they say about a gradient is decided in `checking`.
+
+Source: Press et al., Numerical Recipes, section 5.7 (step, rounding, Ridders' extrapolation).
+"""
+
+import warnings
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from tapekit._sources import Call, as_variable
+
+RUNGS = 12  # steps per line: every decade between a tenth of the scale and the square root of eps
+TIPS = (1, 2, 3)  # steps of a few eps, where fn moves by its own rounding only
+
+
+class Slopes(NamedTuple):
+    """What the values of `fn` say, an entry per line (``curve``: a row of `RUNGS` steps per line).
+
+    ``numeric`` +- ``uncertainty`` is the slope, measured best at ``step``; ``analytic`` what the gradient predicts along
+    the same line. ``for_sum`` is the slope of the plain sum of the outputs. ``left`` and ``right`` are the slopes on
+    either side; ``kink`` where they differ however small the step; ``diverges`` where no slope settles.
+    """
+
+    analytic: np.ndarray
+    numeric: np.ndarray
+    uncertainty: np.ndarray
+    step: np.ndarray
+    for_sum: np.ndarray
+    left: np.ndarray
+    right: np.ndarray
+    kink: np.ndarray
+    diverges: np.ndarray
+    steps: np.ndarray
+    curve: np.ndarray
+
+
+def real(tensor: tf.Tensor) -> tf.Tensor:
+    """Any tensor as one float64 vector; a complex number is two entries, real part and imaginary part."""
+    return tf.cast(flat(tensor), tf.float64)
+
+
+def float_outputs(call: Call, leaves: Sequence | None = None) -> list[tf.Tensor]:
+    """The float and complex tensors that `fn` returns."""
+    result = call(leaves)
+    flat = [t if tf.is_tensor(t) else tf.convert_to_tensor(t) for t in tf.nest.flatten(result, expand_composites=True)]
+    return [tensor for tensor in flat if tensor.dtype.is_floating or tensor.dtype.is_complex]
+
+
+class Lines:
+    """`fn` along lines: every evaluation runs in one graph, or one by one where `fn` cannot be traced.
+
+    With `wide`, `fn` gets float64 tensors in the place of its own arguments. Without it, tensors keep their dtype, and
+    variables are assigned (who calls this puts them back).
+    """
+
+    def __init__(self, call: Call, outputs: Sequence, cotangents: Sequence, gradients: Sequence, wide: bool, graph: bool, seed: int):
+        self.call, self.wide = call, wide
+        self.cotangents = [real(c) for c in cotangents]
+        self.ones = [real(tf.ones_like(c)) for c in cotangents]
+        self.gradients = [tf.where(tf.math.is_finite(g), g, 0) for g in gradients]
+        self.points = [flat(tf.identity(dense(source)), wide) for source in call.sources]
+        self.ends = np.cumsum([int(x.shape[0]) for x in self.points])
+        whole = np.concatenate([x.numpy().astype("float64") for x in self.points])
+        typical = [np.sqrt(np.mean(np.square(x.numpy().astype("float64")))) if x.shape[0] else 0.0 for x in self.points]
+        self.size = np.abs(whole)
+        self.scale = np.maximum(self.size, np.repeat(typical, np.diff(self.ends, prepend=0)))
+        self.scale[~(self.scale > 0)] = 1.0
+        self.unit = self.scale * np.random.default_rng(seed).choice([-1.0, 1.0], len(whole))
+        units = zip(np.split(self.unit, self.ends[:-1]), self.points, strict=True)
+        self.units = [tf.constant(unit, x.dtype) for unit, x in units]
+        self.eps = max((epsilon(tensor.dtype) for tensor in (*outputs, *self.points)), default=0.0)
+        reference = float_outputs(call, self._leaves(self.points)) if wide else outputs
+        self.reference = [real(y) for y in reference]
+        if wide:
+            self.eps = max(epsilon(tensor.dtype) for tensor in (*reference, *self.points))
+        columns = [tf.TensorSpec([None], dtype) for dtype in (tf.int64, tf.int64, tf.float64)]
+        self.run = tf.function(self._loop, input_signature=columns, autograph=False) if graph else self._one_by_one
+        self.offset = self.run(*(tf.zeros([1], spec.dtype) for spec in columns)).numpy()[0, :2]
+
+    def __call__(self, starts: np.ndarray, widths: np.ndarray, steps: np.ndarray) -> np.ndarray:
+        """``[lines, 5]``: the change of <cotangent, fn>, of the sum, the size of fn; the change predicted, the step taken."""
+        rows = self._safely(np.asarray(starts), np.asarray(widths), np.asarray(steps, "float64"))
+        rows[:, :2] -= self.offset
+        return rows
+
+    def agrees(self, outputs: Sequence) -> bool:
+        """Whether this is the function that gave `outputs`: its values are the same up to rounding."""
+        for y, y0 in zip(map(real, outputs), self.reference, strict=True):
+            if y.shape != y0.shape or not np.allclose(y, y0, rtol=0, atol=self._rounding(y, outputs), equal_nan=True):
+                return False
+        return bool(np.all(np.abs(self.offset) <= sum(float(self._rounding(real(y), outputs)) for y in outputs) ))
+
+    def _rounding(self, y, outputs):
+        eps = max(epsilon(output.dtype) for output in outputs)
+        return np.sqrt(eps) * np.max(np.abs(y), initial=0.0, where=np.isfinite(y))
+
+    def _safely(self, starts, widths, steps):
+        """A batch that raises is halved until the line that raises is alone: its values are NaN."""
+        try:
+            return self.run(tf.constant(starts, tf.int64), tf.constant(widths, tf.int64), tf.constant(steps)).numpy()
+        except Exception:
+            if len(steps) == 1:
+                return np.full([1, 5], np.nan)
+        half = len(steps) // 2
+        parts = [self._safely(starts[s], widths[s], steps[s]) for s in (slice(half), slice(half, None))]
+        return np.concatenate(parts)
+
+    def _loop(self, starts, widths, steps):
+        return tf.map_fn(lambda line: self._at(*line), (starts, widths, steps), fn_output_signature=tf.float64, parallel_iterations=1)
+
+    def _one_by_one(self, starts, widths, steps):
+        return tf.stack([self._at(*line) for line in zip(starts, widths, steps, strict=True)])
+
+    def _at(self, start, width, step):
+        """One evaluation of `fn`, at point + step * unit on the coordinates of the line."""
+        moved, predicted, taken, length = [], 0.0, 0.0, 0.0
+        for x, unit, gradient, end in zip(self.points, self.units, self.gradients, self.ends, strict=True):
+            size = int(x.shape[0])
+            a, b = (tf.clip_by_value(edge - (end - size), 0, size) for edge in (start, start + width))
+            there = x[a:b] + tf.cast(step, x.dtype) * unit[a:b]
+            moved.append(tf.ensure_shape(tf.concat([x[:a], there, x[b:]], 0), x.shape))
+            # the step that floating point really took, fl(x + h) - x
+            done, direction = tf.cast(there - x[a:b], tf.float64), tf.cast(unit[a:b], tf.float64)
+            predicted += tf.reduce_sum(gradient[a:b] * done)
+            taken += tf.reduce_sum(done * direction)
+            length += tf.reduce_sum(direction * direction)
+        values = self._watching_precision(lambda: float_outputs(self.call, self._leaves(moved)), moved)
+        change, for_sum, size = 0.0, 0.0, 0.0
+        for y, y0, cotangent, one in zip(map(real, values), self.reference, self.cotangents, self.ones, strict=True):
+            change += tf.reduce_sum(cotangent * (y - y0))
+            for_sum += tf.reduce_sum(one * (y - y0))
+            size += tf.reduce_sum(tf.where(y == y0, tf.zeros_like(y), tf.abs(cotangent * y)))
+        return tf.stack([tf.cast(v, tf.float64) for v in (change, for_sum, size, predicted, taken / length)])
+
+    def _leaves(self, points: Sequence) -> list:
+        """What `fn` is called with, from flat real vectors."""
+        leaves = []
+        for leaf, source, x in zip(self.call.leaves, self.call.sources, points, strict=True):
+            like = dense(source)
+            if like.dtype.is_complex:
+                x = tf.complex(*tf.unstack(tf.reshape(x, [-1, 2]), axis=-1))
+            value = tf.reshape(x, like.shape)
+            if not self.wide and (variable := as_variable(leaf)) is not None:
+                variable.assign(value)
+                value = leaf
+            elif isinstance(leaf, tf.RaggedTensor):
+                value = leaf.with_flat_values(value)
+            leaves.append(value)
+        return leaves
+
+    def _watching_precision(self, run: Callable, moved: Sequence) -> list:
+        """`run()`, and the coarsest dtype through which the moved point passes in it, as far as a graph shows it."""
+        if tf.executing_eagerly():
+            return run()
+        graph = tf.compat.v1.get_default_graph()
+        before = len(graph.get_operations())
+        values = run()
+        reached = {x.name for x in moved}
+        for op in graph.get_operations()[before:]:
+            if any(x.name in reached for x in op.inputs):
+                reached.update(y.name for y in op.outputs)
+                self.eps = max([self.eps, *(epsilon(y.dtype) for y in op.outputs)])
+        return values
+
+
+def ladder(lines: Lines, starts: np.ndarray, widths: np.ndarray, quick: bool = False) -> Slopes:
+    """The slope of each line from differences at many steps, extrapolated, with its error estimate.
+
+    `quick` takes three steps near eps^(1/3), where central differences are best as a rule; otherwise `RUNGS` steps cover
+    every scale at which `fn` may live, and the rounding of `fn` is measured.
+    """
+    starts, widths = np.asarray(starts), np.asarray(widths)
+    single, scale, size = widths == 1, lines.scale[starts], lines.size[starts]
+    wide = np.where(single, np.maximum(1.0, size) / scale, 1.0)
+    narrow = np.where(single & (size > 0), size / scale, 1.0)
+    top, low = 0.1 * wide, np.minimum(narrow * np.sqrt(lines.eps), 0.01 * wide)
+    if quick:
+        top, low = lines.eps ** (1 / 3) * wide, lines.eps ** (1 / 3) * wide / 16
+    heights = np.geomspace(top, low, 3 if quick else RUNGS, axis=1)
+    tips = np.outer(narrow, [] if quick else np.multiply(TIPS, lines.eps))
+    steps = np.concatenate([heights, -heights, tips, -tips], axis=1)
+    values = lines(*(np.repeat(v, steps.shape[1]) for v in (starts, widths)), steps.ravel()).reshape(*steps.shape, 5)
+    rungs = heights.shape[1]
+    up, down, tip_up, tip_down = np.split(values, np.cumsum([rungs, rungs, tips.shape[1]]), axis=1)
+    with np.errstate(all="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # a line where fn is nowhere defined is all NaN
+        # rounding: eps |f|, and how fn scatters within a few eps of the point
+        rounding = lines.eps * np.fmax(up[:, -1, 2], down[:, -1, 2])
+        for tip in () if quick else (tip_up, tip_down):
+            rounding = np.fmax(rounding, np.ptp(tip[..., 0], axis=1))
+        return _slopes(up, down, np.nan_to_num(rounding), np.where(single, lines.unit[starts], 1.0))
+
+
+def _slopes(up: np.ndarray, down: np.ndarray, rounding: np.ndarray, unit: np.ndarray) -> Slopes:
+    """Differences on the way up and down -> slopes, per `unit` of the line."""
+    h = up[..., 4] - down[..., 4]
+    central = (up[..., 0] - down[..., 0]) / h
+    right, left = up[..., 0] / up[..., 4], down[..., 0] / down[..., 4]
+    noise = 2 * rounding[:, None] / h
+    best = _extrapolate(central, h, noise, 2)
+    for side, step in ((right, up[..., 4]), (left, -down[..., 4])):  # at the edge of a domain, one side is all there is
+        alone = _extrapolate(side, step, 2 * noise, 1)
+        best = np.where(np.isfinite(best[1]), best, alone)
+    value, error, at = best
+    kink, diverges, last = _breaks(right, left, central, noise)
+    rows = np.arange(len(unit))
+    analytic = np.nanmedian((up[..., 3] - down[..., 3]) / h, axis=1)
+    for_sum = ((up[..., 1] - down[..., 1]) / h)[rows, len(h[0]) // 2]
+    flip = unit < 0
+    left, right = left[rows, last] / unit, right[rows, last] / unit
+    return Slopes(
+        analytic / unit, value / unit, error / np.abs(unit), at / 2 * np.abs(unit), for_sum / unit,
+        np.where(flip, right, left), np.where(flip, left, right), kink, diverges,
+        h / 2 * np.abs(unit)[:, None], central / unit[:, None],
+    )  # fmt: skip
+
+
+def _extrapolate(slope: np.ndarray, h: np.ndarray, noise: np.ndarray, power: int) -> np.ndarray:
+    """``[value, uncertainty, step]`` per line: Richardson's extrapolation where two neighbours agree best.
+
+    A slope has the error c h^power, so that S(h) and S(h/r) give S(h/r) + (S(h/r) - S(h)) / (r^power - 1).
+    """
+    ratio = (h[:, :-1] / h[:, 1:]) ** power
+    better = slope[:, 1:] + (slope[:, 1:] - slope[:, :-1]) / (ratio - 1)
+    truncation = np.abs(np.diff(better, axis=1))
+    error = truncation + (noise[:, 1:] * (ratio + 1) / (ratio - 1))[:, 1:]
+    error = np.where(np.isfinite(error), error, np.inf)
+    best, rows = np.argmin(error, axis=1), np.arange(len(error))
+    return np.array([better[rows, best + 1], error[rows, best], h[rows, best + 2]])
+
+
+def _breaks(right: np.ndarray, left: np.ndarray, central: np.ndarray, noise: np.ndarray) -> tuple:
+    """Where the two sides disagree, or no slope settles, at the smallest step that rounding leaves readable."""
+    size = np.fmax(np.abs(right), np.abs(left))
+    readable = np.isfinite(size) & (200 * noise <= size)
+    rungs = right.shape[1]
+    last = np.where(readable.any(1), rungs - 1 - np.argmax(readable[:, ::-1], axis=1), rungs - 1)
+    rows, before = np.arange(len(last)), np.maximum(last - 3, 0)
+    gap = np.nan_to_num(np.abs(right - left))
+    trusted = readable[rows, last] & readable[rows, before] & (before < last)
+    wide = gap[rows, last] > 1e-3 * size[rows, last] + 20 * noise[rows, last]
+    kink = trusted & wide & (gap[rows, last] >= 0.5 * gap[rows, before])
+    height = np.where(np.isfinite(central), np.abs(central), size)
+    diverges = trusted.copy()
+    for rung in range(3):
+        diverges &= height[rows, np.maximum(last - rung, 0)] > 1.2 * height[rows, np.maximum(last - rung - 1, 0)]
+    return kink, diverges, last
+
+
+def epsilon(dtype: tf.DType) -> float:
+    """The spacing of the numbers of `dtype` at 1; 0 for an integer."""
+    name = tf.as_dtype(dtype).real_dtype.name
+    return {"float16": 2.0**-10, "bfloat16": 2.0**-7, "float32": 2.0**-23, "float64": 2.0**-52}.get(name, 0.0)
+
+
+def dense(source):
+    return source.flat_values if isinstance(source, tf.RaggedTensor) else source
+
+
+def flat(tensor, wide: bool = False) -> tf.Tensor:
+    """A tensor as a flat real vector in its own precision, or, if `wide`, in float64."""
+    tensor = tf.convert_to_tensor(tensor)
+    if tensor.dtype.is_complex:
+        tensor = tf.stack([tf.math.real(tensor), tf.math.imag(tensor)], axis=-1)
+    flat = tf.reshape(tensor, [-1])
+    return tf.cast(flat, tf.float64) if wide else flat
