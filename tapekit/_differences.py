@@ -82,7 +82,8 @@ class Lines:
         if wide:
             self.eps = max(epsilon(tensor.dtype) for tensor in (*reference, *self.points))
         columns = [tf.TensorSpec([None], dtype) for dtype in (tf.int64, tf.int64, tf.float64)]
-        self.run = tf.function(self._loop, input_signature=columns, autograph=False) if graph else self._one_by_one
+        looped = tf.function(self._loop, autograph=False)
+        self.run = looped.get_concrete_function(*columns) if graph else self._one_by_one
         self.offset = self.run(*(tf.zeros([1], spec.dtype) for spec in columns)).numpy()[0, :2]
 
     def __call__(self, starts: np.ndarray, widths: np.ndarray, steps: np.ndarray) -> np.ndarray:
@@ -193,7 +194,9 @@ def ladder(lines: Lines, starts: np.ndarray, widths: np.ndarray, quick: bool = F
     with np.errstate(all="ignore"), warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # a line where fn is nowhere defined is all NaN
         # rounding: eps |f|, and how fn scatters within a few eps of the point
-        rounding = lines.eps * np.fmax(up[:, -1, 2], down[:, -1, 2])
+        touched = np.fmax(up[..., 2], down[..., 2])  # of the outputs that the smallest steps move
+        smallest = touched.shape[1] - 1 - np.argmax(touched[:, ::-1] > 0, axis=1)
+        rounding = lines.eps * touched[np.arange(len(starts)), smallest]
         for tip in () if quick else (tip_up, tip_down):
             rounding = np.fmax(rounding, np.ptp(tip[..., 0], axis=1))
         return _slopes(up, down, np.nan_to_num(rounding), np.where(single, lines.unit[starts], 1.0))

@@ -127,34 +127,32 @@ class _Check:
     def __init__(self, call: Call, rtol: float | None, atol: float | None, seed: int, progress: bool):
         self.call, self.atol, self.seed, self.progress = call, atol or 0.0, seed, progress
         self.raises = ""
-        self.outputs, gradients = self._tape(1.0, -2.0, None)
-        again, second = self._tape(1.0)
-        self.raw, doubled, summed = gradients
-        self.random = not all(map(_same, [*self.outputs, *self.raw], [*again, *second[0]]))
+        self.outputs, self.raw = self._tape(1.0)
+        again, self.doubled = self._tape(-2.0)  # -2 is exact in binary: a linear gradient follows bit for bit
+        self.random = not all(map(_same, self.outputs, again))
+        self.linear = all(map(_same, [None if g is None else -2 * dense_gradient(g) for g in self.raw], self.doubled))
+        if not self.linear:
+            self.random |= not all(map(_same, self.raw, self._tape(1.0)[1]))
         self.gradients = [_vector(g, s) for g, s in zip(self.raw, call.sources, strict=True)]
-        self.doubled = [_vector(g, s) for g, s in zip(doubled, call.sources, strict=True)]
-        self.summed = [_vector(g, s) for g, s in zip(summed, call.sources, strict=True)]
         dtypes = [tensor.dtype for tensor in (*call.sources, *self.outputs)]
         self.eps = max(map(epsilon, dtypes))
         self.rtol = rtol if rtol is not None else max(RTOL[dtype.real_dtype.name] for dtype in dtypes)
 
-    def _tape(self, *factors: float | None) -> tuple[list, list]:
-        """The outputs, and per factor the gradients under factor * cotangent (None: under ones)."""
-        with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
-            tape.watch([dense(source) for source in self.call.sources])
+    def _tape(self, factor: float | None) -> tuple[list, list]:
+        """The outputs, and the gradients under factor * cotangent (None: under ones, which is the plain gradient)."""
+        sources = [dense(source) for source in self.call.sources]
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(sources)
             outputs = float_outputs(self.call)
         if not outputs:
             raise TypeError("check_gradient: fn returned no float tensor. Return what is to be differentiated.")
         self.cotangents = _cotangents(outputs, self.seed)
-        gradients = []
-        for factor in factors:
-            upstream = [tf.ones_like(c) if factor is None else tf.cast(factor, c.dtype) * c for c in self.cotangents]
-            try:
-                gradients.append(tape.gradient(outputs, [dense(s) for s in self.call.sources], upstream))
-            except Exception as error:
-                self.raises = f"the gradient raises {type(error).__name__}: {str(error).splitlines()[0][:160]}"
-                gradients.append([None] * len(self.call.sources))
-        return outputs, gradients
+        upstream = [tf.ones_like(c) if factor is None else tf.cast(factor, c.dtype) * c for c in self.cotangents]
+        try:
+            return outputs, tape.gradient(outputs, sources, upstream)
+        except Exception as error:
+            self.raises = f"the gradient raises {type(error).__name__}: {str(error).splitlines()[0][:160]}"
+            return outputs, [None] * len(sources)
 
     def result(self) -> GradientCheck:
         names = self.call.names
