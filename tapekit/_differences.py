@@ -61,30 +61,40 @@ class Lines:
     variables are assigned (who calls this puts them back).
     """
 
-    def __init__(self, call: Call, outputs: Sequence, cotangents: Sequence, gradients: Sequence, wide: bool, graph: bool, seed: int):
+    def __init__(
+        self, call: Call, outputs: Sequence, cotangents: Sequence, gradient: np.ndarray, *, wide: bool, graph: bool, seed: int
+    ):
         self.call, self.wide = call, wide
         self.cotangents = [real(c) for c in cotangents]
         self.ones = [real(tf.ones_like(c)) for c in cotangents]
-        self.gradients = [tf.where(tf.math.is_finite(g), g, 0) for g in gradients]
-        self.points = [flat(tf.identity(dense(source)), wide) for source in call.sources]
-        self.ends = np.cumsum([int(x.shape[0]) for x in self.points])
-        whole = np.concatenate([x.numpy().astype("float64") for x in self.points])
-        typical = [np.sqrt(np.mean(np.square(x.numpy().astype("float64")))) if x.shape[0] else 0.0 for x in self.points]
-        self.size = np.abs(whole)
-        self.scale = np.maximum(self.size, np.repeat(typical, np.diff(self.ends, prepend=0)))
-        self.scale[~(self.scale > 0)] = 1.0
-        self.unit = self.scale * np.random.default_rng(seed).choice([-1.0, 1.0], len(whole))
-        units = zip(np.split(self.unit, self.ends[:-1]), self.points, strict=True)
-        self.units = [tf.constant(unit, x.dtype) for unit, x in units]
-        self.eps = max((epsilon(tensor.dtype) for tensor in (*outputs, *self.points)), default=0.0)
-        reference = float_outputs(call, self._leaves(self.points)) if wide else outputs
+        parts = [flat(tf.identity(dense(source)), wide) for source in call.sources]
+        self.narrow = max((x.dtype for x in parts), key=epsilon)
+        self.dtype = min((x.dtype for x in parts), key=epsilon)
+        self.sizes = [int(x.shape[0]) for x in parts]
+        self.ends = np.cumsum(self.sizes)
+        self.point = tf.concat([tf.cast(x, self.dtype) for x in parts], 0)
+        reference = float_outputs(call, self._leaves(self.point)) if wide else outputs
         self.reference = [real(y) for y in reference]
-        if wide:
-            self.eps = max(epsilon(tensor.dtype) for tensor in (*reference, *self.points))
+        self.height = float(sum(tf.reduce_sum(tf.abs(c * y)) for c, y in zip(self.cotangents, self.reference, strict=True)))
+        self.eps = max(epsilon(tensor.dtype) for tensor in (*reference, *parts))
+        self.gradient = np.where(np.isfinite(gradient), gradient, 0.0)
+        self.unit = self._directions(np.random.default_rng(seed))
+        self.units, self.gradients = tf.constant(self.unit, self.dtype), tf.constant(self.gradient)
         columns = [tf.TensorSpec([None], dtype) for dtype in (tf.int64, tf.int64, tf.float64)]
-        looped = tf.function(self._loop, autograph=False)
-        self.run = looped.get_concrete_function(*columns) if graph else self._one_by_one
+        loop = tf.function(self._loop, autograph=False)
+        self.run = loop.get_concrete_function(*columns) if graph else self._one_by_one
         self.offset = self.run(*(tf.zeros([1], spec.dtype) for spec in columns)).numpy()[0, :2]
+
+    def _directions(self, rng: np.random.Generator) -> np.ndarray:
+        """How far each coordinate moves at step 1: its own size, or what is typical of its source."""
+        x = self.point.numpy().astype("float64")
+        for part in np.split(x, self.ends[:-1]):
+            np.maximum(np.abs(part), np.sqrt(np.mean(np.square(part))) if len(part) else 0.0, out=part)
+        x[~(x > 0)] = 1.0
+        signs = rng.choice(np.array([-1.0, 1.0], "float32"), len(x))
+        if self.eps > 1e-8:  # a block's slope stands out of the rounding only if its elements pull together
+            signs = np.where(self.gradient == 0, signs, np.sign(self.gradient))
+        return x * signs * rng.uniform(0.5, 1.0, len(x))
 
     def __call__(self, starts: np.ndarray, widths: np.ndarray, steps: np.ndarray) -> np.ndarray:
         """``[lines, 5]``: the change of <cotangent, fn>, of the sum, the size of fn; the change predicted, the step taken."""
@@ -122,30 +132,28 @@ class Lines:
 
     def _at(self, start, width, step):
         """One evaluation of `fn`, at point + step * unit on the coordinates of the line."""
-        moved, predicted, taken, length = [], 0.0, 0.0, 0.0
-        for x, unit, gradient, end in zip(self.points, self.units, self.gradients, self.ends, strict=True):
-            size = int(x.shape[0])
-            a, b = (tf.clip_by_value(edge - (end - size), 0, size) for edge in (start, start + width))
-            there = x[a:b] + tf.cast(step, x.dtype) * unit[a:b]
-            moved.append(tf.ensure_shape(tf.concat([x[:a], there, x[b:]], 0), x.shape))
-            # the step that floating point really took, fl(x + h) - x
-            done, direction = tf.cast(there - x[a:b], tf.float64), tf.cast(unit[a:b], tf.float64)
-            predicted += tf.reduce_sum(gradient[a:b] * done)
-            taken += tf.reduce_sum(done * direction)
-            length += tf.reduce_sum(direction * direction)
+        stop, x = start + width, self.point
+        here, unit = x[start:stop], self.units[start:stop]
+        there = tf.cast(tf.cast(here + tf.cast(step, x.dtype) * unit, self.narrow), x.dtype)
+        done, unit = tf.cast(there - here, tf.float64), tf.cast(unit, tf.float64)  # the step really taken, fl(x + h) - x
+        taken = tf.reduce_sum(done * unit) / tf.reduce_sum(unit * unit)
+        predicted = tf.reduce_sum(self.gradients[start:stop] * done)
+        moved = tf.ensure_shape(tf.concat([x[:start], there, x[stop:]], 0), x.shape)
         values = self._watching_precision(lambda: float_outputs(self.call, self._leaves(moved)), moved)
         change, for_sum, size = 0.0, 0.0, 0.0
         for y, y0, cotangent, one in zip(map(real, values), self.reference, self.cotangents, self.ones, strict=True):
             change += tf.reduce_sum(cotangent * (y - y0))
             for_sum += tf.reduce_sum(one * (y - y0))
             size += tf.reduce_sum(tf.where(y == y0, tf.zeros_like(y), tf.abs(cotangent * y)))
-        return tf.stack([tf.cast(v, tf.float64) for v in (change, for_sum, size, predicted, taken / length)])
+        return tf.stack([tf.cast(v, tf.float64) for v in (change, for_sum, size, predicted, taken)])
 
-    def _leaves(self, points: Sequence) -> list:
-        """What `fn` is called with, from flat real vectors."""
+    def _leaves(self, point: tf.Tensor) -> list:
+        """What `fn` is called with at `point`, one flat real vector."""
         leaves = []
-        for leaf, source, x in zip(self.call.leaves, self.call.sources, points, strict=True):
+        for leaf, source, x in zip(self.call.leaves, self.call.sources, tf.split(point, self.sizes), strict=True):
             like = dense(source)
+            if not self.wide:
+                x = tf.cast(x, like.dtype.real_dtype)
             if like.dtype.is_complex:
                 x = tf.complex(*tf.unstack(tf.reshape(x, [-1, 2]), axis=-1))
             value = tf.reshape(x, like.shape)
@@ -157,14 +165,14 @@ class Lines:
             leaves.append(value)
         return leaves
 
-    def _watching_precision(self, run: Callable, moved: Sequence) -> list:
+    def _watching_precision(self, run: Callable, moved: tf.Tensor) -> list:
         """`run()`, and the coarsest dtype through which the moved point passes in it, as far as a graph shows it."""
         if tf.executing_eagerly():
             return run()
         graph = tf.compat.v1.get_default_graph()
         before = len(graph.get_operations())
         values = run()
-        reached = {x.name for x in moved}
+        reached = {moved.name}
         for op in graph.get_operations()[before:]:
             if any(x.name in reached for x in op.inputs):
                 reached.update(y.name for y in op.outputs)
@@ -179,12 +187,17 @@ def ladder(lines: Lines, starts: np.ndarray, widths: np.ndarray, quick: bool = F
     every scale at which `fn` may live, and the rounding of `fn` is measured.
     """
     starts, widths = np.asarray(starts), np.asarray(widths)
-    single, scale, size = widths == 1, lines.scale[starts], lines.size[starts]
+    single = widths == 1
+    scale, size = np.abs(lines.unit[starts]), np.abs(lines.point.numpy()[starts].astype("float64"))
     wide = np.where(single, np.maximum(1.0, size) / scale, 1.0)
     narrow = np.where(single & (size > 0), size / scale, 1.0)
-    top, low = 0.1 * wide, np.minimum(narrow * np.sqrt(lines.eps), 0.01 * wide)
-    if quick:
-        top, low = lines.eps ** (1 / 3) * wide, lines.eps ** (1 / 3) * wide / 16
+    best = lines.eps ** (1 / 3) * wide
+    if not single.all():  # many elements together: as far as changes fn by eps^(1/3) of itself
+        slope = np.array([np.abs(lines.gradient[a : a + w] @ lines.unit[a : a + w]) for a, w in zip(starts, widths, strict=True)])
+        best = np.where(single, best, np.minimum(best, lines.eps ** (1 / 3) * lines.height / (slope + 1e-300)))
+    top, low = (best, best / 16) if quick else (0.1 * wide, np.minimum(narrow * np.sqrt(lines.eps), 0.01 * wide))
+    if not quick:
+        top, low = np.where(single, top, 30 * best), np.where(single, low, best / 100)
     heights = np.geomspace(top, low, 3 if quick else RUNGS, axis=1)
     tips = np.outer(narrow, [] if quick else np.multiply(TIPS, lines.eps))
     steps = np.concatenate([heights, -heights, tips, -tips], axis=1)

@@ -161,10 +161,10 @@ class _Check:
             return GradientCheck(tuple(SourceCheck(name, "nondeterministic", cause) for name in names))
         if self.raises:
             return GradientCheck(tuple(SourceCheck(name, "fail", self.raises) for name in names))
-        lines = _lines(self.call, self.outputs, self.cotangents, self.gradients, self.seed)
+        self.flat = np.concatenate([g.numpy() for g in self.gradients])
+        lines = _lines(self.call, self.outputs, self.cotangents, self.flat, self.seed)
         self.lines = lines
         total = int(lines.ends[-1])
-        self.flat = np.concatenate([g.numpy() for g in self.gradients])
         self.largest = float(np.max(np.abs(self.flat), initial=0.0, where=np.isfinite(self.flat)))
         starts, widths = self._plan(total)
         slopes = ladder(lines, starts, widths, quick=True) if total else None
@@ -176,7 +176,7 @@ class _Check:
         """Starts and widths of the lines that together touch every coordinate."""
         if total <= ONE_BY_ONE:
             return np.arange(total), np.ones(total, int)
-        count = int(min(total / 16, max(8, EVALUATED / total)))
+        count = int(min(total / 16, max(4, EVALUATED / total)))
         starts = np.linspace(0, total, count, endpoint=False).astype(int)
         if count >= 4 * len(self.lines.ends):
             starts = np.union1d(starts, self.lines.ends[:-1])
@@ -194,37 +194,43 @@ class _Check:
             if all(self._judge(k)[0] == "pass" for k in batch):
                 break
         for key in doubtful:
-            if key[1] > 1 and self._judge(key)[0] != "pass":
+            if key[1] > 1:
                 self._open(key)
 
     def _open(self, key: tuple[int, int]) -> None:
-        """Halve a block that disagrees, and go on with the worse half, down to an element."""
-        while key[1] > 1:
-            start, width = key
-            del self.rows[key]
-            cuts = [end for end in self.lines.ends if start < end < start + width] or [start + width // 2]
-            edges = [start, *cuts, start + width]
-            parts = [(a, b - a) for a, b in zip(edges, edges[1:], strict=False)]
-            self.rows.update(zip(parts, _rows(ladder(self.lines, *np.transpose(parts))), strict=True))
-            key = max(parts, key=lambda k: self._judge(k)[1])
-            if self._judge(key)[0] == "pass":
+        """Halve a block that disagrees, and its worst part again, until the wrong element is found."""
+        parts = [key]
+        for _ in range(64):
+            start, width = key = max(parts, key=lambda k: self._judge(k)[1])
+            if self._judge(key)[0] != "fail" or width == 1:
                 return
+            cuts = [int(end) for end in self.lines.ends if start < end < start + width] or [start + width // 2]
+            edges = [start, *cuts, start + width]
+            new = [(a, b - a) for a, b in zip(edges, edges[1:], strict=False)]
+            parts = [*(k for k in parts if k != key), *new]
+            del self.rows[key]
+            self.rows.update(zip(new, _rows(ladder(self.lines, *np.transpose(new))), strict=True))
 
     def _of(self, index: int) -> list[tuple[int, int]]:
         """The lines that touch source number `index`."""
         low, high = np.append(0, self.lines.ends)[index : index + 2]
         return [(a, w) for a, w in self.rows if a < high and a + w > low]
 
-    def _judge(self, key: tuple[int, int]) -> tuple[str, float]:
-        """The verdict on one line, and how far from agreement it is."""
+    def _judge(self, key: tuple[int, int], sure: bool = False) -> tuple[str, float]:
+        """The verdict on one line, and how far from agreement it is.
+
+        One wrong element must not drown in the sum over a block: a block is held to the size of one of its elements,
+        to be opened if it fails, unless it is to be `sure`, and held to the size of all.
+        """
         row, (start, width) = self.rows[key], key
         gradient = self.flat[start : start + width]
         a, n, u = row.analytic, row.numeric, row.uncertainty
         bad = not np.isfinite(gradient).all()
-        scale = max(abs(a), abs(n))
-        if width > 1:  # one wrong element must not drown in the sum over a block
-            scale = float(np.linalg.norm(gradient * self.lines.unit[start : start + width]) / math.sqrt(width))
-        allowed = self.rtol * scale + self.atol
+        scale = held = max(abs(a), abs(n))
+        if width > 1:
+            norm = float(np.linalg.norm(self.lines.gradient[start : start + width] * self.lines.unit[start : start + width]))
+            held = max(scale, norm) if sure else norm / math.sqrt(width)
+        allowed = self.rtol * held + self.atol
         if row.kink or row.diverges:
             low, high = sorted((row.left, row.right))
             margin = allowed + SURE * u if np.isfinite(u) else allowed
@@ -256,8 +262,8 @@ class _Check:
             return SourceCheck(name, "fail", cause, checked=checked)
         if not lines:
             return SourceCheck(name, "pass", "", checked=checked)
-        key = max(lines, key=lambda k: (ORDER.index(self._judge(k)[0]), self._judge(k)[1]))
-        row, (verdict, _) = self.rows[key], self._judge(key)
+        key = max(lines, key=lambda k: (ORDER.index(self._judge(k, sure=True)[0]), self._judge(k)[1]))
+        row, (verdict, _) = self.rows[key], self._judge(key, sure=True)
         start, width = key
         at = max(start - offset, 0) // parts
         index_of = tuple(int(i) for i in np.unravel_index(at, source.shape)) if source.shape.rank else ()
@@ -276,13 +282,13 @@ def _rows(slopes: Slopes) -> list[Slopes]:
     return [Slopes(*fields) for fields in zip(*slopes, strict=True)]
 
 
-def _lines(call: Call, outputs: Sequence, cotangents: Sequence, gradients: Sequence, seed: int) -> Lines:
+def _lines(call: Call, outputs: Sequence, cotangents: Sequence, gradient: np.ndarray, seed: int) -> Lines:
     """`fn` on lines, in float64 and in a graph if it is the same function there."""
     for wide, graph in ((True, True), (False, True), (True, False), (False, False)):
         if wide and not call.takes_vars:
             continue
         try:
-            lines = Lines(call, outputs, cotangents, gradients, wide, graph, seed)
+            lines = Lines(call, outputs, cotangents, gradient, wide=wide, graph=graph, seed=seed)
         except Exception:
             if not wide and not graph:
                 raise
