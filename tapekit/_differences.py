@@ -25,10 +25,13 @@ class Slopes(NamedTuple):
     """What the values of `fn` say, an entry per line (``curve``: a row of `RUNGS` steps per line).
 
     ``numeric`` +- ``uncertainty`` is the slope, measured best at ``step``; ``analytic`` what the gradient predicts along
-    the same line. ``for_sum`` is the slope of the plain sum of the outputs. ``left`` and ``right`` are the slopes on
-    either side; ``kink`` where they differ however small the step; ``diverges`` where no slope settles.
+    the same line, ``norm`` its size there, ``finite`` whether it is. ``for_sum`` is the slope of the plain sum of the
+    outputs. ``left`` and ``right`` are the slopes on either side; ``kink`` where they differ however small the step;
+    ``diverges`` where no slope settles.
     """
 
+    finite: np.ndarray
+    norm: np.ndarray
     analytic: np.ndarray
     numeric: np.ndarray
     uncertainty: np.ndarray
@@ -62,9 +65,10 @@ class Lines:
     """
 
     def __init__(
-        self, call: Call, outputs: Sequence, cotangents: Sequence, gradient: np.ndarray, *, wide: bool, graph: bool, seed: int
-    ):
-        self.call, self.wide = call, wide
+        self, call: Call, outputs: Sequence, cotangents: Sequence, gradient: np.ndarray, *, wide: bool, graph: bool,
+        seed: int, progress: bool,
+    ):  # fmt: skip
+        self.call, self.wide, self.graph, self.progress = call, wide, graph, progress
         self.cotangents = [real(c) for c in cotangents]
         self.ones = [real(tf.ones_like(c)) for c in cotangents]
         parts = [flat(tf.identity(dense(source)), wide) for source in call.sources]
@@ -73,11 +77,14 @@ class Lines:
         self.sizes = [int(x.shape[0]) for x in parts]
         self.ends = np.cumsum(self.sizes)
         self.point = tf.concat([tf.cast(x, self.dtype) for x in parts], 0)
-        reference = float_outputs(call, self._leaves(self.point)) if wide else outputs
+        reference = float_outputs(call, self.leaves(self.point)) if wide else outputs
         self.reference = [real(y) for y in reference]
-        self.height = float(sum(tf.reduce_sum(tf.abs(c * y)) for c, y in zip(self.cotangents, self.reference, strict=True)))
+        self.height = float(
+            sum(tf.reduce_sum(tf.abs(c * y)) for c, y in zip(self.cotangents, self.reference, strict=True))
+        )
         self.eps = max(epsilon(tensor.dtype) for tensor in (*reference, *parts))
-        self.gradient = np.where(np.isfinite(gradient), gradient, 0.0)
+        self.finite = np.isfinite(gradient)
+        self.gradient = np.where(self.finite, gradient, 0.0)
         self.unit = self._directions(np.random.default_rng(seed))
         self.units, self.gradients = tf.constant(self.unit, self.dtype), tf.constant(self.gradient)
         columns = [tf.TensorSpec([None], dtype) for dtype in (tf.int64, tf.int64, tf.float64)]
@@ -97,8 +104,14 @@ class Lines:
         return x * signs * rng.uniform(0.5, 1.0, len(x))
 
     def __call__(self, starts: np.ndarray, widths: np.ndarray, steps: np.ndarray) -> np.ndarray:
-        """``[lines, 5]``: the change of <cotangent, fn>, of the sum, the size of fn; the change predicted, the step taken."""
-        rows = self._safely(np.asarray(starts), np.asarray(widths), np.asarray(steps, "float64"))
+        """``[lines, 5]``: the change of <cotangent, fn> and of the sum, the size of fn, the change predicted, the step."""
+        chunk = max(1, min(4096, len(steps) // 20)) if self.progress else max(1, len(steps))
+        bar, parts = tf.keras.utils.Progbar(len(steps), unit_name="value") if self.progress else None, []
+        for s in (slice(a, a + chunk) for a in range(0, len(steps), chunk)):
+            parts.append(self._safely(np.asarray(starts[s]), np.asarray(widths[s]), np.asarray(steps[s], "float64")))
+            if bar is not None:
+                bar.update(min(s.stop, len(steps)))
+        rows = np.concatenate(parts)
         rows[:, :2] -= self.offset
         return rows
 
@@ -107,7 +120,7 @@ class Lines:
         for y, y0 in zip(map(real, outputs), self.reference, strict=True):
             if y.shape != y0.shape or not np.allclose(y, y0, rtol=0, atol=self._rounding(y, outputs), equal_nan=True):
                 return False
-        return bool(np.all(np.abs(self.offset) <= sum(float(self._rounding(real(y), outputs)) for y in outputs) ))
+        return bool(np.all(np.abs(self.offset) <= sum(float(self._rounding(real(y), outputs)) for y in outputs)))
 
     def _rounding(self, y, outputs):
         eps = max(epsilon(output.dtype) for output in outputs)
@@ -125,7 +138,9 @@ class Lines:
         return np.concatenate(parts)
 
     def _loop(self, starts, widths, steps):
-        return tf.map_fn(lambda line: self._at(*line), (starts, widths, steps), fn_output_signature=tf.float64, parallel_iterations=1)
+        return tf.map_fn(
+            lambda line: self._at(*line), (starts, widths, steps), fn_output_signature=tf.float64, parallel_iterations=1
+        )
 
     def _one_by_one(self, starts, widths, steps):
         return tf.stack([self._at(*line) for line in zip(starts, widths, steps, strict=True)])
@@ -135,11 +150,14 @@ class Lines:
         stop, x = start + width, self.point
         here, unit = x[start:stop], self.units[start:stop]
         there = tf.cast(tf.cast(here + tf.cast(step, x.dtype) * unit, self.narrow), x.dtype)
-        done, unit = tf.cast(there - here, tf.float64), tf.cast(unit, tf.float64)  # the step really taken, fl(x + h) - x
+        done, unit = (
+            tf.cast(there - here, tf.float64),
+            tf.cast(unit, tf.float64),
+        )  # the step really taken, fl(x + h) - x
         taken = tf.reduce_sum(done * unit) / tf.reduce_sum(unit * unit)
         predicted = tf.reduce_sum(self.gradients[start:stop] * done)
         moved = tf.ensure_shape(tf.concat([x[:start], there, x[stop:]], 0), x.shape)
-        values = self._watching_precision(lambda: float_outputs(self.call, self._leaves(moved)), moved)
+        values = self._watching_precision(lambda: float_outputs(self.call, self.leaves(moved)), moved)
         change, for_sum, size = 0.0, 0.0, 0.0
         for y, y0, cotangent, one in zip(map(real, values), self.reference, self.cotangents, self.ones, strict=True):
             change += tf.reduce_sum(cotangent * (y - y0))
@@ -147,7 +165,7 @@ class Lines:
             size += tf.reduce_sum(tf.where(y == y0, tf.zeros_like(y), tf.abs(cotangent * y)))
         return tf.stack([tf.cast(v, tf.float64) for v in (change, for_sum, size, predicted, taken)])
 
-    def _leaves(self, point: tf.Tensor) -> list:
+    def leaves(self, point: tf.Tensor) -> list:
         """What `fn` is called with at `point`, one flat real vector."""
         leaves = []
         for leaf, source, x in zip(self.call.leaves, self.call.sources, tf.split(point, self.sizes), strict=True):
@@ -183,8 +201,8 @@ class Lines:
 def ladder(lines: Lines, starts: np.ndarray, widths: np.ndarray, quick: bool = False) -> Slopes:
     """The slope of each line from differences at many steps, extrapolated, with its error estimate.
 
-    `quick` takes three steps near eps^(1/3), where central differences are best as a rule; otherwise `RUNGS` steps cover
-    every scale at which `fn` may live, and the rounding of `fn` is measured.
+    `quick` takes three steps near eps^(1/3), where central differences are best as a rule; otherwise `RUNGS` steps
+    cover every scale at which `fn` may live, and the rounding of `fn` is measured.
     """
     starts, widths = np.asarray(starts), np.asarray(widths)
     single = widths == 1
@@ -192,8 +210,10 @@ def ladder(lines: Lines, starts: np.ndarray, widths: np.ndarray, quick: bool = F
     wide = np.where(single, np.maximum(1.0, size) / scale, 1.0)
     narrow = np.where(single & (size > 0), size / scale, 1.0)
     best = lines.eps ** (1 / 3) * wide
+    parts = [slice(a, a + w) for a, w in zip(starts, widths, strict=True)]
+    along = [lines.gradient[part] * lines.unit[part] for part in parts]
     if not single.all():  # many elements together: as far as changes fn by eps^(1/3) of itself
-        slope = np.array([np.abs(lines.gradient[a : a + w] @ lines.unit[a : a + w]) for a, w in zip(starts, widths, strict=True)])
+        slope = np.array([abs(each.sum()) for each in along])
         best = np.where(single, best, np.minimum(best, lines.eps ** (1 / 3) * lines.height / (slope + 1e-300)))
     top, low = (best, best / 16) if quick else (0.1 * wide, np.minimum(narrow * np.sqrt(lines.eps), 0.01 * wide))
     if not quick:
@@ -212,10 +232,12 @@ def ladder(lines: Lines, starts: np.ndarray, widths: np.ndarray, quick: bool = F
         rounding = lines.eps * touched[np.arange(len(starts)), smallest]
         for tip in () if quick else (tip_up, tip_down):
             rounding = np.fmax(rounding, np.ptp(tip[..., 0], axis=1))
-        return _slopes(up, down, np.nan_to_num(rounding), np.where(single, lines.unit[starts], 1.0))
+        unit = np.where(single, lines.unit[starts], 1.0)
+        finite, norm = [lines.finite[part].all() for part in parts], [np.linalg.norm(each) for each in along]
+        return Slopes(np.array(finite), np.array(norm), *_slopes(up, down, np.nan_to_num(rounding), unit))
 
 
-def _slopes(up: np.ndarray, down: np.ndarray, rounding: np.ndarray, unit: np.ndarray) -> Slopes:
+def _slopes(up: np.ndarray, down: np.ndarray, rounding: np.ndarray, unit: np.ndarray) -> tuple:
     """Differences on the way up and down -> slopes, per `unit` of the line."""
     h = up[..., 4] - down[..., 4]
     central = (up[..., 0] - down[..., 0]) / h
@@ -232,7 +254,7 @@ def _slopes(up: np.ndarray, down: np.ndarray, rounding: np.ndarray, unit: np.nda
     for_sum = ((up[..., 1] - down[..., 1]) / h)[rows, len(h[0]) // 2]
     flip = unit < 0
     left, right = left[rows, last] / unit, right[rows, last] / unit
-    return Slopes(
+    return (
         analytic / unit, value / unit, error / np.abs(unit), at / 2 * np.abs(unit), for_sum / unit,
         np.where(flip, right, left), np.where(flip, left, right), kink, diverges,
         h / 2 * np.abs(unit)[:, None], central / unit[:, None],

@@ -18,6 +18,7 @@ their uncertainty (`_differences`), and says which of five things is true:
 
 import contextlib
 import dataclasses
+import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -29,7 +30,9 @@ from tapekit._differences import Lines, Slopes, dense, epsilon, float_outputs, l
 from tapekit._sources import Call, as_variable, bind, describe
 
 ONE_BY_ONE = 2048  # elements up to which each is checked by itself; more are checked in blocks, and a bad block opened
-EVALUATED = 2e8  # coordinates that the blocks move in all: the larger the point, the fewer and wider the blocks
+WIDTH = 64  # elements of a block, at least: one wrong among so many is still plain
+EVALUATED = 2e8  # coordinates that all blocks together may copy: the larger the point, the fewer and wider the blocks
+BATCH = 256  # doubtful lines looked at again at a time
 SURE = 20.0  # the error estimate is an estimate: over 500 functions, 20 of it separated right from wrong best
 RTOL = {"float16": 2e-2, "bfloat16": 1e-1, "float32": 3e-4, "float64": 1e-7}  # right gradients are off by less
 ORDER = ("pass", "inconclusive", "kink", "fail", "nondeterministic")  # the last that occurs is the verdict of the whole
@@ -37,7 +40,12 @@ ORDER = ("pass", "inconclusive", "kink", "fail", "nondeterministic")  # the last
 
 @dataclasses.dataclass(frozen=True)
 class SourceCheck:
-    """The verdict on one source, and the numbers at its worst element (or block: then ``index`` is where it begins)."""
+    """The verdict on one source, and the numbers at its worst element.
+
+    ``index`` is that element (of a block, its first; of a complex source, the real or the imaginary part is shown).
+    ``analytic`` is the tape's, under the random cotangent; ``numeric`` +- ``uncertainty`` the differences', measured
+    best at ``step``. ``differences`` are the central differences at each of ``steps``, for `tapekit.plot_check`.
+    """
 
     name: str
     verdict: str
@@ -60,17 +68,13 @@ class SourceCheck:
         """|a - n| / max(|a|, |n|), and 0 if both are 0."""
         return self.abs_error / (max(abs(self.analytic), abs(self.numeric)) or 1.0)
 
-    def __str__(self) -> str:
-        at = "" if self.index is None else f"{list(self.index)}"
-        numbers = f"{self.analytic:>13.6g} {self.numeric:>13.6g} {self.uncertainty:>8.1e} {self.rel_error:>8.1e}"
-        return f"{self.name + at:<24} {self.verdict:<16} {numbers}  {self.checked}"
-
 
 @dataclasses.dataclass(frozen=True)
 class GradientCheck:
     """One `SourceCheck` per source, in order; true only if all of them pass."""
 
     sources: tuple[SourceCheck, ...]
+    order: int = 1
 
     @property
     def verdict(self) -> str:
@@ -89,14 +93,20 @@ class GradientCheck:
         return {source.name: source for source in self.sources}[name]
 
     def raise_if_failed(self) -> None:
-        """Raises: AssertionError with the table, unless every source passed."""
+        """Raise an AssertionError with the table unless every source passed."""
         if not self:
             raise AssertionError(f"check_gradient: {self.verdict}\n{self}")
 
     def __str__(self) -> str:
-        title = f"{'source':<24} {'verdict':<16} {'tape':>13} {'differences':>13} {'+-':>8} {'rel':>8}  checked"
-        causes = [f"{source.name}: {source.cause}" for source in self.sources if source.cause]
-        return "\n".join([title, *map(str, self.sources), *causes])
+        """The table: a line per source with its worst element, then every cause in words."""
+        labels = [each.name + (f"{list(each.index)}" if each.index else "") for each in self]
+        width = max(len(label) for label in [*labels, "source"])
+        lines = [f"{'source':<{width}}  verdict {'tape':>13} {'differences':>13} {'+-':>8} {'rel. error':>10}  checked"]
+        for label, each in zip(labels, self, strict=True):
+            numbers = f"{each.analytic:>13.6g} {each.numeric:>13.6g} {each.uncertainty:>8.1e} {each.rel_error:>10.1e}"
+            lines.append(f"{label:<{width}}  {each.verdict:<7} {numbers}  {each.checked}")
+        order = "" if self.order == 1 else ", second order"
+        return "\n".join([*lines, *(f"{each.name}{order}: {each.cause}" for each in self if each.cause)])
 
 
 def check_gradient(
@@ -110,42 +120,89 @@ def check_gradient(
     seed: int = 0,
     progress: bool = False,
 ) -> GradientCheck:
-    """Compare the gradient of `fn` with differences of its values."""
+    """Compare the gradient of `fn` with differences of its own values, and say which is right.
+
+    The tape gives the gradient under a random cotangent, in the caller's dtype. The differences are taken in float64
+    where `fn` is the same function there, and know their own uncertainty. Up to 2,048 elements (a complex one counts
+    twice) each is checked by itself; beyond that, blocks of elements move together, and a block that fails is opened
+    until the wrong element is found.
+
+    Args:
+        fn: the function, called by the one rule of tapekit; it returns any float or complex tensors.
+        vars: what to differentiate by: tensors, variables, arrays, numbers, of any shape, in any structure.
+        order: 2 checks the gradient of the gradient as well.
+        rtol: relative error allowed; default by dtype: 1e-7 (float64), 3e-4 (float32), 2e-2 (float16), 1e-1 (bfloat16).
+        atol: absolute error allowed on top, default 0: what is small is checked as strictly as what is large.
+        seed: of the cotangent and the directions.
+        progress: show a progress bar.
+
+    Returns:
+        A `GradientCheck`: print it. `fn` is called a few times, and every variable is left as it was.
+
+    Raises:
+        TypeError: if `fn` returns no float tensor, or a source is not one.
+        ValueError: if `fn` takes nothing and closes over a tensor, which cannot be moved.
+
+    Example:
+        >>> check = check_gradient(lambda x: tf.abs(x), tf.constant([0.0, 1.0]))
+        >>> print(check["x"].cause)
+        kink: the slope is 0.6368 on the left and -0.6368 on the right
+
+    Source: Press et al., Numerical Recipes, section 5.7; the random cotangent as in autograd's `check_vjp`.
+    """
     call = bind("check_gradient", fn, vars)
     if order not in (1, 2):
-        raise ValueError(f"check_gradient: order is {order!r}. It is 1 (the gradient) or 2 (the gradient of it, too).")
+        raise ValueError(f"check_gradient: order is {order!r}. It is 1 (the gradient) or 2 (its gradient as well).")
+    for name, source in zip(call.names, call.sources, strict=True):
+        if not call.takes_vars and not isinstance(source, tf.Variable):
+            raise ValueError(
+                f"check_gradient: source {name!r} is {describe(source)} that fn closes over. To be checked it must be "
+                "moved. Let fn take it: check_gradient(lambda x: ..., x), or make it a tf.Variable."
+            )
     with _put_back(call):
-        check = _Check(call, rtol, atol, seed, progress).result()
-        if order == 1 or not check:
-            return check
-        return _Check(_differentiated(call, seed), rtol, atol, seed, progress).result()
+        for number, each in enumerate((call, _differentiated(call, seed))[:order], 1):
+            check = _Check(each, rtol, atol or 0.0, seed, progress)
+            result = GradientCheck(tuple(check.source(i, name) for i, name in enumerate(call.names)), number)
+            if not result:
+                break
+    return result
 
 
 class _Check:
-    """One order of one function: the tape's side, then the lines, then the words."""
+    """One order of one function: the tape's side, the lines, the verdict on each line, the words for each source.
 
-    def __init__(self, call: Call, rtol: float | None, atol: float | None, seed: int, progress: bool):
-        self.call, self.atol, self.seed, self.progress = call, atol or 0.0, seed, progress
-        self.raises = ""
+    ``rows`` holds what is known so far: (start, width) of a line -> its slopes.
+    """
+
+    def __init__(self, call: Call, rtol: float | None, atol: float, seed: int, progress: bool):
+        self.call, self.atol, self.seed, self.raises = call, atol, seed, ""
         self.outputs, self.raw = self._tape(1.0)
-        again, self.doubled = self._tape(-2.0)  # -2 is exact in binary: a linear gradient follows bit for bit
+        again, doubled = self._tape(-2.0)  # -2 is exact in binary: a gradient linear in its cotangent follows exactly
+        self.linear = [_same(None if g is None else -2 * tensor(g), h) for g, h in zip(self.raw, doubled, strict=True)]
         self.random = not all(map(_same, self.outputs, again))
-        self.linear = all(map(_same, [None if g is None else -2 * dense_gradient(g) for g in self.raw], self.doubled))
-        if not self.linear:
+        if not all(self.linear):
             self.random |= not all(map(_same, self.raw, self._tape(1.0)[1]))
-        self.gradients = [_vector(g, s) for g, s in zip(self.raw, call.sources, strict=True)]
-        dtypes = [tensor.dtype for tensor in (*call.sources, *self.outputs)]
+        self.gradient, self.doubled = self._vector(self.raw), self._vector(doubled)
+        self.largest = float(np.max(np.abs(self.gradient), initial=0.0, where=np.isfinite(self.gradient)))
+        dtypes = [each.dtype for each in (*call.sources, *self.outputs)]
         self.eps = max(map(epsilon, dtypes))
-        self.rtol = rtol if rtol is not None else max(RTOL[dtype.real_dtype.name] for dtype in dtypes)
+        self.rtol = max(RTOL[dtype.real_dtype.name] for dtype in dtypes) if rtol is None else rtol
+        self.rows: dict[tuple[int, int], Slopes] = {}
+        if not (self.random or self.raises):
+            self.lines = self._lines(progress)
+            self._measure()
 
     def _tape(self, factor: float | None) -> tuple[list, list]:
-        """The outputs, and the gradients under factor * cotangent (None: under ones, which is the plain gradient)."""
+        """The outputs, and the gradients under factor * cotangent, or (None) of the plain sum of the outputs."""
         sources = [dense(source) for source in self.call.sources]
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(sources)
             outputs = float_outputs(self.call)
         if not outputs:
-            raise TypeError("check_gradient: fn returned no float tensor. Return what is to be differentiated.")
+            raise TypeError(
+                f"check_gradient: fn returned {describe(self.call())}. Only float and complex tensors have gradients. "
+                "Return the tensor to differentiate: end fn with return loss."
+            )
         self.cotangents = _cotangents(outputs, self.seed)
         upstream = [tf.ones_like(c) if factor is None else tf.cast(factor, c.dtype) * c for c in self.cotangents]
         try:
@@ -154,148 +211,200 @@ class _Check:
             self.raises = f"the gradient raises {type(error).__name__}: {str(error).splitlines()[0][:160]}"
             return outputs, [None] * len(sources)
 
-    def result(self) -> GradientCheck:
-        names = self.call.names
-        if self.random:
-            cause = "the values or gradients differ from call to call: give fn a fixed seed, or freeze its state"
-            return GradientCheck(tuple(SourceCheck(name, "nondeterministic", cause) for name in names))
-        if self.raises:
-            return GradientCheck(tuple(SourceCheck(name, "fail", self.raises) for name in names))
-        self.flat = np.concatenate([g.numpy() for g in self.gradients])
-        lines = _lines(self.call, self.outputs, self.cotangents, self.flat, self.seed)
-        self.lines = lines
-        total = int(lines.ends[-1])
-        self.largest = float(np.max(np.abs(self.flat), initial=0.0, where=np.isfinite(self.flat)))
-        starts, widths = self._plan(total)
-        slopes = ladder(lines, starts, widths, quick=True) if total else None
-        self.rows = {(a, w): row for a, w, row in zip(starts, widths, _rows(slopes), strict=True)} if slopes else {}
-        self._refine()
-        return GradientCheck(tuple(self._source(index, name) for index, name in enumerate(names)))
+    def _vector(self, gradients: Sequence) -> np.ndarray:
+        """All gradients as one real vector; zeros where there is none, or none that fits."""
+        parts = []
+        for gradient, source in zip(gradients, self.call.sources, strict=True):
+            like = dense(source)
+            fits = gradient is not None and tensor(gradient).shape == like.shape
+            parts.append(real(tensor(gradient) if fits else tf.zeros_like(like)).numpy())
+        return np.concatenate(parts)
 
-    def _plan(self, total: int) -> tuple[np.ndarray, np.ndarray]:
-        """Starts and widths of the lines that together touch every coordinate."""
-        if total <= ONE_BY_ONE:
-            return np.arange(total), np.ones(total, int)
-        count = int(min(total / 16, max(4, EVALUATED / total)))
-        starts = np.linspace(0, total, count, endpoint=False).astype(int)
-        if count >= 4 * len(self.lines.ends):
-            starts = np.union1d(starts, self.lines.ends[:-1])
-        return starts, np.diff(starts, append=total)
+    def _lines(self, progress: bool) -> Lines:
+        """`fn` on lines: in float64 and in a graph, as far as it is the same function there."""
+        for wide, graph in ((True, True), (False, True), (True, False), (False, False)):
+            if wide and not self.call.takes_vars:
+                continue
+            with contextlib.suppress(*(() if (wide, graph) == (False, False) else (Exception,))):
+                lines = Lines(
+                    self.call, self.outputs, self.cotangents, self.gradient,
+                    wide=wide, graph=graph, seed=self.seed, progress=progress,
+                )  # fmt: skip
+                if lines.agrees(self.outputs) and (not wide or self._connected(lines)):
+                    return lines
+        return lines
 
-    def _refine(self) -> None:
-        """All steps, where the quick look did not pass, the most doubtful first, and for the worst of each source."""
-        doubtful = sorted((k for k in self.rows if self._judge(k)[0] != "pass"), key=lambda k: -self._judge(k)[1])
-        worst = [max(mine, key=lambda k: self._judge(k)[1]) for i in range(len(self.call.names)) if (mine := self._of(i))]
-        todo = list(dict.fromkeys([*doubtful, *(k for k in worst if k[1] == 1)]))
-        for begin in range(0, min(len(todo), 4096), 256):
-            batch = todo[begin : begin + 256]
-            slopes = ladder(self.lines, *np.transpose(batch))
-            self.rows.update(zip(batch, _rows(slopes), strict=True))
-            if all(self._judge(k)[0] == "pass" for k in batch):
-                break
+    def _connected(self, lines: Lines) -> bool:
+        """In float64, too, the tape reaches every source: `fn` uses its arguments, not the variables behind them."""
+        leaves = lines.leaves(lines.point)
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch([dense(leaf) for leaf in leaves])
+            outputs = float_outputs(self.call, leaves)
+        upstream = [tf.cast(c, y.dtype) for c, y in zip(self.cotangents, outputs, strict=True)]
+        gradients = tape.gradient(outputs, [dense(leaf) for leaf in leaves], upstream)
+        self.wide_gradient = self._vector(gradients)
+        return all((g is None) <= (raw is None) for g, raw in zip(gradients, self.raw, strict=True))
+
+    def _measure(self) -> None:
+        """A quick look along every line; all steps where it leaves a doubt, and at each source's worst element."""
+        total = len(self.gradient)
+        starts, widths = np.arange(total), np.ones(total, int)
+        if total > (ONE_BY_ONE if self.lines.graph else ONE_BY_ONE // 8):
+            count = min(total // WIDTH, max(4, int(EVALUATED / total))) if self.lines.graph else 32
+            starts = np.linspace(0, total, count, endpoint=False).astype(int)
+            if count >= 4 * len(self.call.sources):
+                starts = np.union1d(starts, self.lines.ends[:-1])
+            widths = np.diff(starts, append=total)
+        if total == 0:
+            return
+        self._look(list(zip(starts.tolist(), widths.tolist(), strict=True)), quick=True)
+        doubtful = [key for key in self.rows if self._judge(key)[0] != "pass"]
+        doubtful.sort(key=lambda key: -self._judge(key)[1])
+        worst = [
+            max(mine, key=lambda k: self._judge(k)[1]) for i in range(len(self.raw)) if (mine := self._touching(i))
+        ]
+        todo = list(dict.fromkeys([*doubtful, *(key for key in worst if key[1] == 1)]))
+        for begin in range(0, min(len(todo), 16 * BATCH), BATCH):
+            batch = todo[begin : begin + BATCH]
+            self._look(batch)
+            if all(self._judge(key)[0] == "pass" for key in batch):
+                break  # what follows was in less doubt
         for key in doubtful:
-            if key[1] > 1:
-                self._open(key)
+            self._open(key)
 
-    def _open(self, key: tuple[int, int]) -> None:
-        """Halve a block that disagrees, and its worst part again, until the wrong element is found."""
-        parts = [key]
+    def _look(self, keys: list[tuple[int, int]], quick: bool = False) -> None:
+        slopes = ladder(self.lines, *np.transpose(keys), quick=quick)
+        self.rows.update((key, Slopes(*row)) for key, row in zip(keys, zip(*slopes, strict=True), strict=True))
+
+    def _open(self, block: tuple[int, int]) -> None:
+        """Halve a block that fails, and its worst part again, until the wrong element is found."""
+        parts = [block]
         for _ in range(64):
-            start, width = key = max(parts, key=lambda k: self._judge(k)[1])
-            if self._judge(key)[0] != "fail" or width == 1:
+            start, width = worst = max(parts, key=lambda key: self._judge(key)[1])
+            if self._judge(worst)[0] != "fail" or width == 1:
                 return
             cuts = [int(end) for end in self.lines.ends if start < end < start + width] or [start + width // 2]
             edges = [start, *cuts, start + width]
-            new = [(a, b - a) for a, b in zip(edges, edges[1:], strict=False)]
-            parts = [*(k for k in parts if k != key), *new]
-            del self.rows[key]
-            self.rows.update(zip(new, _rows(ladder(self.lines, *np.transpose(new))), strict=True))
-
-    def _of(self, index: int) -> list[tuple[int, int]]:
-        """The lines that touch source number `index`."""
-        low, high = np.append(0, self.lines.ends)[index : index + 2]
-        return [(a, w) for a, w in self.rows if a < high and a + w > low]
+            halves = [(a, b - a) for a, b in itertools.pairwise(edges)]
+            self._look(halves)
+            del self.rows[worst]
+            parts = [*(key for key in parts if key != worst), *halves]
 
     def _judge(self, key: tuple[int, int], sure: bool = False) -> tuple[str, float]:
         """The verdict on one line, and how far from agreement it is.
 
         One wrong element must not drown in the sum over a block: a block is held to the size of one of its elements,
-        to be opened if it fails, unless it is to be `sure`, and held to the size of all.
+        and opened if it fails; unless it is to be `sure`, then to the size of all.
         """
-        row, (start, width) = self.rows[key], key
-        gradient = self.flat[start : start + width]
+        row = self.rows[key]
         a, n, u = row.analytic, row.numeric, row.uncertainty
-        bad = not np.isfinite(gradient).all()
-        scale = held = max(abs(a), abs(n))
-        if width > 1:
-            norm = float(np.linalg.norm(self.lines.gradient[start : start + width] * self.lines.unit[start : start + width]))
-            held = max(scale, norm) if sure else norm / math.sqrt(width)
-        allowed = self.rtol * held + self.atol
         if row.kink or row.diverges:
             low, high = sorted((row.left, row.right))
-            margin = allowed + SURE * u if np.isfinite(u) else allowed
-            margin = 10 * self.rtol * max(abs(low), abs(high))
-            between = low - margin <= a <= high + margin
-            return ("kink" if between or bad or row.diverges else "fail"), math.inf
-        if bad:
-            return ("fail" if np.isfinite(n) else "inconclusive"), math.inf
-        if not np.isfinite(u):
+            slack = 10 * self.rtol * max(abs(low), abs(high)) + self.atol
+            subgradient = low - slack <= a <= high + slack or row.diverges or not row.finite
+            return ("kink" if subgradient else "fail"), math.inf
+        if not row.finite:
+            return ("fail" if math.isfinite(n) else "inconclusive"), math.inf
+        if not math.isfinite(u):
             return "inconclusive", 1e6
-        error = abs(a - n)
+        scale, error = max(abs(a), abs(n)), abs(a - n)
+        held = scale if key[1] == 1 else max(scale, row.norm) if sure else row.norm / math.sqrt(key[1])
+        allowed = self.rtol * held + self.atol
         doubt = error / (allowed + 4 * u + 1e-300)
         zero = abs(n) <= SURE * u and abs(a) <= 8 * self.eps * self.largest
         explained = error <= 4 * u and SURE * u <= max(0.1 * scale, 1e-3 * self.largest)
-        if error <= allowed or zero or explained:
+        if error <= allowed or zero or explained or self._rounded(key, row):
             return "pass", doubt
         return ("fail" if error > SURE * u else "inconclusive"), 10 + doubt
 
-    def _source(self, index: int, name: str) -> SourceCheck:
-        source, raw = dense(self.call.sources[index]), self.raw[index]
-        lines = self._of(index)
-        offset = int(np.append(0, self.lines.ends)[index])
-        size = int(self.lines.ends[index]) - offset
+    def _rounded(self, key: tuple[int, int], row: Slopes) -> bool:
+        """Whether the tape is right in float64, and off by its own rounding in the caller's dtype."""
+        if not self.lines.wide or key[1] > 1:
+            return False
+        fine = self.wide_gradient[key[0]]
+        right = abs(fine - row.numeric) <= SURE * row.uncertainty + RTOL["float64"] * abs(row.numeric)
+        return right and abs(row.analytic - fine) <= 16 * self.eps * self.largest
+
+    def _touching(self, index: int) -> list[tuple[int, int]]:
+        """The lines that touch source number `index`."""
+        low, high = (int(end) for end in np.append(0, self.lines.ends)[index : index + 2])
+        return [key for key in self.rows if key[0] < high and sum(key) > low]
+
+    def source(self, index: int, name: str) -> SourceCheck:
+        """The verdict on source number `index`, with the words."""
+        if self.random:
+            cause = "random: fn gives another value or gradient at every call; fix its seed, or freeze its state"
+            return SourceCheck(name, "nondeterministic", cause)
+        if self.raises:
+            return SourceCheck(name, "fail", self.raises)
+        source, raw, keys = dense(self.call.sources[index]), self.raw[index], self._touching(index)
         parts = 2 if source.dtype.is_complex else 1
-        what = "elements" if all(w == 1 for _, w in lines) else f"elements, in {len(lines)} directions"
-        checked = f"{size // parts} of {size // parts} {what}"
-        if raw is not None and tuple(dense_gradient(raw).shape) != tuple(source.shape):
-            cause = f"wrong shape: the gradient is {tuple(dense_gradient(raw).shape)}, the source {tuple(source.shape)}"
+        size = self.lines.sizes[index] // parts
+        blocks = sum(key[1] > 1 for key in keys)
+        checked = f"{size} of {size} elements" + (f" in {blocks} blocks" if blocks else "")
+        if raw is not None and tensor(raw).shape != source.shape:
+            cause = f"wrong shape: the gradient is {tuple(tensor(raw).shape)}, the source {tuple(source.shape)}"
             return SourceCheck(name, "fail", cause, checked=checked)
-        if not lines:
+        if not keys:
             return SourceCheck(name, "pass", "", checked=checked)
-        key = max(lines, key=lambda k: (ORDER.index(self._judge(k, sure=True)[0]), self._judge(k)[1]))
-        row, (verdict, _) = self.rows[key], self._judge(key, sure=True)
-        start, width = key
-        at = max(start - offset, 0) // parts
-        index_of = tuple(int(i) for i in np.unravel_index(at, source.shape)) if source.shape.rank else ()
-        analytic = row.analytic if np.isfinite(self.flat[start : start + width]).all() else math.nan
-        cause = "" if verdict == "pass" else self._cause(verdict, key, row, index, analytic)
+        worst = max(keys, key=lambda k: (ORDER.index(self._judge(k, sure=True)[0]), self._judge(k, sure=True)[1]))
+        verdict, row = self._judge(worst, sure=True)[0], self.rows[worst]
+        cause = "" if verdict == "pass" else self._cause(index, worst, verdict)
+        if verdict in ("pass", "inconclusive") and not self.linear[index]:
+            verdict, cause = "fail", self._upstream(worst)
+        at = max(worst[0] - int(self.lines.ends[index]) + self.lines.sizes[index], 0) // parts
         return SourceCheck(
-            name, verdict, cause, index_of, float(analytic), float(row.numeric), float(row.uncertainty), checked,
-            float(row.step), tuple(row.steps.tolist()), tuple(row.curve.tolist()),
+            name, verdict, cause, tuple(map(int, np.unravel_index(at, source.shape))) if source.shape.rank else (),
+            float(row.analytic) if row.finite else float(np.sum(self.gradient[worst[0] : sum(worst)])),
+            float(row.numeric), float(row.uncertainty), checked, float(row.step),
+            tuple(row.steps.tolist()), tuple(row.curve.tolist()),
         )  # fmt: skip
 
-    def _cause(self, verdict: str, key: tuple, row: Slopes, index: int, analytic: float) -> str:
-        return verdict
+    def _cause(self, index: int, key: tuple[int, int], verdict: str) -> str:
+        """What is wrong, in words, from the numbers on the line `key`."""
+        row = self.rows[key]
+        if row.diverges:
+            return "kink: the slope grows without bound as the step shrinks (a jump, or a vertical tangent)"
+        if row.kink:
+            return f"kink: the slope is {row.left:.4g} on the left and {row.right:.4g} on the right" + (
+                "" if verdict == "kink" else f"; the gradient is not between them, it is {row.analytic:.4g}"
+            )
+        if not math.isfinite(row.numeric):
+            return "fn is not finite here, or raises, on both sides: there is nothing to compare with"
+        slope = f"the slope is {row.numeric:.6g}"
+        if verdict == "inconclusive":
+            dtype = tf.as_dtype(self.lines.dtype).name
+            return f"too noisy to tell in {dtype}: {slope}, give or take {SURE * row.uncertainty:.2g}"
+        if self.raw[index] is None:
+            return f"missing: the gradient is None, {slope}"
+        if not row.finite:
+            return f"the gradient is {self.gradient[key[0] : sum(key)].sum()}, {slope}"
+        if not self.linear[index]:
+            return self._upstream(key)
+        failing = [k for k in self._touching(index) if self._judge(k, sure=True)[0] == "fail" and not self.rows[k].kink]
+        ratios = [float(self.rows[k].analytic / self.rows[k].numeric) for k in failing if self.rows[k].numeric]
+        if not row.analytic:
+            return f"missing: the gradient is 0 where {slope}"
+        if key[1] == 1 and sum(int(tf.size(y)) for y in self.outputs) > 1:
+            summed = self._vector(self._tape(None)[1])[key[0]]
+            if abs(summed - row.for_sum) <= 10 * self.rtol * abs(summed):
+                return "right for the sum of the outputs, wrong per output: the upstream gradient is mixed up"
+        if ratios and max(ratios) - min(ratios) <= 0.01 * abs(ratios[0]):
+            factor = float(np.median(ratios))
+            return "sign flipped" if abs(factor + 1) < 1e-3 else f"off by a factor of {_factor(factor)}"
+        return f"off by {abs(row.analytic - row.numeric) / max(abs(row.analytic), abs(row.numeric)):.2%}"
+
+    def _upstream(self, key: tuple[int, int]) -> str:
+        part = slice(key[0], sum(key))
+        one, two = np.linalg.norm(self.gradient[part]), np.linalg.norm(self.doubled[part])
+        for ratio, words in ((1, "ignored"), (4, "applied twice")):
+            if abs(two - ratio * one) < 0.01 * one:
+                return f"the upstream gradient is {words}"
+        return "the gradient is not linear in the upstream gradient"
 
 
-def _rows(slopes: Slopes) -> list[Slopes]:
-    return [Slopes(*fields) for fields in zip(*slopes, strict=True)]
-
-
-def _lines(call: Call, outputs: Sequence, cotangents: Sequence, gradient: np.ndarray, seed: int) -> Lines:
-    """`fn` on lines, in float64 and in a graph if it is the same function there."""
-    for wide, graph in ((True, True), (False, True), (True, False), (False, False)):
-        if wide and not call.takes_vars:
-            continue
-        try:
-            lines = Lines(call, outputs, cotangents, gradient, wide=wide, graph=graph, seed=seed)
-        except Exception:
-            if not wide and not graph:
-                raise
-            continue
-        if lines.agrees(outputs):
-            return lines
-    return lines
+def _factor(factor: float) -> str:
+    return f"{factor:.3f}" if abs(factor - 1) > 2e-3 and abs(factor) > 0.01 else f"{factor:.6g}"
 
 
 def _differentiated(call: Call, seed: int) -> Call:
@@ -303,12 +412,12 @@ def _differentiated(call: Call, seed: int) -> Call:
 
     def slope(*args, **kwargs):
         leaves = tf.nest.flatten(kwargs or args) if call.takes_vars else call.leaves
-        sources = [dense(s if (v := as_variable(s)) is None else v) for s in leaves]
+        sources = [dense(leaf if (variable := as_variable(leaf)) is None else variable) for leaf in leaves]
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(sources)
             outputs = float_outputs(call, leaves)
         gradients = tape.gradient(outputs, sources, _cotangents(outputs, seed + 1))
-        return [tf.convert_to_tensor(g) for g in gradients if g is not None] or [tf.zeros([])]
+        return [tensor(g) for g in gradients if g is not None] or [tf.zeros([])]
 
     return dataclasses.replace(call, fn=slope)
 
@@ -341,24 +450,15 @@ def _cotangents(outputs: Sequence, seed: int) -> list[tf.Tensor]:
     return cotangents
 
 
-def dense_gradient(gradient: Any) -> tf.Tensor:
+def tensor(gradient: Any) -> tf.Tensor:
+    """A gradient as one dense tensor: repeated rows of `tf.IndexedSlices` added, a ragged one by its values."""
     return tf.convert_to_tensor(dense(gradient))
-
-
-def _vector(gradient: Any, source: Any) -> tf.Tensor:
-    """A gradient as a flat real vector; zeros where there is none, or none that fits."""
-    like = tf.zeros_like(dense(source))
-    fits = gradient is not None and dense_gradient(gradient).shape == like.shape
-    return real(dense_gradient(gradient) if fits else like)
 
 
 def _same(first: Any, second: Any) -> bool:
     """Whether two calls gave the same, but for the order in which threads add."""
     if first is None or second is None:
         return first is second
-    a, b = (real(dense_gradient(t)).numpy() for t in (first, second))
+    a, b = (real(tensor(each)).numpy() for each in (first, second))
     size = np.max(np.abs(a), initial=0.0, where=np.isfinite(a))
-    return np.allclose(a, b, rtol=0, atol=16 * epsilon(first.dtype) * size, equal_nan=True)
-
-
-__all__ = ["GradientCheck", "SourceCheck", "check_gradient", "describe"]
+    return a.shape == b.shape and np.allclose(a, b, rtol=0, atol=16 * epsilon(first.dtype) * size, equal_nan=True)
