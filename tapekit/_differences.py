@@ -18,13 +18,12 @@ import tensorflow as tf
 from tapekit._sources import Call, as_variable
 
 RUNGS = 12  # steps per line: every decade between a tenth of the scale and the square root of eps
-TIPS = (1, 2, 3)  # steps of a few eps, where fn moves by its own rounding only
 
 
 class Slopes(NamedTuple):
     """What the values of `fn` say, an entry per line (``curve``: a row of `RUNGS` steps per line).
 
-    ``numeric`` +- ``uncertainty`` is the slope, measured best at ``step``; ``analytic`` what the gradient predicts along
+    ``numeric`` +- ``uncertainty`` is the slope, measured best at ``step``; ``analytic`` what the gradient predicts on
     the same line, ``norm`` its size there, ``finite`` whether it is. ``for_sum`` is the slope of the plain sum of the
     outputs. ``left`` and ``right`` are the slopes on either side; ``kink`` where they differ however small the step;
     ``diverges`` where no slope settles.
@@ -52,9 +51,9 @@ def real(tensor: tf.Tensor) -> tf.Tensor:
 
 def float_outputs(call: Call, leaves: Sequence | None = None) -> list[tf.Tensor]:
     """The float and complex tensors that `fn` returns."""
-    result = call(leaves)
-    flat = [t if tf.is_tensor(t) else tf.convert_to_tensor(t) for t in tf.nest.flatten(result, expand_composites=True)]
-    return [tensor for tensor in flat if tensor.dtype.is_floating or tensor.dtype.is_complex]
+    found = tf.nest.flatten(call(leaves), expand_composites=True)
+    tensors = [y if tf.is_tensor(y) else tf.convert_to_tensor(y) for y in found if y is not None]
+    return [y for y in tensors if y.dtype.is_floating or y.dtype.is_complex]
 
 
 class Lines:
@@ -104,7 +103,7 @@ class Lines:
         return x * signs * rng.uniform(0.5, 1.0, len(x))
 
     def __call__(self, starts: np.ndarray, widths: np.ndarray, steps: np.ndarray) -> np.ndarray:
-        """``[lines, 5]``: the change of <cotangent, fn> and of the sum, the size of fn, the change predicted, the step."""
+        """``[lines, 5]``: change of <cotangent, fn>, of the sum, size of fn, change predicted by the gradient, step."""
         chunk = max(1, min(4096, len(steps) // 20)) if self.progress else max(1, len(steps))
         bar, parts = tf.keras.utils.Progbar(len(steps), unit_name="value") if self.progress else None, []
         for s in (slice(a, a + chunk) for a in range(0, len(steps), chunk)):
@@ -219,36 +218,36 @@ def ladder(lines: Lines, starts: np.ndarray, widths: np.ndarray, quick: bool = F
     if not quick:
         top, low = np.where(single, top, 30 * best), np.where(single, low, best / 100)
     heights = np.geomspace(top, low, 3 if quick else RUNGS, axis=1)
-    tips = np.outer(narrow, [] if quick else np.multiply(TIPS, lines.eps))
-    steps = np.concatenate([heights, -heights, tips, -tips], axis=1)
-    values = lines(*(np.repeat(v, steps.shape[1]) for v in (starts, widths)), steps.ravel()).reshape(*steps.shape, 5)
-    rungs = heights.shape[1]
-    up, down, tip_up, tip_down = np.split(values, np.cumsum([rungs, rungs, tips.shape[1]]), axis=1)
+    steps = np.concatenate([heights, -heights], axis=1)
+    values = lines(np.repeat(starts, steps.shape[1]), np.repeat(widths, steps.shape[1]), steps.ravel())
+    up, down = np.split(values.reshape(*steps.shape, 5), 2, axis=1)
     with np.errstate(all="ignore"), warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # a line where fn is nowhere defined is all NaN
-        # rounding: eps |f|, and how fn scatters within a few eps of the point
+        # rounding: eps |f|, or how far the values at the smallest steps are from a line
         touched = np.fmax(up[..., 2], down[..., 2])  # of the outputs that the smallest steps move
         smallest = touched.shape[1] - 1 - np.argmax(touched[:, ::-1] > 0, axis=1)
-        rounding = lines.eps * touched[np.arange(len(starts)), smallest]
-        for tip in () if quick else (tip_up, tip_down):
-            rounding = np.fmax(rounding, np.ptp(tip[..., 0], axis=1))
+        touched = touched[np.arange(len(starts)), smallest]
+        rounding = lines.eps * np.where(touched > 0, touched, lines.height)
+        wobble = rounding if quick else np.fmax(_wobble(up), _wobble(down))
         unit = np.where(single, lines.unit[starts], 1.0)
         finite, norm = [lines.finite[part].all() for part in parts], [np.linalg.norm(each) for each in along]
-        return Slopes(np.array(finite), np.array(norm), *_slopes(up, down, np.nan_to_num(rounding), unit))
+        return Slopes(np.array(finite), np.array(norm), *_slopes(up, down, np.nan_to_num(rounding), wobble, unit))
 
 
-def _slopes(up: np.ndarray, down: np.ndarray, rounding: np.ndarray, unit: np.ndarray) -> tuple:
+def _slopes(up: np.ndarray, down: np.ndarray, rounding: np.ndarray, wobble: np.ndarray, unit: np.ndarray) -> tuple:
     """Differences on the way up and down -> slopes, per `unit` of the line."""
     h = up[..., 4] - down[..., 4]
     central = (up[..., 0] - down[..., 0]) / h
     right, left = up[..., 0] / up[..., 4], down[..., 0] / down[..., 4]
-    noise = 2 * rounding[:, None] / h
+    least = 2 * rounding[:, None] / h
+    noise = np.fmax(least, 2 * wobble[:, None] / h)
     best = _extrapolate(central, h, noise, 2)
     for side, step in ((right, up[..., 4]), (left, -down[..., 4])):  # at the edge of a domain, one side is all there is
         alone = _extrapolate(side, step, 2 * noise, 1)
         best = np.where(np.isfinite(best[1]), best, alone)
     value, error, at = best
-    kink, diverges, last = _breaks(right, left, central, noise)
+    kink, last = _kinks(right, left, noise)
+    diverges = _diverges(np.where(np.isfinite(central), central, np.fmax(right, left)), least)
     rows = np.arange(len(unit))
     analytic = np.nanmedian((up[..., 3] - down[..., 3]) / h, axis=1)
     for_sum = ((up[..., 1] - down[..., 1]) / h)[rows, len(h[0]) // 2]
@@ -275,22 +274,35 @@ def _extrapolate(slope: np.ndarray, h: np.ndarray, noise: np.ndarray, power: int
     return np.array([better[rows, best + 1], error[rows, best], h[rows, best + 2]])
 
 
-def _breaks(right: np.ndarray, left: np.ndarray, central: np.ndarray, noise: np.ndarray) -> tuple:
-    """Where the two sides disagree, or no slope settles, at the smallest step that rounding leaves readable."""
-    size = np.fmax(np.abs(right), np.abs(left))
-    readable = np.isfinite(size) & (200 * noise <= size)
-    rungs = right.shape[1]
-    last = np.where(readable.any(1), rungs - 1 - np.argmax(readable[:, ::-1], axis=1), rungs - 1)
+def _wobble(side: np.ndarray) -> np.ndarray:
+    """How far values at three neighbouring steps are from a line, at most, over the smallest steps."""
+    slope = np.diff(side[..., 0], axis=1) / np.diff(side[..., 4], axis=1)
+    return np.fmax.reduce(np.abs(np.diff(slope, axis=1) * side[:, 1:-1, 4])[:, -3:], axis=1)
+
+
+def _kinks(right: np.ndarray, left: np.ndarray, noise: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Where the two sides differ at the smallest step that noise leaves readable, no less than at larger steps."""
+    size, gap = np.fmax(np.abs(right), np.abs(left)), np.abs(right - left)
+    last, before, readable = _smallest(np.isfinite(gap) & (200 * noise <= size))
+    rows = np.arange(len(last))
+    differ = gap[rows, last] > 1e-3 * size[rows, last] + 20 * noise[rows, last]
+    return readable & differ & (gap[rows, last] >= 0.5 * gap[rows, before]), last
+
+
+def _diverges(slope: np.ndarray, noise: np.ndarray) -> np.ndarray:
+    """Where the slope grows like a power of 1/h to the smallest readable step: a jump, or a vertical tangent."""
+    last, _, readable = _smallest(np.isfinite(slope) & (200 * noise <= np.abs(slope)))
+    rows = np.arange(len(last))
+    tail = np.stack([slope[rows, np.maximum(last - rung, 0)] for rung in range(4)])
+    growth = tail[:-1] / tail[1:]
+    return readable & (growth.min(0) > 1.2) & (growth.max(0) < 1.5 * growth.min(0))
+
+
+def _smallest(readable: np.ndarray) -> tuple:
+    """The smallest readable rung of each line, the third larger one, and whether both can be read."""
+    last = readable.shape[1] - 1 - np.argmax(readable[:, ::-1], axis=1)
     rows, before = np.arange(len(last)), np.maximum(last - 3, 0)
-    gap = np.nan_to_num(np.abs(right - left))
-    trusted = readable[rows, last] & readable[rows, before] & (before < last)
-    wide = gap[rows, last] > 1e-3 * size[rows, last] + 20 * noise[rows, last]
-    kink = trusted & wide & (gap[rows, last] >= 0.5 * gap[rows, before])
-    height = np.where(np.isfinite(central), np.abs(central), size)
-    diverges = trusted.copy()
-    for rung in range(3):
-        diverges &= height[rows, np.maximum(last - rung, 0)] > 1.2 * height[rows, np.maximum(last - rung - 1, 0)]
-    return kink, diverges, last
+    return last, before, readable[rows, last] & readable[rows, before] & (last - before == 3)
 
 
 def epsilon(dtype: tf.DType) -> float:
