@@ -247,7 +247,7 @@ def _slopes(up: np.ndarray, down: np.ndarray, rounding: np.ndarray, wobble: np.n
         best = np.where(np.isfinite(best[1]), best, alone)
     value, error, at = best
     kink, last = _kinks(right, left, noise)
-    diverges = _diverges(np.where(np.isfinite(central), central, np.fmax(right, left)), least)
+    diverges = _diverges(right, 2 * least) | _diverges(left, 2 * least)
     rows = np.arange(len(unit))
     analytic = np.nanmedian((up[..., 3] - down[..., 3]) / h, axis=1)
     for_sum = ((up[..., 1] - down[..., 1]) / h)[rows, len(h[0]) // 2]

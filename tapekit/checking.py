@@ -240,20 +240,29 @@ class _Check:
                     self.call, self.outputs, self.cotangents, self.gradient,
                     wide=wide, graph=graph, seed=self.seed, progress=progress,
                 )  # fmt: skip
-                if lines.agrees(self.outputs) and (not wide or self._connected(lines)):
+                self.fine = self._gradient_in(lines) if wide else None
+                if lines.agrees(self.outputs) and (not wide or self._takes_them()):
                     return lines
         return lines
 
-    def _connected(self, lines: Lines) -> bool:
-        """In float64, too, the tape reaches every source: `fn` uses its arguments, not the variables behind them."""
+    def _gradient_in(self, lines: Lines) -> list | None:
+        """The tape's gradients in float64; None where it cannot go there."""
         leaves = lines.leaves(lines.point)
-        with tf.GradientTape(watch_accessed_variables=False) as tape:
+        with contextlib.suppress(Exception), tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch([dense(leaf) for leaf in leaves])
             outputs = float_outputs(self.call, leaves)
-        upstream = [tf.cast(c, y.dtype) for c, y in zip(self.cotangents, outputs, strict=True)]
-        gradients = tape.gradient(outputs, [dense(leaf) for leaf in leaves], upstream)
-        self.wide_gradient = self._vector(gradients)
-        return all((g is None) <= (raw is None) for g, raw in zip(gradients, self.raw, strict=True))
+            upstream = [tf.cast(c, y.dtype) for c, y in zip(self.cotangents, outputs, strict=True)]
+            with tape.stop_recording():
+                return tape.gradient(outputs, [dense(leaf) for leaf in leaves], upstream)
+        return None
+
+    def _takes_them(self) -> bool:
+        """Whether `fn` uses the float64 tensors given to it, and not the variables that they stand for."""
+        if not any(as_variable(leaf) is not None for leaf in self.call.leaves):
+            return True
+        return self.fine is not None and all(
+            (g is None) <= (h is None) for g, h in zip(self.fine, self.raw, strict=True)
+        )
 
     def _measure(self) -> None:
         """A quick look along every line; all steps where it leaves a doubt, and at each source's worst element."""
@@ -322,18 +331,24 @@ class _Check:
         held = scale if key[1] == 1 else max(scale, row.norm) if sure else row.norm / math.sqrt(key[1])
         allowed = self.rtol * held + self.atol
         doubt = error / (allowed + 4 * u + 1e-300)
-        zero = abs(n) <= SURE * u and abs(a) <= 4 * self.eps * self.largest
+        zero = abs(n) <= SURE * u and abs(a) <= self.eps * self.largest
         seen = held if key[1] <= CROWD else scale
-        explained = error <= 4 * u and SURE * u <= max(0.1 * seen, 1e-3 * self.largest)
+        explained = error <= 4 * u and SURE * u <= max(0.1 * seen, 0.01 * self._peak(key))
         if error <= allowed or zero or explained or self._rounded(key, row):
             return "pass", doubt
         return ("fail" if error > SURE * u else "inconclusive"), 10 + doubt
 
+    def _peak(self, key: tuple[int, int]) -> float:
+        """The largest gradient element of the source in which a line begins."""
+        edges = np.append(0, self.lines.ends)
+        index = np.searchsorted(self.lines.ends, key[0], side="right")
+        return float(np.max(np.abs(self.lines.gradient[edges[index] : edges[index + 1]])))
+
     def _rounded(self, key: tuple[int, int], row: Slopes) -> bool:
         """Whether the tape is right in float64, and off by its own rounding in the caller's dtype."""
-        if not self.lines.wide or key[1] > 1:
+        if self.fine is None or key[1] > 1:
             return False
-        fine = self.wide_gradient[key[0]]
+        fine = self._vector(self.fine)[key[0]]
         right = abs(fine - row.numeric) <= SURE * row.uncertainty + RTOL["float64"] * abs(row.numeric)
         return right and abs(row.analytic - fine) <= 16 * self.eps * self.largest
 
