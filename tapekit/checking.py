@@ -30,9 +30,9 @@ from tapekit._differences import Lines, Slopes, dense, epsilon, float_outputs, l
 from tapekit._sources import Call, as_variable, bind, describe
 
 ONE_BY_ONE = 2048  # elements up to which each is checked by itself; more are checked in blocks, and a bad block opened
-WIDTH = 64  # elements of a block, at least: one wrong among so many is still plain
+WIDTH = 128  # elements of a block, at least: one wrong among so many is still plain
 CROWD = 1024  # of more elements, float32 cannot see one: a block of them is judged by its sum
-EVALUATED = 2e8  # coordinates that all blocks together may copy: the larger the point, the fewer and wider the blocks
+EVALUATED = 1e8  # coordinates that all blocks together may copy: the larger the point, the fewer and wider the blocks
 BATCH = 256  # doubtful lines looked at again at a time
 OPENED = 16  # doubtful blocks opened: enough to name a wrong element of each source
 SURE = 20.0  # the error estimate is an estimate: over 500 functions, 20 of it separated right from wrong best

@@ -19,8 +19,9 @@ def plot_check(check: Any, *, ax: Any = None) -> Any:
     """Draw, for each source, the error of the central difference against the step.
 
     A large step errs by truncation (slope 2 on the log axes), a small one by rounding (slope -1); the best is between.
-    A ring marks the step that was used, its bar the uncertainty; a dashed line how far away the tape's gradient is,
-    where the check did not pass. Of more than six sources, the six worst are drawn.
+    A ring marks the step that was used, at the height of the uncertainty: below the curve, because neighbouring steps
+    are extrapolated. A dashed line marks how far away the tape's gradient is, where the check did not pass. Of more
+    than six sources, the six worst are drawn.
 
     Args:
         check: what `tapekit.check_gradient` returned.
@@ -44,11 +45,8 @@ def plot_check(check: Any, *, ax: Any = None) -> Any:
         if drawn.sum() < 3:
             continue
         if np.isfinite(source.uncertainty) and source.uncertainty > 0:
-            used = (source.step, source.uncertainty)
-            ax.plot(*used, "o", markersize=11, markerfacecolor="none", markeredgecolor=colour, markeredgewidth=1.8)
-            ax.plot(
-                [source.step] * 2, [error[drawn].min() / 3, source.uncertainty], color=colour, linewidth=3, alpha=0.4
-            )
+            ring = {"markersize": 11, "markerfacecolor": "none", "markeredgecolor": colour, "markeredgewidth": 1.8}
+            ax.plot(source.step, source.uncertainty, "o", **ring)
         if wrong:
             ax.axhline(source.abs_error, color=colour, linestyle="--", linewidth=1.2)
     _guides(ax)
@@ -73,9 +71,5 @@ def _guides(ax: Any) -> None:
             ax.plot(ends, y[end] * (ends / x[end]) ** slope, ":", color="0.4", linewidth=1.2)
             middle = np.sqrt(x[end] * low)
             at = (middle, y[end] * (middle / x[end]) ** slope)
-            side = {
-                "xytext": (6, -10 if slope > 0 else 5),
-                "textcoords": "offset points",
-                "ha": "left" if slope > 0 else "left",
-            }
-            ax.annotate(f"slope {slope}", at, color="0.3", fontsize=8, **side)
+            beside = {"xytext": (6, -10 if slope > 0 else 5), "textcoords": "offset points"}
+            ax.annotate(f"slope {slope}", at, color="0.3", fontsize=8, **beside)
