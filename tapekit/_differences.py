@@ -78,9 +78,8 @@ class Lines:
         self.point = tf.concat([tf.cast(x, self.dtype) for x in parts], 0)
         reference = float_outputs(call, self.leaves(self.point)) if wide else outputs
         self.reference = [real(y) for y in reference]
-        self.height = float(
-            sum(tf.reduce_sum(tf.abs(c * y)) for c, y in zip(self.cotangents, self.reference, strict=True))
-        )
+        pairs = zip(self.cotangents, self.reference, strict=True)
+        self.height = float(sum(tf.reduce_sum(tf.abs(c * y)) for c, y in pairs))
         self.eps = max(epsilon(tensor.dtype) for tensor in (*reference, *parts))
         self.finite = np.isfinite(gradient)
         self.gradient = np.where(self.finite, gradient, 0.0)
@@ -116,14 +115,12 @@ class Lines:
 
     def agrees(self, outputs: Sequence) -> bool:
         """Whether this is the function that gave `outputs`: its values are the same up to rounding."""
+        eps = max((epsilon(y.dtype) for y in outputs), default=0.0)
         for y, y0 in zip(map(real, outputs), self.reference, strict=True):
-            if y.shape != y0.shape or not np.allclose(y, y0, rtol=0, atol=self._rounding(y, outputs), equal_nan=True):
+            near = np.sqrt(eps) * np.max(np.abs(y), initial=0.0, where=np.isfinite(y))
+            if y.shape != y0.shape or not np.allclose(y, y0, rtol=0, atol=near, equal_nan=True):
                 return False
-        return bool(np.all(np.abs(self.offset) <= sum(float(self._rounding(real(y), outputs)) for y in outputs)))
-
-    def _rounding(self, y, outputs):
-        eps = max(epsilon(output.dtype) for output in outputs)
-        return np.sqrt(eps) * np.max(np.abs(y), initial=0.0, where=np.isfinite(y))
+        return not abs(self.offset[0]) > np.sqrt(eps) * self.height
 
     def _safely(self, starts, widths, steps):
         """A batch that raises is halved until the line that raises is alone: its values are NaN."""
@@ -149,10 +146,8 @@ class Lines:
         stop, x = start + width, self.point
         here, unit = x[start:stop], self.units[start:stop]
         there = tf.cast(tf.cast(here + tf.cast(step, x.dtype) * unit, self.narrow), x.dtype)
-        done, unit = (
-            tf.cast(there - here, tf.float64),
-            tf.cast(unit, tf.float64),
-        )  # the step really taken, fl(x + h) - x
+        done = tf.cast(there - here, tf.float64)  # the step really taken, fl(x + h) - x
+        unit = tf.cast(unit, tf.float64)
         taken = tf.reduce_sum(done * unit) / tf.reduce_sum(unit * unit)
         predicted = tf.reduce_sum(self.gradients[start:stop] * done)
         moved = tf.ensure_shape(tf.concat([x[:start], there, x[stop:]], 0), x.shape)

@@ -18,6 +18,7 @@ their uncertainty (`_differences`), and says which of five things is true:
 
 import contextlib
 import dataclasses
+import inspect
 import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -147,6 +148,7 @@ def check_gradient(
     Raises:
         TypeError: if `fn` returns no float tensor, or a source is not one.
         ValueError: if `fn` takes nothing and closes over a tensor, which cannot be moved.
+        RuntimeError: inside a `tf.function`.
 
     Example:
         >>> print(check_gradient(lambda x: tf.reduce_sum(tf.abs(x)), tf.constant([0.0, 2.0]))["x"].cause)
@@ -157,6 +159,11 @@ def check_gradient(
     call = bind("check_gradient", fn, vars)
     if order not in (1, 2):
         raise ValueError(f"check_gradient: order is {order!r}. It is 1 (the gradient) or 2 (its gradient as well).")
+    if not tf.executing_eagerly():
+        raise RuntimeError(
+            "check_gradient: called inside a tf.function. It needs numbers, not a graph. Call it outside, and let fn be "
+            "the tf.function."
+        )
     for name, source in zip(call.names, call.sources, strict=True):
         if not call.takes_vars and not isinstance(source, tf.Variable):
             raise ValueError(
@@ -192,14 +199,18 @@ class _Check:
         self.random = not all(map(_same, self.outputs, again))
         if not all(self.linear):
             self.random |= not all(map(_same, self.raw, self._tape(1.0)[1]))
+        # the cotangent of a scalar is divided out again: the numbers are those that one expects to read
+        scalar = len(self.outputs) == 1 and not self.outputs[0].shape.rank and not self.outputs[0].dtype.is_complex
+        self.scale = self.cotangents[0] if scalar else 1.0
         self.gradient, self.doubled = self._vector(self.raw), self._vector(doubled)
-        self.largest = float(np.max(np.abs(self.gradient), initial=0.0, where=np.isfinite(self.gradient)))
         dtypes = [each.dtype for each in (*call.sources, *self.outputs)]
         self.eps = max(map(epsilon, dtypes))
         self.rtol = max(RTOL[dtype.real_dtype.name] for dtype in dtypes) if rtol is None else rtol
         self.rows: dict[tuple[int, int], Slopes] = {}
         if not (self.random or self.raises):
             self.lines = self._lines(progress)
+            parts = np.split(np.abs(self.lines.gradient), self.lines.ends[:-1])
+            self.peaks = np.array([part.max(initial=0.0) for part in parts])
             self._measure()
 
     def _tape(self, factor: float | None) -> tuple[list, list]:
@@ -227,8 +238,8 @@ class _Check:
         for gradient, source in zip(gradients, self.call.sources, strict=True):
             like = dense(source)
             fits = gradient is not None and tensor(gradient).shape == like.shape
-            parts.append(real(tensor(gradient) if fits else tf.zeros_like(like)).numpy())
-        return np.concatenate(parts)
+            parts.append(real(tensor(gradient) if fits else tf.zeros_like(like)))
+        return (tf.concat(parts, 0) / tf.cast(self.scale, tf.float64)).numpy()
 
     def _lines(self, progress: bool) -> Lines:
         """`fn` on lines: in float64 and in a graph, as far as it is the same function there."""
@@ -237,11 +248,11 @@ class _Check:
                 continue
             with contextlib.suppress(*(() if (wide, graph) == (False, False) else (Exception,))):
                 lines = Lines(
-                    self.call, self.outputs, self.cotangents, self.gradient,
+                    self.call, self.outputs, [c / self.scale for c in self.cotangents], self.gradient,
                     wide=wide, graph=graph, seed=self.seed, progress=progress,
                 )  # fmt: skip
                 self.fine = self._gradient_in(lines) if wide else None
-                if lines.agrees(self.outputs) and (not wide or self._takes_them()):
+                if lines.agrees(self.outputs) and (not wide or self._used()):
                     return lines
         return lines
 
@@ -256,12 +267,12 @@ class _Check:
                 return tape.gradient(outputs, [dense(leaf) for leaf in leaves], upstream)
         return None
 
-    def _takes_them(self) -> bool:
+    def _used(self) -> bool:
         """Whether `fn` uses the float64 tensors given to it, and not the variables that they stand for."""
-        if not any(as_variable(leaf) is not None for leaf in self.call.leaves):
+        if all(as_variable(leaf) is None for leaf in self.call.leaves):
             return True
         return self.fine is not None and all(
-            (g is None) <= (h is None) for g, h in zip(self.fine, self.raw, strict=True)
+            a is not None for a, b in zip(self.fine, self.raw, strict=True) if b is not None
         )
 
     def _measure(self) -> None:
@@ -331,18 +342,14 @@ class _Check:
         held = scale if key[1] == 1 else max(scale, row.norm) if sure else row.norm / math.sqrt(key[1])
         allowed = self.rtol * held + self.atol
         doubt = error / (allowed + 4 * u + 1e-300)
-        zero = abs(n) <= SURE * u and abs(a) <= self.eps * self.largest
+        zero = abs(n) <= SURE * u and abs(a) <= self.eps * self.peaks.max()
         seen = held if key[1] <= CROWD else scale
-        explained = error <= 4 * u and SURE * u <= max(0.1 * seen, 0.01 * self._peak(key))
+        explained = error <= 4 * u and SURE * u <= max(
+            0.1 * seen, 0.01 * self.peaks[np.searchsorted(self.lines.ends, key[0], side="right")]
+        )
         if error <= allowed or zero or explained or self._rounded(key, row):
             return "pass", doubt
         return ("fail" if error > SURE * u else "inconclusive"), 10 + doubt
-
-    def _peak(self, key: tuple[int, int]) -> float:
-        """The largest gradient element of the source in which a line begins."""
-        edges = np.append(0, self.lines.ends)
-        index = np.searchsorted(self.lines.ends, key[0], side="right")
-        return float(np.max(np.abs(self.lines.gradient[edges[index] : edges[index + 1]])))
 
     def _rounded(self, key: tuple[int, int], row: Slopes) -> bool:
         """Whether the tape is right in float64, and off by its own rounding in the caller's dtype."""
@@ -350,7 +357,7 @@ class _Check:
             return False
         fine = self._vector(self.fine)[key[0]]
         right = abs(fine - row.numeric) <= SURE * row.uncertainty + RTOL["float64"] * abs(row.numeric)
-        return right and abs(row.analytic - fine) <= 16 * self.eps * self.largest
+        return right and abs(row.analytic - fine) <= 16 * self.eps * self.peaks.max()
 
     def _touching(self, index: int) -> list[tuple[int, int]]:
         """The lines that touch source number `index`."""
@@ -375,7 +382,7 @@ class _Check:
         if not keys:
             return SourceCheck(name, "pass", "", checked=checked)
         worst = max(keys, key=lambda k: (ORDER.index(self._judge(k, sure=True)[0]), self._judge(k, sure=True)[1]))
-        verdict, row = self._judge(worst, sure=True)[0], self._plain(worst)
+        verdict, row = self._judge(worst, sure=True)[0], self.rows[worst]
         cause = "" if verdict == "pass" else self._cause(index, worst, verdict)
         if verdict in ("pass", "inconclusive") and not self.linear[index]:
             verdict, cause = "fail", self._upstream(worst)
@@ -387,19 +394,9 @@ class _Check:
             tuple(row.steps.tolist()), tuple(row.curve.tolist()),
         )  # fmt: skip
 
-    def _plain(self, key: tuple[int, int]) -> Slopes:
-        """The slopes of a line; of a scalar `fn`, with the cotangent divided out again, as one expects to read them."""
-        row = self.rows[key]
-        if len(self.outputs) != 1 or self.outputs[0].shape.rank or self.outputs[0].dtype.is_complex:
-            return row
-        fields = ("analytic", "numeric", "left", "right", "curve")
-        c = float(self.cotangents[0])
-        plain = {name: getattr(row, name) / c for name in fields}
-        return row._replace(uncertainty=row.uncertainty / abs(c), **plain)
-
     def _cause(self, index: int, key: tuple[int, int], verdict: str) -> str:
         """What is wrong, in words, from the numbers on the line `key`."""
-        row = self._plain(key)
+        row = self.rows[key]
         if row.diverges:
             return "kink: the slope grows without bound as the step shrinks (a jump, or a vertical tangent)"
         if row.kink:
@@ -424,7 +421,7 @@ class _Check:
             return f"missing: the gradient is 0 where {slope}"
         if key[1] == 1 and sum(int(tf.size(y)) for y in self.outputs) > 1:
             summed = self._vector(self._tape(None)[1])[key[0]]
-            if abs(summed - self.rows[key].for_sum) <= self.rtol * abs(summed):
+            if abs(summed - row.for_sum) <= self.rtol * abs(summed):
                 return "right for the sum of the outputs, wrong per output: the upstream gradient is mixed up"
         if ratios and max(ratios) - min(ratios) <= 0.01 * abs(ratios[0]):
             factor = float(np.median(ratios))
@@ -467,8 +464,13 @@ def _put_back(call: Call) -> Iterator[None]:
             call()
         return tf.zeros([])
 
-    found = tf.function(look, autograph=False).get_concrete_function().variables
-    saved = [(v, tf.identity(v)) for v in [*found, *(s for s in call.sources if isinstance(s, tf.Variable))]]
+    found = list(tf.function(look, autograph=False).get_concrete_function().variables)
+    with contextlib.suppress(TypeError):  # and what a Python function closes over, where it cannot
+        held = inspect.getclosurevars(call.fn)
+        for value in (*held.nonlocals.values(), *held.globals.values()):
+            found += [value] if isinstance(value, tf.Variable) else getattr(value, "variables", None) or []
+    variables = [as_variable(each) for each in (*found, *call.leaves)]
+    saved = [(variable, tf.identity(variable)) for variable in variables if variable is not None]
     try:
         yield
     finally:

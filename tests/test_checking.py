@@ -393,6 +393,18 @@ def test_variables_are_put_back_bit_for_bit_also_after_an_exception():
     assert bits(v, counter) == before
 
 
+def test_a_counter_behind_a_line_that_only_runs_eagerly_is_put_back():
+    counter = tf.Variable(7)
+
+    def fn(x):
+        if float(x[0]) > 0:
+            counter.assign_add(1)
+        return tf.square(x)
+
+    assert check_gradient(fn, X)
+    assert int(counter) == 7
+
+
 def test_batch_normalization_keeps_its_moving_averages():
     layer = keras.layers.BatchNormalization()
     layer.build([None, 3])
@@ -446,6 +458,8 @@ def test_what_cannot_be_checked_is_said_in_a_sentence():
         check_gradient(lambda: x * x, x)
     with pytest.raises(TypeError, match="source 'x' is int32"):
         check_gradient(lambda x: x, tf.constant([1]))
+    with pytest.raises(RuntimeError, match=r"called inside a tf\.function"):
+        tf.function(lambda: float(check_gradient(tf.sin, 1.0)))()
     check = check_gradient(tf.math.log, np.array([-1.0], "float32"))
     assert check.verdict == "inconclusive"
     assert "nothing to compare with" in only(check).cause
