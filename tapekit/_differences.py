@@ -95,7 +95,7 @@ class Lines:
         x = self.point.numpy().astype("float64")
         for part in np.split(x, self.ends[:-1]):
             np.maximum(np.abs(part), np.sqrt(np.mean(np.square(part))) if len(part) else 0.0, out=part)
-        x[~(x > 0)] = 1.0
+        x[~((x > 0) & np.isfinite(x))] = 1.0
         signs = rng.choice(np.array([-1.0, 1.0], "float32"), len(x))
         if self.eps > 1e-8:  # a block's slope stands out of the rounding only if its elements pull together
             signs = np.where(self.gradient == 0, signs, np.sign(self.gradient))
@@ -187,7 +187,7 @@ class Lines:
         reached = {moved.name}
         for op in graph.get_operations()[before:]:
             if any(x.name in reached for x in op.inputs):
-                reached.update(y.name for y in op.outputs)
+                reached.update(y.name for y in (*op.outputs, *(op.inputs[:1] if op.type == "AssignVariableOp" else ())))
                 self.eps = max([self.eps, *(epsilon(y.dtype) for y in op.outputs)])
         return values
 
@@ -201,6 +201,7 @@ def ladder(lines: Lines, starts: np.ndarray, widths: np.ndarray, quick: bool = F
     starts, widths = np.asarray(starts), np.asarray(widths)
     single = widths == 1
     scale, size = np.abs(lines.unit[starts]), np.abs(lines.point.numpy()[starts].astype("float64"))
+    size = np.where(np.isfinite(size), size, 1.0)
     wide = np.where(single, np.maximum(1.0, size) / scale, 1.0)
     narrow = np.where(single & (size > 0), size / scale, 1.0)
     best = lines.eps ** (1 / 3) * wide
@@ -218,23 +219,21 @@ def ladder(lines: Lines, starts: np.ndarray, widths: np.ndarray, quick: bool = F
     up, down = np.split(values.reshape(*steps.shape, 5), 2, axis=1)
     with np.errstate(all="ignore"), warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # a line where fn is nowhere defined is all NaN
-        # rounding: eps |f|, or how far the values at the smallest steps are from a line
-        touched = np.fmax(up[..., 2], down[..., 2])  # of the outputs that the smallest steps move
-        smallest = touched.shape[1] - 1 - np.argmax(touched[:, ::-1] > 0, axis=1)
-        touched = touched[np.arange(len(starts)), smallest]
-        rounding = lines.eps * np.where(touched > 0, touched, lines.height)
-        wobble = rounding if quick else np.fmax(_wobble(up), _wobble(down))
+        # rounding: eps |f|, of the outputs that move, or how far the values at the smallest steps are from a line
+        moved = np.fmax(up[..., 2], down[..., 2])
+        least = lines.eps * np.where(moved > 0, moved, lines.height)
+        wobble = np.zeros(len(starts)) if quick else np.fmax(_wobble(up), _wobble(down))
         unit = np.where(single, lines.unit[starts], 1.0)
         finite, norm = [lines.finite[part].all() for part in parts], [np.linalg.norm(each) for each in along]
-        return Slopes(np.array(finite), np.array(norm), *_slopes(up, down, np.nan_to_num(rounding), wobble, unit))
+        return Slopes(np.array(finite), np.array(norm), *_slopes(up, down, least, wobble, unit))
 
 
-def _slopes(up: np.ndarray, down: np.ndarray, rounding: np.ndarray, wobble: np.ndarray, unit: np.ndarray) -> tuple:
+def _slopes(up: np.ndarray, down: np.ndarray, least: np.ndarray, wobble: np.ndarray, unit: np.ndarray) -> tuple:
     """Differences on the way up and down -> slopes, per `unit` of the line."""
     h = up[..., 4] - down[..., 4]
     central = (up[..., 0] - down[..., 0]) / h
     right, left = up[..., 0] / up[..., 4], down[..., 0] / down[..., 4]
-    least = 2 * rounding[:, None] / h
+    least = 2 * least / h
     noise = np.fmax(least, 2 * wobble[:, None] / h)
     best = _extrapolate(central, h, noise, 2)
     for side, step in ((right, up[..., 4]), (left, -down[..., 4])):  # at the edge of a domain, one side is all there is

@@ -161,8 +161,8 @@ def check_gradient(
         raise ValueError(f"check_gradient: order is {order!r}. It is 1 (the gradient) or 2 (its gradient as well).")
     if not tf.executing_eagerly():
         raise RuntimeError(
-            "check_gradient: called inside a tf.function. It needs numbers, not a graph. Call it outside, and let fn be "
-            "the tf.function."
+            "check_gradient: called inside a tf.function. It needs numbers, not a graph. Call it outside; fn may be the "
+            "tf.function."
         )
     for name, source in zip(call.names, call.sources, strict=True):
         if not call.takes_vars and not isinstance(source, tf.Variable):
@@ -203,12 +203,12 @@ class _Check:
         scalar = len(self.outputs) == 1 and not self.outputs[0].shape.rank and not self.outputs[0].dtype.is_complex
         self.scale = self.cotangents[0] if scalar else 1.0
         self.gradient, self.doubled = self._vector(self.raw), self._vector(doubled)
-        dtypes = [each.dtype for each in (*call.sources, *self.outputs)]
-        self.eps = max(map(epsilon, dtypes))
-        self.rtol = max(RTOL[dtype.real_dtype.name] for dtype in dtypes) if rtol is None else rtol
+        self.eps = max(epsilon(each.dtype) for each in (*call.sources, *self.outputs))
         self.rows: dict[tuple[int, int], Slopes] = {}
         if not (self.random or self.raises):
             self.lines = self._lines(progress)
+            self.eps = max(self.eps, self.lines.eps)
+            self.rtol = max(r for name, r in RTOL.items() if epsilon(name) <= self.eps) if rtol is None else rtol
             parts = np.split(np.abs(self.lines.gradient), self.lines.ends[:-1])
             self.peaks = np.array([part.max(initial=0.0) for part in parts])
             self._measure()
@@ -381,8 +381,10 @@ class _Check:
             return SourceCheck(name, "fail", cause, checked=checked)
         if not keys:
             return SourceCheck(name, "pass", "", checked=checked)
-        worst = max(keys, key=lambda k: (ORDER.index(self._judge(k, sure=True)[0]), self._judge(k, sure=True)[1]))
-        verdict, row = self._judge(worst, sure=True)[0], self.rows[worst]
+        verdicts = {key: self._judge(key, sure=True) for key in keys}
+        # the gravest, of these the best measured, of these the most doubtful
+        worst = max(keys, key=lambda k: (ORDER.index(verdicts[k][0]), len(self.rows[k].steps), verdicts[k][1]))
+        verdict, row = verdicts[worst][0], self.rows[worst]
         cause = "" if verdict == "pass" else self._cause(index, worst, verdict)
         if verdict in ("pass", "inconclusive") and not self.linear[index]:
             verdict, cause = "fail", self._upstream(worst)
@@ -407,7 +409,7 @@ class _Check:
             return "fn is not finite here, or raises, on both sides: there is nothing to compare with"
         slope = f"the slope is {row.numeric:.6g}"
         if verdict == "inconclusive":
-            dtype = tf.as_dtype(self.lines.dtype).name
+            dtype = next(name for name in RTOL if epsilon(name) == self.lines.eps)
             return f"too noisy to tell in {dtype}: {slope}, give or take {SURE * row.uncertainty:.2g}"
         if self.raw[index] is None:
             return f"missing: the gradient is None, {slope}"

@@ -254,6 +254,20 @@ def test_a_small_slope_under_a_large_loss_is_inconclusive_where_float64_is_not_p
     assert check_gradient(large, [tf.constant([1.0, 2.0]), tf.constant([0.3])])["w"].verdict == "fail"
 
 
+def test_a_coarse_dtype_inside_is_no_mistake():
+    a, b = np.array([[0.3, -1.2, 0.8]], "float32"), np.array([[1.1], [-0.4], [0.5]], "float32")
+    coarse = lambda a, b: tf.cast(tf.matmul(tf.cast(a, tf.bfloat16), tf.cast(b, tf.bfloat16)), a.dtype)  # noqa: E731
+    assert check_gradient(coarse, [a, b]).verdict in ("pass", "inconclusive")
+    weights = [tf.Variable(a), tf.Variable(b)]
+    assert check_gradient(lambda: coarse(*[w + 0.0 for w in weights]), weights).verdict in ("pass", "inconclusive")
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e-20, 1e18])
+def test_extreme_values_bring_no_exception_and_no_false_alarm(value):
+    check = check_gradient(tf.square, np.array([1.0, value], "float32"))
+    assert check.verdict == ("pass" if np.isfinite(value) else "inconclusive")
+
+
 def test_a_none_that_is_right_and_an_unused_variable_pass():
     used, unused = tf.Variable(2.0), tf.Variable([1.0, 2.0])
     assert check_gradient(lambda: used**2, [used, unused])
