@@ -161,8 +161,8 @@ def check_gradient(
         raise ValueError(f"check_gradient: order is {order!r}. It is 1 (the gradient) or 2 (its gradient as well).")
     if not tf.executing_eagerly():
         raise RuntimeError(
-            "check_gradient: called inside a tf.function. It needs numbers, not a graph. Call it outside; fn may be the "
-            "tf.function."
+            "check_gradient: called inside a tf.function. It needs numbers, not a graph. Call it outside; fn may be "
+            "the tf.function."
         )
     for name, source in zip(call.names, call.sources, strict=True):
         if not call.takes_vars and not isinstance(source, tf.Variable):
