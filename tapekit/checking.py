@@ -357,7 +357,8 @@ class _Check:
             return False
         fine = self._vector(self.fine)[key[0]]
         right = abs(fine - row.numeric) <= SURE * row.uncertainty + RTOL["float64"] * abs(row.numeric)
-        return right and abs(row.analytic - fine) <= 16 * self.eps * self.peaks.max()
+        size = max(self.peaks.max(), self.lines.height / abs(self.lines.unit[key[0]]))
+        return right and abs(row.analytic - fine) <= 16 * self.eps * size
 
     def _touching(self, index: int) -> list[tuple[int, int]]:
         """The lines that touch source number `index`."""
