@@ -7,24 +7,29 @@
 10.0
 """
 
+from tapekit.checking import GradientCheck, SourceCheck, check_gradient
 from tapekit.gradients import gradient, hvp, jvp, value_and_gradient, vjp
 from tapekit.jacobians import hessian, jacobian, per_example_gradient
-from tapekit.plots import animate_trace, plot_trace
+from tapekit.plots import animate_trace, plot_check, plot_trace
 from tapekit.tape import GradientTape, MissingGradientWarning
 from tapekit.tracing import Op, Trace, trace
 
 __all__ = [
+    "GradientCheck",
     "GradientTape",
     "MissingGradientWarning",
     "Op",
+    "SourceCheck",
     "Trace",
     "animate_trace",
+    "check_gradient",
     "gradient",
     "hessian",
     "hvp",
     "jacobian",
     "jvp",
     "per_example_gradient",
+    "plot_check",
     "plot_trace",
     "trace",
     "value_and_gradient",

@@ -1,5 +1,6 @@
 """Pictures of traces, checks and logs: plain data in, matplotlib Axes out."""
 
+from tapekit.plots.checks import plot_check
 from tapekit.plots.circuit import animate_trace, plot_trace
 
-__all__ = ["animate_trace", "plot_trace"]
+__all__ = ["animate_trace", "plot_check", "plot_trace"]
