@@ -1,5 +1,6 @@
 """What `fn` returned, and the vectors that go with it: checked, as tensors, in their structure."""
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -7,6 +8,8 @@ import numpy as np
 import tensorflow as tf
 
 from tapekit._sources import Call, as_variable, describe, is_float
+
+_AUX = "results besides the loss go by tapekit.value_and_gradient(..., has_aux=True)"
 
 
 def target_of(call: Call, result: Any) -> Any:
@@ -44,11 +47,14 @@ def _tensor(call: Call, member: Any) -> Any:
     if isinstance(member, (tf.Tensor, tf.RaggedTensor, tf.IndexedSlices)):
         if is_float(member):
             return member
-        need = "Only a float or complex target has a gradient; return the loss, and other results with has_aux=True"
+        need = f"Only a float or complex target has a gradient; {_AUX}"
     elif member is None:
-        need = "It must return the tensor to differentiate; is a return statement missing"
+        need = (
+            "It must return the tensor to differentiate; perhaps a return statement is missing, or a gradient "
+            "inside fn is None"
+        )
     elif tf.is_tensor(member) or not isinstance(member, (bool, int, float, complex, np.ndarray, np.generic)):
-        need = "It must return a tensor; other results go with has_aux=True"
+        need = f"It must return a tensor; {_AUX}"
     else:
         need = (
             "It must return a tensor: the calculation left TensorFlow, where the tape cannot follow; use tf functions "
@@ -58,9 +64,11 @@ def _tensor(call: Call, member: Any) -> Any:
 
 
 def _vector(call: Call, what: str, vector: Any, like: Any) -> Any:
-    if not tf.is_tensor(vector):
-        vector = tf.convert_to_tensor(vector, like.dtype)
-    if vector.dtype != like.dtype or not vector.shape.is_compatible_with(like.shape):
+    fits = like.dtype.is_complex or not np.iscomplexobj(vector)  # NumPy would drop the imaginary part
+    if not tf.is_tensor(vector) and fits:
+        with contextlib.suppress(TypeError, ValueError):
+            vector = tf.convert_to_tensor(vector, like.dtype)
+    if not tf.is_tensor(vector) or vector.dtype != like.dtype or not vector.shape.is_compatible_with(like.shape):
         raise ValueError(
             f"{call.where}: {what} holds {describe(vector)}. It must be {like.dtype.name} of shape {like.shape}, as "
             "what it belongs to."

@@ -7,15 +7,17 @@ One law gives the shapes: Jacobian shape = target.shape + source.shape. Where on
 [[2.0, 0.0], [0.0, 4.0]]
 """
 
+import dataclasses
+import inspect
 import logging
 from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
 
-from tapekit._sources import Call, bind, describe
+from tapekit._sources import bind, describe
 from tapekit._targets import one_target, target_of
-from tapekit.gradients import dense, finish
+from tapekit.gradients import dense, finish, mode_of, zeros
 from tapekit.tape import watch_all
 
 
@@ -36,11 +38,12 @@ def jacobian(fn: Callable, vars: Any, /, *, unconnected: str | tf.UnconnectedGra
         >>> jacobian(lambda x: x**2, tf.constant([1.0, 2.0])).numpy().tolist()
         [[2.0, 0.0], [0.0, 4.0]]
     """
+    mode_of("jacobian", unconnected)
     call = bind("jacobian", fn, vars)
     with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
         watch_all(tape, call.sources)
         target = one_target(call, call())
-    return finish(call, _rows(tape, target, call.sources), unconnected)
+    return finish(call, _rows(tape, target, call.sources), unconnected, leading=tf.shape(target))
 
 
 def hessian(fn: Callable, vars: Any, /) -> Any:
@@ -67,7 +70,7 @@ def hessian(fn: Callable, vars: Any, /) -> Any:
         with tf.GradientTape(watch_accessed_variables=False) as inner:
             watch_all(inner, call.sources)
             target = one_target(call, call())
-        if target.shape.rank != 0:
+        if target.shape.rank not in (0, None):
             raise ValueError(
                 f"hessian: fn returned {describe(target)}. The Hessian is that of a scalar; reduce the target, with "
                 "tf.reduce_sum for example, or take tapekit.jacobian of a gradient."
@@ -76,9 +79,8 @@ def hessian(fn: Callable, vars: Any, /) -> Any:
     blocks = []
     for grad, source in zip(grads, call.sources, strict=True):
         row = [None] * len(call.sources) if grad is None else _rows(outer, grad, call.sources)
-        blocks.append(
-            call.pack([_zeros(source, s) if b is None else b for b, s in zip(row, call.sources, strict=True)])
-        )
+        zero = [zeros(other, tf.shape(source)) for other in call.sources] if any(b is None for b in row) else row
+        blocks.append(call.pack([z if b is None else b for b, z in zip(row, zero, strict=True)]))
     return call.pack(blocks)
 
 
@@ -105,8 +107,12 @@ def per_example_gradient(
         >>> per_example_gradient(lambda x: (w * x) ** 2, w, tf.constant([1.0, 10.0])).numpy().tolist()
         [4.0, 400.0]
     """
+    mode_of("per_example_gradient", unconnected)
+    call = bind("per_example_gradient", fn, vars, closure=True)
+    _check_takes_one(fn)
     examples = _examples(batch)
-    call = bind("per_example_gradient", lambda: fn(tf.nest.map_structure(lambda rows: rows[0], examples)), vars)
+    first = tf.nest.map_structure(lambda rows: rows[0], examples)
+    call = dataclasses.replace(call, fn=lambda: fn(first))
     connected: list[int] = []
 
     def one(example: Any) -> list:
@@ -117,11 +123,16 @@ def per_example_gradient(
         connected[:] = [i for i, g in enumerate(grads) if g is not None]
         return [grads[i] for i in connected]
 
-    stacked = _vectorized(lambda: tf.vectorized_map(one, examples), lambda: _mapped(one, examples, call, connected))
+    def one_by_one() -> list:
+        one(first)  # finds which sources are connected
+        specs = [tf.TensorSpec(call.sources[i].shape, call.sources[i].dtype) for i in connected]
+        return tf.map_fn(one, examples, fn_output_signature=specs) if specs else []
+
+    stacked = _vectorized(lambda: tf.vectorized_map(one, examples), one_by_one)
     flat: list = [None] * len(call.sources)
     for index, grad in zip(connected, stacked, strict=True):
         flat[index] = grad
-    return finish(call, flat, unconnected)
+    return finish(call, flat, unconnected, leading=tf.shape(tf.nest.flatten(examples)[0])[:1])
 
 
 def _rows(tape: tf.GradientTape, target: tf.Tensor, sources: list) -> list:
@@ -130,10 +141,6 @@ def _rows(tape: tf.GradientTape, target: tf.Tensor, sources: list) -> list:
         lambda: tape.jacobian(target, sources),
         lambda: tape.jacobian(target, sources, experimental_use_pfor=False),
     )
-
-
-def _zeros(row: Any, column: Any) -> tf.Tensor:
-    return tf.zeros(tf.concat([tf.shape(row), tf.shape(column)], 0), row.dtype)
 
 
 def _vectorized(fast: Callable, slow: Callable) -> Any:
@@ -154,20 +161,30 @@ class _Silence(logging.Filter):
         return record.module != "pfor" and "pfor" not in record.getMessage()
 
 
-def _mapped(one: Callable, examples: Any, call: Call, connected: list[int]) -> list:
-    one(tf.nest.map_structure(lambda rows: rows[0], examples))  # finds which sources are connected
-    specs = [tf.TensorSpec(call.sources[i].shape, call.sources[i].dtype) for i in connected]
-    return tf.map_fn(one, examples, fn_output_signature=specs) if specs else []
+def _check_takes_one(fn: Callable) -> None:
+    try:
+        signature = inspect.signature(fn)
+    except (ValueError, TypeError):  # some built-in callables have no signature to read
+        return
+    try:
+        signature.bind(None)
+    except TypeError as error:
+        raise TypeError(
+            f"per_example_gradient: fn{signature} cannot be called as fn(example): {error}. An example is one "
+            "structure, like the batch. Let fn take it whole: def fn(example): x, y = example."
+        ) from None
 
 
 def _examples(batch: Any) -> Any:
     """`batch` as tensors with a common first axis."""
     examples = tf.nest.map_structure(tf.convert_to_tensor, batch)
     flat = tf.nest.flatten(examples)
-    if any(t.shape.rank == 0 for t in flat) or len({t.shape[0] for t in flat}) != 1:
-        shapes = ", ".join(str(t.shape) for t in flat)
+    known = {t.shape[0] for t in flat if t.shape.rank} - {None}
+    if not flat or any(t.shape.rank == 0 for t in flat) or len(known) > 1:
+        shapes = ", ".join(str(t.shape) for t in flat) or "none"
         raise ValueError(
             f"per_example_gradient: batch holds arrays of shapes {shapes}. They need a common first axis, "
-            "[batch, ...]; give x[None] for a single example."
+            "[batch, ...]. Give x[None] for a single example, and np.array(rows) for rows of numbers: a list is a "
+            "structure of arrays."
         )
     return examples
