@@ -557,7 +557,7 @@ def test_what_is_not_a_gradient_is_refused_in_a_sentence():
     for gradient, error, words in (
         (w, TypeError, "the gradient of 'w' is a float32 variable of shape"),
         (3.0, TypeError, "is the Python float 3.0. A float tensor or None is needed"),
-        (tf.constant([1, 2]), TypeError, "is a int32 tensor"),
+        (tf.constant([1, 2]), TypeError, "is an int32 tensor"),
         (tf.zeros([3]), ValueError, r"is a float32 tensor of shape \(3,\); the variable has shape \(2,\)"),
     ):
         with pytest.raises(error, match=words):
