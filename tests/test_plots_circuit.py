@@ -1,7 +1,8 @@
-from itertools import combinations
+from itertools import combinations, pairwise
 
 import matplotlib
 import matplotlib.pyplot as plt
+import numpy as np
 import pytest
 import tensorflow as tf
 from matplotlib.colors import to_hex
@@ -121,12 +122,38 @@ def test_more_than_sixty_operations_are_folded_by_scope():
 
     found = trace(run, 1.0)
     ax = plot_trace(found)
-    assert (
-        ax.get_title() == "add_4: value | gradient (80 operations folded by scope to 8)"
-        or "80 operations" in ax.get_title()
-    )
+    assert ax.get_title() == "stage7: value | gradient (80 operations folded by scope to 8)"
     _, texts = boxes_and_texts(ax)
     assert [text for text, _ in texts if text.startswith("stage")] == [f"stage{block}" for block in range(8)]
+
+
+def test_many_operations_without_a_scope_are_drawn_and_the_title_says_so():
+    ax = plot_trace(trace(lambda x: sum(tf.sin(x) for _ in range(35)), 1.0))
+    assert ax.get_title() == "add_34: value | gradient (70 operations in no scope to fold by)"
+
+
+@pytest.mark.parametrize("direction", ["right", "down"])
+def test_sixty_operations_fill_a_page_line_by_line(direction):
+    def run(x):
+        for _ in range(30):
+            x = tf.sin(x * 1.5)
+        return x
+
+    ax = plot_trace(trace(run, 1.0), direction=direction)
+    assert max(ax.figure.get_size_inches()) < 20
+    assert ax.texts[0].get_fontsize() == pytest.approx(9, rel=0.01)
+    boxes, _ = boxes_and_texts(ax)
+    assert len(boxes) == 91
+    for arrow in arrows(ax):  # each goes on in the next line without crossing a box
+        for line in arrow.get_path().to_polygons(ax.transData, closed_only=False):
+            for x, y in np.concatenate([np.linspace(a, b, 50) for a, b in pairwise(line)]):
+                assert not any(b.x0 + 1 < x < b.x1 - 1 and b.y0 + 1 < y < b.y1 - 1 for b in boxes)
+
+
+def test_names_are_shown_as_they_are_written():
+    ax = plot_trace(trace(lambda **k: k["$a$"] * k["größe"], {"$a$": 2.0, "größe": 3.0}))
+    assert not any(text.get_parse_math() for text in ax.texts if "$" in text.get_text())
+    assert {"$a$", "größe"} < {text.get_text() for text in ax.texts}
 
 
 def test_a_wrong_direction_says_which_there_are():

@@ -138,23 +138,26 @@ def _sum(op: "Op", flows: list) -> str:
 def _draw(trace: "Trace", ax: "Axes | None", direction: str) -> _Picture:
     if direction not in ("right", "down"):
         raise ValueError(f"plot_trace: direction is {direction!r}. It is 'right' or 'down'.")
-    title = f"{_short(trace.target.name)}: value | gradient"
+    notes = []
     if len(trace.ops) > READABLE and not trace.folded:
-        folded = trace.fold(1)
-        title += f" ({len(trace.ops)} operations folded by scope to {len(folded.ops)})"
-        trace = folded
+        folded = trace.fold()
+        smaller = len(folded.ops) < len(trace.ops)
+        how = f"folded by scope to {len(folded.ops)}" if smaller else "in no scope to fold by"
+        notes.append(f"{len(trace.ops)} operations {how}")
+        trace = folded if smaller else trace
     records = {op.name: op for op in (*trace.sources, *trace.constants, *trace.ops)}
     if len(records) > READABLE and trace.folded:
-        named = {op.name for op in trace.sources} - {trace.target.name}
-        records = {name: op for name, op in records.items() if name not in named}
-        title += f", {len(named)} sources not drawn"
+        left_out = {op.name for op in trace.sources} - {trace.target.name}
+        records = {name: op for name, op in records.items() if name not in left_out}
+        notes.append(f"{len(left_out)} sources not drawn")
+    title = f"{_short(trace.target.name)}: value | gradient" + (f" ({', '.join(notes)})" if notes else "")
     edges = [_edge(trace, op, index) for op in trace.ops for index, name in enumerate(op.inputs) if name in records]
     lines = {name: _lines(op) for name, op in records.items()}
     sizes = {name: (max(map(_width, text)) + 1.2, 1.35 * len(text) + 0.6) for name, text in lines.items()}
     gaps = [_width(edge.label) * SMALL for edge in edges]
     place, routes = layered([(edge.source, edge.op) for edge in edges], gaps, sizes, direction == "right")
     ax, points = _axes(ax, place, sizes, routes)
-    ax.set_title(title, fontsize=max(points, 7))
+    ax.set_title(title, fontsize=max(points, 7), parse_math=False)
     boxes, values, gradients = {}, {}, {}
     for name, text in lines.items():
         face = TARGET if name == trace.target.name else FACES.get(records[name].type, "#FFFFFF")
@@ -209,9 +212,10 @@ def _number(value: Any, shape: tuple[int, ...]) -> str:
 @cache
 def _width(text: str) -> float:
     """Of `text` at font size 1."""
-    from matplotlib.textpath import TextPath
+    from matplotlib.font_manager import FontProperties
+    from matplotlib.textpath import text_to_path
 
-    return TextPath((0, 0), text, size=1).get_extents().width if text.strip() else 0.0
+    return text_to_path.get_text_width_height_descent(text, FontProperties(size=1), ismath=False)[0]
 
 
 def _axes(ax: "Axes | None", place: dict, sizes: dict, routes: list) -> tuple["Axes", float]:
@@ -257,7 +261,7 @@ def _box(ax: "Axes", text: list[str], at: tuple, size: tuple, face: str, points:
     )
     ax.add_patch(box)
     rows = y + 1.35 * (np.arange(len(text))[::-1] - (len(text) - 1) / 2)
-    style: dict[str, Any] = {"fontsize": points, "va": "center_baseline", "zorder": 3}
+    style: dict[str, Any] = {"fontsize": points, "va": "center_baseline", "zorder": 3, "parse_math": False}
     for line, row in zip(text[:-1], rows[:-1], strict=True):
         ax.text(x, row, line, ha="center", **style)
     value, gradient = text[-1].split(" | ")
@@ -288,16 +292,13 @@ def _arrow(ax: "Axes", edge: _Edge, route: list, at: tuple[float, float], right:
     from matplotlib.patches import FancyArrowPatch
     from matplotlib.path import Path
 
-    steps, codes = [route[0]], [Path.MOVETO]
-    for number, (a, b) in enumerate(pairwise(route)):
+    steps = [route[0]]
+    for a, b in pairwise(route):  # an S-curve, which is straight along an axis
         middle = ((a[0] + b[0]) / 2, (a[1] + b[1]) / 2)
-        if number % 2:  # past the boxes of a layer
-            steps, codes = [*steps, b], [*codes, Path.LINETO]
-        else:
-            bends = [(middle[0], a[1]), (middle[0], b[1])] if right else [(a[0], middle[1]), (b[0], middle[1])]
-            steps, codes = [*steps, *bends, b], [*codes, *[Path.CURVE4] * 3]
+        steps += [(middle[0], a[1]), (middle[0], b[1])] if right else [(a[0], middle[1]), (b[0], middle[1])]
+        steps.append(b)
     arrow = FancyArrowPatch(
-        path=Path(steps, codes),
+        path=Path(steps, [Path.MOVETO] + [Path.CURVE4] * (len(steps) - 1)),
         arrowstyle="-|>",
         mutation_scale=points,
         color=COLOURS[edge.kind],
