@@ -157,6 +157,7 @@ def test_contributions_add_up_in_many_programs(depth):
         (lambda: tf.reduce_sum(tf.split(m, 3)[0] * tf.split(m, 3)[1] + m[0]), [m]),
         (lambda: tf.reduce_sum(tf.where(v > 1.5, v, v * 2)), [v]),
         (lambda: tf.reduce_sum(tf.map_fn(lambda t: t * t, v) * v), [v]),
+        (lambda: tf.reduce_sum(tf.scan(lambda a, t: a * t, v) + v), [v]),
         (lambda: tf.reduce_sum(tf.random.normal([3]) * v * v), [v]),
         (lambda: [v * 2, m * m], [v, m]),
         (lambda: tf.reduce_sum(cell(sequence)), cell.trainable_variables),
@@ -329,6 +330,32 @@ def test_a_trace_can_be_pickled_and_written_for_graphviz():
     assert dot.startswith("digraph")
     assert '"x" -> "mul";' in dot
     assert '"y" -> "Floor" [style=dashed];' in dot
+    assert r'"a\"b" [label="a\"b\n2 | 2"];' in trace(lambda **k: k['a"b'] * 2, {'a"b': 2.0}).to_dot()
+
+
+@pytest.mark.parametrize("depth", [0, -1, "1", 1.0])
+def test_a_depth_is_a_whole_number(depth):
+    with pytest.raises(
+        ValueError, match=r"trace: depth is .*\. It is None \(every operation\) or how many scopes deep"
+    ):
+        trace(lambda x: x * 2.0, 1.0, depth=depth)
+
+
+def test_text_on_the_way_is_shown():
+    found = trace(lambda x: tf.strings.to_number(tf.strings.as_string(x, precision=1)) * x, 2.0)
+    assert found["AsString"].value == b"2.0"
+    assert re.search(r"^AsString +x +b'2.0' +none ", str(found), re.MULTILINE)
+
+
+def test_a_variable_of_a_strategy_is_traced_outside_its_scope_and_in_a_replica():
+    strategy = tf.distribute.MirroredStrategy(["/cpu:0"])
+    with strategy.scope():
+        v = tf.Variable(3.0, name="v")
+        with pytest.raises(
+            RuntimeError, match=r"trace: source 'v' has a value on each replica. .* inside strategy.run"
+        ):
+            trace(lambda: v * v, v)
+    assert trace(lambda: v * v, v)["v"].gradient == 6
 
 
 def test_an_unknown_name_says_where_the_names_are():
