@@ -109,8 +109,8 @@ def capture(call: Call, ask: Callable[[Recording], Any]) -> tuple[Recording, Any
             raise TypeError(f"{call.where}: source {name!r} is ragged. A dense one is needed. Give its .flat_values.")
         if isinstance(source, tf.distribute.DistributedValues) and tf.distribute.in_cross_replica_context():
             raise RuntimeError(
-                f"{call.where}: source {name!r} has a value on each replica. In a strategy's scope none of them is meant. "
-                "Call it outside of the scope, or inside strategy.run."
+                f"{call.where}: source {name!r} has a value on each replica. In a strategy's scope none of them is "
+                "meant. Call it outside of the scope, or inside strategy.run."
             )
     concrete, recording = _graph_of(call, ask)
     with _variables_kept(concrete, call):

@@ -110,7 +110,8 @@ class Trace:
             line = f"{Path(op.file).name}:{op.line}  {op.code}" if op.file else op.type.lower()
             feeds = ", ".join(op.inputs)
             feeds = feeds if len(feeds) <= 48 else "..." + feeds[-45:]
-            rows.append((op.name, feeds, _summary(op.value, op.shape), _summary(op.gradient, op.shape), line[:80]))
+            line = line if len(line) <= 80 else line[:77] + "..."
+            rows.append((op.name, feeds, _summary(op.value, op.shape), _summary(op.gradient, op.shape), line))
         widths = [max(len(row[column]) for row in rows) for column in range(4)] + [0]
         return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
 

@@ -356,6 +356,7 @@ def test_a_variable_of_a_strategy_is_traced_outside_its_scope_and_in_a_replica()
         ):
             trace(lambda: v * v, v)
     assert trace(lambda: v * v, v)["v"].gradient == 6
+    assert strategy.run(lambda: trace(lambda: v * v, v))["v"].gradient == 6
 
 
 def test_an_unknown_name_says_where_the_names_are():
