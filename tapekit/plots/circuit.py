@@ -64,6 +64,9 @@ def plot_trace(trace: "Trace", *, ax: "Axes | None" = None, direction: str = "ri
     Returns:
         The Axes.
 
+    Raises:
+        ValueError: another direction.
+
     Example:
         >>> import tapekit
         >>> ax = tapekit.plot_trace(tapekit.trace(lambda x, y, z: (x + y) * z, [-2.0, 5.0, -4.0]))
@@ -82,6 +85,12 @@ def animate_trace(trace: "Trace", *, interval: int = 600) -> "FuncAnimation":
 
     Returns:
         The animation: `.to_jshtml()` steps through it in a notebook, `.save("circuit.gif", writer="pillow")` keeps it.
+
+    Example:
+        >>> import tapekit
+        >>> film = tapekit.animate_trace(tapekit.trace(lambda x: x * x, 3.0))
+        >>> "<img" in film.to_jshtml()
+        True
     """
     from matplotlib.animation import FuncAnimation
 
@@ -97,7 +106,7 @@ def _film(picture: _Picture) -> tuple[Callable[[int], list], int]:
     position = {op.name: step for step, op in enumerate(trace.ops)}
     back = sorted(range(len(picture.edges)), key=lambda edge: -position[picture.edges[edge][0].op])
     back = [edge for edge in back if picture.edges[edge][0].kind != "constant"]
-    forward = max(1, len(trace.ops) + 1)  # the leaves, then the operations one by one
+    forward = len(trace.ops) + 1  # the leaves, then the operations one by one
     leaves = len(order) - len(trace.ops)
 
     def show(frame: int) -> list:
@@ -116,7 +125,7 @@ def _film(picture: _Picture) -> tuple[Callable[[int], list], int]:
                 arrived[edge.source].append(trace[edge.op].contributions[edge.which])
         for name, box in picture.boxes.items():
             box.set_alpha(1.0 if order[name] < lit else 0.25)
-            box.set_linewidth(2.4 if order[name] == lit - 1 and frame < forward else 1.2)
+            box.set_linewidth(2.4 if order[name] == lit - 1 and 0 < frame < forward else 1.2)
             picture.values[name].set_visible(order[name] < lit)
             picture.gradients[name].set_text(_sum(trace[name], arrived[name]))
         return []
@@ -222,13 +231,9 @@ def _axes(ax: "Axes | None", place: dict, sizes: dict, routes: list) -> tuple["A
     """Axes whose unit is the font size, the same in both directions, and that size in points."""
     from matplotlib import pyplot as plt
 
-    corners = [
-        (x + side * sizes[name][0] / 2, y + side * sizes[name][1] / 2)
-        for name, (x, y) in place.items()
-        for side in (-1, 1)
-    ]
-    corners += [point for route in routes for point in route]
-    low, high = np.min(corners, 0) - 1.0, np.max(corners, 0) + 1.0
+    centres, halves = np.array(list(place.values())), np.array([sizes[name] for name in place]) / 2
+    corners = np.concatenate([centres - halves, centres + halves, *map(np.array, routes)])
+    low, high = corners.min(0) - 1.0, corners.max(0) + 1.0
     width, height = high - low
     if ax is None:
         inches = np.maximum(np.array([width, height]) * POINTS / 72, [4.5, 1.0])
@@ -249,16 +254,13 @@ def _box(ax: "Axes", text: list[str], at: tuple, size: tuple, face: str, points:
     from matplotlib.patches import FancyBboxPatch
 
     (x, y), (width, height) = at, size
-    box = FancyBboxPatch(
-        (x - width / 2, y - height / 2),
-        width,
-        height,
-        boxstyle="round,pad=0,rounding_size=0.4",
-        facecolor=face,
-        edgecolor="black",
-        linewidth=1.2,
-        zorder=2,
-    )
+    frame: dict[str, Any] = {
+        "boxstyle": "round,pad=0,rounding_size=0.4",
+        "linewidth": 1.2,
+        "edgecolor": "black",
+        "zorder": 2,
+    }
+    box = FancyBboxPatch((x - width / 2, y - height / 2), width, height, facecolor=face, **frame)
     ax.add_patch(box)
     rows = y + 1.35 * (np.arange(len(text))[::-1] - (len(text) - 1) / 2)
     style: dict[str, Any] = {"fontsize": points, "va": "center_baseline", "zorder": 3, "parse_math": False}
@@ -297,26 +299,13 @@ def _arrow(ax: "Axes", edge: _Edge, route: list, at: tuple[float, float], right:
         middle = ((a[0] + b[0]) / 2, (a[1] + b[1]) / 2)
         steps += [(middle[0], a[1]), (middle[0], b[1])] if right else [(a[0], middle[1]), (b[0], middle[1])]
         steps.append(b)
-    arrow = FancyArrowPatch(
-        path=Path(steps, [Path.MOVETO] + [Path.CURVE4] * (len(steps) - 1)),
-        arrowstyle="-|>",
-        mutation_scale=points,
-        color=COLOURS[edge.kind],
-        linestyle=(0, (4, 3)) if edge.kind == "cut" else "-",
-        linewidth=0.8 if edge.kind == "constant" else 1.2,
-        zorder=1,
-    )
+    path = Path(steps, [Path.MOVETO] + [Path.CURVE4] * (len(steps) - 1))
+    colour, width = COLOURS[edge.kind], 0.8 if edge.kind == "constant" else 1.2
+    arrow = FancyArrowPatch(path=path, arrowstyle="-|>", mutation_scale=points, color=colour, linewidth=width, zorder=1)
+    arrow.set_linestyle((0, (4, 3)) if edge.kind == "cut" else "-")
     ax.add_patch(arrow)
     if not edge.label:
         return arrow, None
-    label = ax.text(
-        *at,
-        edge.label,
-        fontsize=points * SMALL,
-        ha="center",
-        va="center",
-        color=COLOURS[edge.kind],
-        zorder=4,
-        bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5, "alpha": 0.9},
-    )
-    return arrow, label
+    style: dict[str, Any] = {"fontsize": points * SMALL, "ha": "center", "va": "center", "color": colour, "zorder": 4}
+    paper = {"facecolor": "white", "edgecolor": "none", "pad": 0.5, "alpha": 0.9}
+    return arrow, ax.text(*at, edge.label, bbox=paper, **style)
