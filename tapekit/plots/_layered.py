@@ -31,7 +31,7 @@ def layered(
     for number, nodes in enumerate(layers):
         gap = max((gap for gap, (_, op) in zip(gaps, edges, strict=True) if layer[op] == number), default=0.0)
         depth.append(max((sizes[node][along] for node in nodes if node in sizes), default=0.0))
-        middle.append(start[-1] + ((gap + 3.2 if right else 4.5) if gap else 2.4) + depth[-1] / 2)
+        middle.append(start[-1] + (gap + 3.2 if gap else 2.4) + depth[-1] / 2)
         start.append(middle[-1] + depth[-1] / 2)
 
     lines = math.ceil(start[-1] / PAGE)

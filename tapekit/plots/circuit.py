@@ -4,7 +4,7 @@
 - `animate_trace` plays the two passes as a film.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from functools import cache
 from itertools import pairwise
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 READABLE = 60  # boxes; more are folded by scope
 POINTS = 9  # font size of a figure of our own
 SMALL = 0.8  # edge labels, relative to the boxes' text
+LINE = 1.15  # from one of them to the next
 # Okabe and Ito's colours, which colour-blind readers tell apart; the faces differ in lightness, too.
 FORWARD, BACKWARD, CUT, GREY = "#0072B2", "#B34700", "#AA3377", "#8C8C8C"
 COLOURS = {"flow": BACKWARD, "cut": CUT, "constant": GREY}
@@ -163,17 +164,20 @@ def _draw(trace: "Trace", ax: "Axes | None", direction: str) -> _Picture:
     edges = [_edge(trace, op, index) for op in trace.ops for index, name in enumerate(op.inputs) if name in records]
     lines = {name: _lines(op) for name, op in records.items()}
     sizes = {name: (max(map(_width, text)) + 1.2, 1.35 * len(text) + 0.6) for name, text in lines.items()}
-    gaps = [_width(edge.label) * SMALL for edge in edges]
-    place, routes = layered([(edge.source, edge.op) for edge in edges], gaps, sizes, direction == "right")
+    right = direction == "right"
+    bundle = Counter(edge[:2] for edge in edges if edge.label)  # edges from one box to one other
+    gaps = [_width(edge.label) * SMALL if right else bundle[edge[:2]] * LINE for edge in edges]
+    place, routes = layered([(edge.source, edge.op) for edge in edges], gaps, sizes, right)
     ax, points = _axes(ax, place, sizes, routes)
     ax.set_title(title, fontsize=max(points, 7), parse_math=False)
     boxes, values, gradients = {}, {}, {}
     for name, text in lines.items():
         face = TARGET if name == trace.target.name else FACES.get(records[name].type, "#FFFFFF")
         boxes[name], values[name], gradients[name] = _box(ax, text, place[name], sizes[name], face, points)
-    labels = _label_places(edges, routes)
+    lower = [0.0 if right else (bundle[edge[:2]] - 1) * LINE / 2 for edge in edges]
+    labels = _label_places(edges, routes, lower)
     drawn = [
-        (edge, *_arrow(ax, edge, route, at, direction == "right", points))
+        (edge, *_arrow(ax, edge, route, at, right, points))
         for edge, route, at in zip(edges, routes, labels, strict=True)
     ]
     return _Picture(trace, ax, boxes, values, gradients, drawn)
@@ -275,16 +279,17 @@ def _box(ax: "Axes", text: list[str], at: tuple, size: tuple, face: str, points:
     return box, forward, ax.text(bar + 0.35, rows[-1], gradient, ha="left", color=BACKWARD, **style)
 
 
-def _label_places(edges: list[_Edge], routes: list) -> list[tuple[float, float]]:
-    """The middle of the last stretch of each edge, moved so that no two labels of a gap stand on each other."""
-    found = [((route[-2][0] + route[-1][0]) / 2, (route[-2][1] + route[-1][1]) / 2) for route in routes]
+def _label_places(edges: list[_Edge], routes: list, lower: list[float]) -> list[tuple[float, float]]:
+    """The middle of the last stretch of each edge, or `lower`, moved so that no two labels stand on each other."""
+    ends = [(route[-2], route[-1], low) for route, low in zip(routes, lower, strict=True)]
+    found = [((a[0] + b[0]) / 2, (a[1] + b[1]) / 2 - low) for a, b, low in ends]
     labelled = sorted((number for number, edge in enumerate(edges) if edge.label), key=lambda number: found[number][1])
     for place, number in enumerate(labelled):
         x, y = found[number]
         for below in labelled[:place]:
             wide = (_width(edges[number].label) + _width(edges[below].label)) * SMALL / 2 + 0.4
-            if abs(x - found[below][0]) < wide and y - found[below][1] < 1.15:
-                y = found[below][1] + 1.15
+            if abs(x - found[below][0]) < wide and y - found[below][1] < LINE:
+                y = found[below][1] + LINE
         found[number] = (x, y)
     return found
 
