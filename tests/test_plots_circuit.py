@@ -157,6 +157,26 @@ def test_names_are_shown_as_they_are_written():
     assert {"$a$", "größe"} < {text.get_text() for text in ax.texts}
 
 
+def test_the_sources_of_a_deep_folded_model_are_not_drawn_and_the_title_says_so():
+    def run(*weights):
+        x = 1.0
+        for stage, weight in enumerate(weights):
+            with tf.name_scope(f"stage{stage}"):
+                x = tf.sin(weight) * x
+        return x
+
+    ax = plot_trace(trace(run, [1.0] * 35, depth=1))
+    assert ax.get_title() == "stage34: value | gradient (35 sources not drawn)"
+    assert len(boxes_and_texts(ax)[0]) == 35
+
+
+def test_boxes_are_ordered_so_that_edges_do_not_cross():
+    ax = plot_trace(trace(lambda a, b, c: tf.sin(c) * 2 + tf.tanh(a) * tf.cos(b), [1.0, 2.0, 3.0]))
+    height = {text.get_text(): text.get_position()[1] for text in ax.texts}
+    rank = sorted(["Sin", "Tanh", "Cos"], key=height.get)
+    assert sorted("abc", key=height.get) == [{"Sin": "c", "Tanh": "a", "Cos": "b"}[op] for op in rank]
+
+
 def test_a_wrong_direction_says_which_there_are():
     with pytest.raises(ValueError, match=r"plot_trace: direction is 'up'. It is 'right' or 'down'."):
         plot_trace(circuit(), direction="up")
@@ -183,6 +203,18 @@ def test_the_film_goes_forward_then_back_and_adds_up_at_the_fork():
     assert gradients == ["1", "4", "7"]
     assert len(state(7)[1]) == 4
     assert frames == 3 + 4 + 3
+    lit = []
+    for frame in range(4):
+        show(frame)
+        lit.append([name for name, box in picture.boxes.items() if box.get_linewidth() > 2])
+    assert lit == [[], ["mul"], ["add"], []]
+
+
+def test_norms_that_arrive_in_the_film_are_not_added_up():
+    picture = _draw(trace(lambda v: tf.reduce_sum(v * v - v), tf.constant([3.0, 4.0]), values=False), None, "right")
+    show, frames = _film(picture)
+    show(frames)
+    assert picture.gradients["v"].get_text() == "8.6"  # of 2 v - 1 = [5, 7]
 
 
 def test_the_film_can_be_saved_and_stepped_through(tmp_path):

@@ -243,6 +243,42 @@ def test_depth_one_is_a_chain_of_layers_with_the_signal_at_each_boundary():
     check_edges(found)
 
 
+def test_layers_and_scopes_are_called_as_their_author_calls_them():
+    shared, inputs = keras.layers.Dense(3, name="shared"), keras.Input([3])
+    twice = keras.Model(inputs, shared(shared(inputs)), name="twice")
+    inner = keras.Sequential([keras.Input([3]), keras.layers.Dense(3, name="a"), keras.layers.Dense(3, name="b")])
+    inner.name = "inner"
+    outer = keras.Sequential([keras.Input([3]), inner, keras.layers.Dense(1, name="c")], name="outer")
+
+    def scopes(x):
+        for _ in range(2):
+            with tf.name_scope("block"):
+                x = tf.sin(x * x)
+        return x
+
+    def names(fn, depth):
+        return [op.name for op in trace(fn, tf.ones([2, 3]), depth=depth).ops]
+
+    assert names(twice, 1) == ["twice/shared", "twice/shared (2)"]
+    assert names(outer, 1) == ["outer/inner", "outer/c"]
+    assert names(outer, 2) == ["outer/inner/a", "outer/inner/b", "outer/c"]
+    assert names(scopes, 1) == ["block", "block_1"]
+
+
+def test_folding_leaves_operations_outside_of_scopes_as_they_are():
+    square = trace(lambda x: x * x, 2.0, depth=1)["mul"]
+    assert (square.type, square.inputs, square.contributions, square.local) == ("Mul", ("x", "x"), (2, 2), (2, 2))
+
+
+def test_norms_are_not_added_up():
+    def scoped(x):
+        with tf.name_scope("scope"):
+            return tf.reduce_sum(tf.sin(x) * tf.cos(x))
+
+    folded = trace(scoped, tf.ones([3]), values=False).fold()
+    assert [np.isnan(flow).item() for flow in folded.target.contributions] == [True]
+
+
 def test_values_false_keeps_only_norms():
     v = tf.Variable([3.0, 4.0], name="v")
     found = trace(lambda: tf.reduce_sum(v * v), v, values=False)
