@@ -177,14 +177,18 @@ def test_boxes_are_ordered_so_that_edges_do_not_cross():
     assert sorted("abc", key=height.get) == [{"Sin": "c", "Tanh": "a", "Cos": "b"}[op] for op in rank]
 
 
-def test_a_wrong_direction_says_which_there_are():
+def test_a_wrong_direction_or_no_trace_says_what_to_give():
     with pytest.raises(ValueError, match=r"plot_trace: direction is 'up'. It is 'right' or 'down'."):
         plot_trace(circuit(), direction="up")
+    with pytest.raises(
+        TypeError, match=r"animate_trace: a function arrived. Give a Trace: animate_trace\(tapekit.trace"
+    ):
+        animate_trace(circuit)
 
 
 def test_the_film_goes_forward_then_back_and_adds_up_at_the_fork():
     found = trace(lambda x: x * x + x, 3.0)
-    picture = _draw(found, None, "right")
+    picture = _draw("animate_trace", found, None, "right")
     show, frames = _film(picture)
     ax = picture.ax
 
@@ -211,7 +215,7 @@ def test_the_film_goes_forward_then_back_and_adds_up_at_the_fork():
 
 
 def test_norms_that_arrive_in_the_film_are_not_added_up():
-    picture = _draw(trace(lambda v: tf.reduce_sum(v * v - v), tf.constant([3.0, 4.0]), values=False), None, "right")
+    picture = _draw("", trace(lambda v: tf.reduce_sum(v * v - v), tf.constant([3.0, 4.0]), values=False), None, "right")
     show, frames = _film(picture)
     show(frames)
     assert picture.gradients["v"].get_text() == "8.6"  # of 2 v - 1 = [5, 7]

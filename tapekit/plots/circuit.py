@@ -66,6 +66,7 @@ def plot_trace(trace: "Trace", *, ax: "Axes | None" = None, direction: str = "ri
         The Axes.
 
     Raises:
+        TypeError: `trace` is no `Trace`.
         ValueError: another direction.
 
     Example:
@@ -74,7 +75,7 @@ def plot_trace(trace: "Trace", *, ax: "Axes | None" = None, direction: str = "ri
         >>> [text.get_text() for text in ax.texts if " x " in text.get_text()][-1]
         '1 x 3 = 3'
     """
-    return _draw(trace, ax, direction).ax
+    return _draw("plot_trace", trace, ax, direction).ax
 
 
 def animate_trace(trace: "Trace", *, interval: int = 600) -> "FuncAnimation":
@@ -95,7 +96,7 @@ def animate_trace(trace: "Trace", *, interval: int = 600) -> "FuncAnimation":
     """
     from matplotlib.animation import FuncAnimation
 
-    picture = _draw(trace, None, "right")
+    picture = _draw("animate_trace", trace, None, "right")
     show, frames = _film(picture)
     return FuncAnimation(picture.ax.figure, show, frames=frames, interval=interval, blit=False)  # type: ignore[arg-type]
 
@@ -145,9 +146,11 @@ def _sum(op: "Op", flows: list) -> str:
         return _number(sum(flows[1:], flows[0]), op.shape)
 
 
-def _draw(trace: "Trace", ax: "Axes | None", direction: str) -> _Picture:
+def _draw(where: str, trace: "Trace", ax: "Axes | None", direction: str) -> _Picture:
+    if not hasattr(trace, "ops"):
+        raise TypeError(f"{where}: a {type(trace).__name__} arrived. Give a Trace: {where}(tapekit.trace(fn, vars)).")
     if direction not in ("right", "down"):
-        raise ValueError(f"plot_trace: direction is {direction!r}. It is 'right' or 'down'.")
+        raise ValueError(f"{where}: direction is {direction!r}. It is 'right' or 'down'.")
     notes = []
     if len(trace.ops) > READABLE and not trace.folded:
         folded = trace.fold()
