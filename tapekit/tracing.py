@@ -133,7 +133,9 @@ def trace(fn: Callable, vars: Any, /, *, depth: int | None = None, values: bool 
         A `Trace`: plain NumPy data, which can be printed, indexed, folded, drawn and pickled.
 
     Raises:
-        RuntimeError: `fn` leaves TensorFlow (`.numpy()`, `np.*`, `float()`): at which file and line, and what to write.
+        RuntimeError: `fn` leaves TensorFlow (`.numpy()`, `np.*`, `float()`): at which file and line, and what to write;
+            or `trace` is called inside a `tf.function` or a strategy's scope.
+        TypeError, ValueError: what is no source, a `fn` that returns no tensor, a `depth` below 1.
 
     Example:
         >>> import tapekit
@@ -190,15 +192,10 @@ def trace(fn: Callable, vars: Any, /, *, depth: int | None = None, values: bool 
         Op(name, "Source", (), value, answer["gradient"][name], (), (), tuple(source.shape), source.dtype.name)
         for name, source, value in zip(call.names, call.sources, values_before, strict=True)
     ]
-    constants = [
-        record(name, "Variable" if name in variables else "Constant")
-        for name in graph.constants
-        if name in answer["value"]
-    ]
-    ops = [
-        record(name, "Scope" if len(members) > 1 else graph.tensors[name].op.type, feeds)
-        for name, (_, feeds, members) in kept.items()
-    ]
+    shown = [name for name in graph.constants if name in answer["value"]]
+    constants = [record(name, "Variable" if name in variables else "Constant") for name in shown]
+    types = {name: "Scope" if len(kept[name].members) > 1 else graph.tensors[name].op.type for name in kept}
+    ops = [record(name, types[name], kept[name].feeds) for name in kept]
     last = names.get(graph.target, graph.target)
     target = next(op for op in (*ops, *sources, *constants) if op.name == last)
     return Trace(tuple(ops), tuple(sources), tuple(constants), target, frozenset(graph.layers), depth is not None)
