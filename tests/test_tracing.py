@@ -466,6 +466,8 @@ def test_a_scope_called_like_a_source_keeps_the_names_apart():
 
     found = trace(scoped, w, depth=1)
     assert [(op.name, op.type, op.inputs) for op in found.ops] == [("w/Sum", "Scope", ("w",))]
+    product = trace(lambda mul, y: mul * y, [2.0, 3.0])
+    assert [(op.name, op.inputs, op.value) for op in product.ops] == [("mul:op", ("mul", "y"), 6)]
 
 
 def test_a_trace_does_not_change_when_its_variables_do():
