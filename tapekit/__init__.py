@@ -1,1 +1,33 @@
-"""See, explain, check and log the gradients of `tf.GradientTape`."""
+"""See, explain, check and log the gradients of `tf.GradientTape`.
+
+>>> import tensorflow as tf
+>>> import tapekit
+>>> w = tf.Variable(5.0)
+>>> float(tapekit.gradient(lambda: tf.square(w), w))
+10.0
+"""
+
+from tapekit.gradients import (
+    gradient,
+    hessian,
+    hvp,
+    jacobian,
+    jvp,
+    per_example_gradient,
+    value_and_gradient,
+    vjp,
+)
+from tapekit.tape import GradientTape, MissingGradientWarning
+
+__all__ = [
+    "GradientTape",
+    "MissingGradientWarning",
+    "gradient",
+    "hessian",
+    "hvp",
+    "jacobian",
+    "jvp",
+    "per_example_gradient",
+    "value_and_gradient",
+    "vjp",
+]

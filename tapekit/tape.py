@@ -1,0 +1,147 @@
+"""`GradientTape`, for people who keep their own ``with`` block: watching that cannot go wrong silently.
+
+Use `tapekit.gradient` where one function gives the target; use this where a ``with`` block reads better.
+
+>>> with GradientTape() as tape:
+...     x = tape.watch(3.0)
+...     y = x * x
+>>> float(tape.gradient(y, x))
+6.0
+"""
+
+import contextlib
+import warnings
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from tapekit._sources import as_variable, is_float, names, watchable
+
+
+class MissingGradientWarning(UserWarning):
+    """Some source has no gradient: TensorFlow gave None."""
+
+
+def watch_all(tape: tf.GradientTape, sources: Sequence) -> None:
+    """Have `tape` watch the float members of `sources`; of a ragged tensor its values, not its row splits."""
+    tape.watch([source.flat_values if isinstance(source, tf.RaggedTensor) else source for source in sources])
+
+
+class GradientTape(tf.GradientTape):
+    """A `tf.GradientTape` that can watch anything, and says why a gradient is None where it can see it.
+
+    All that a `tf.GradientTape` does, it does in the same way. Besides, `watch` takes numbers, arrays, Keras variables
+    and structures of them, and returns what to compute with; `gradient`, `jacobian` and `batch_jacobian` take Keras
+    variables; a missing gradient is a `MissingGradientWarning` with the cause.
+
+    Args:
+        persistent: whether gradients can be asked for more than once.
+        watch_accessed_variables: whether every trainable variable that is read is watched.
+
+    Example:
+        >>> with GradientTape() as tape:
+        ...     p = tape.watch({"a": 2.0, "b": 5.0})
+        ...     y = p["a"] * p["b"]
+        >>> {name: float(g) for name, g in tape.gradient(y, p).items()}
+        {'a': 5.0, 'b': 2.0}
+    """
+
+    def __init__(self, persistent: bool = False, watch_accessed_variables: bool = True) -> None:
+        super().__init__(persistent, watch_accessed_variables)
+        self.__watched: list = []
+        self.__paused = False
+
+    def watch(self, tensor: Any) -> Any:
+        """Record what is computed from `tensor` from now on; give what to compute with.
+
+        Args:
+            tensor: a tensor, variable, Keras variable, array or number, or a structure of them.
+
+        Returns:
+            The same structure: tensors and variables as they came, numbers (float32) and arrays as tensors. Compute
+            with these: a number itself cannot be watched.
+
+        Raises:
+            ValueError: something in `tensor` is no tensor and cannot be made one.
+        """
+        leaves = []
+        for value in tf.nest.flatten(tensor):
+            leaf, source = watchable(value)
+            super().watch(value if source is None else source)
+            if _used_before(source):
+                warnings.warn(
+                    f"GradientTape.watch: {source.name!r} was used before it is watched; what was computed from it "
+                    "until now has no gradient. Watch it first.",
+                    MissingGradientWarning,
+                    stacklevel=2,
+                )
+            self.__watched.append(source)
+            leaves.append(leaf)
+        return tf.nest.pack_sequence_as(tensor, leaves)
+
+    @contextlib.contextmanager
+    def stop_recording(self) -> Iterator[None]:
+        """As `tf.GradientTape.stop_recording`."""
+        self.__paused = True
+        with super().stop_recording():
+            yield
+
+    def gradient(
+        self,
+        target: Any,
+        sources: Any,
+        output_gradients: Any = None,
+        unconnected_gradients: tf.UnconnectedGradients = tf.UnconnectedGradients.NONE,
+    ) -> Any:
+        """As `tf.GradientTape.gradient`; Keras variables are taken, and a None is warned of, with its cause.
+
+        Args, Returns, Raises: as `tf.GradientTape.gradient`.
+        """
+        flat = super().gradient(target, _sources(sources), output_gradients, unconnected_gradients)
+        missing = [i for i, g in enumerate(flat) if g is None]
+        if missing:
+            leaves, shown = tf.nest.flatten(sources), names(sources)
+            causes = "; ".join(f"{shown[i]!r} {self._cause(leaves[i])}" for i in missing)
+            warnings.warn(
+                f"GradientTape.gradient: the gradient is None: {causes}. tapekit.explain(fn, vars) finds the line.",
+                MissingGradientWarning,
+                stacklevel=2,
+            )
+        return tf.nest.pack_sequence_as(sources, flat)
+
+    def jacobian(self, target: Any, sources: Any, *args: Any, **kwargs: Any) -> Any:
+        """As `tf.GradientTape.jacobian`; Keras variables are taken."""
+        return tf.nest.pack_sequence_as(sources, super().jacobian(target, _sources(sources), *args, **kwargs))
+
+    def batch_jacobian(self, target: Any, source: Any, *args: Any, **kwargs: Any) -> Any:
+        """As `tf.GradientTape.batch_jacobian`; a Keras variable is taken."""
+        return super().batch_jacobian(target, _sources(source)[0], *args, **kwargs)
+
+    def _cause(self, source: Any) -> str:
+        """What can be seen from here of why `source` has no gradient."""
+        variable = as_variable(source)
+        if not is_float(source):
+            return f"is {tf.as_dtype(source.dtype).name}, and only floating-point sources have gradients"
+        if any(source is w or variable is w for w in self.__watched if w is not None):
+            return "was watched, but the target does not depend on it, or was computed before watch() was called"
+        if variable is None:
+            return "is a tensor that was never watched: call tape.watch(...) before it is used"
+        if any(variable is seen for seen in self.watched_variables()):
+            return "was read, but no gradient comes back to it from the target"
+        if not variable.trainable:
+            return "is not trainable, and such a variable is recorded only after tape.watch(variable)"
+        if self.__paused:
+            return "was not read while the tape was recording: only under stop_recording(), or not at all"
+        return "was not read while the tape was recording: the target does not depend on it"
+
+
+def _sources(sources: Any) -> list:
+    """The members of `sources`, flat, with the `tf.Variable` in the place of a Keras variable."""
+    flat = tf.nest.flatten(sources)
+    return [value if (variable := as_variable(value)) is None else variable for value in flat]
+
+
+def _used_before(source: Any) -> bool:
+    """Whether an op has read `source`: a graph knows, an eager tensor does not."""
+    return tf.is_symbolic_tensor(source) and bool(source.consumers())

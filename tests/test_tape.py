@@ -1,0 +1,190 @@
+"""GradientTape: all that tf.GradientTape does, and the causes of a None that can be seen from it."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import tapekit
+from tapekit import GradientTape, MissingGradientWarning
+
+
+@pytest.mark.parametrize("value", [3.0, 3, np.float32(3.0), tf.constant(3.0), tf.Variable(3.0), keras.Variable(3.0)])
+def test_anything_can_be_watched_and_watch_returns_what_to_compute_with(value):
+    with GradientTape(watch_accessed_variables=False) as tape:
+        x = tape.watch(value)
+        y = tf.convert_to_tensor(x) ** 2
+    assert float(tape.gradient(y, x)) == 6.0
+
+
+def test_watching_a_structure_returns_it():
+    with GradientTape() as tape:
+        p = tape.watch({"a": 2.0, "b": [np.float32([1.0, 2.0])]})
+        y = p["a"] * tf.reduce_sum(p["b"][0] ** 2)
+    grads = tape.gradient(y, p)
+    assert float(grads["a"]) == 5.0
+    assert grads["b"][0].numpy().tolist() == [4.0, 8.0]
+
+
+def test_tensors_and_variables_come_back_as_they_are():
+    tensor, variable, wrapped = tf.constant(1.0), tf.Variable(1.0), keras.Variable(1.0)
+    with GradientTape() as tape:
+        a, b, c = tape.watch([tensor, variable, wrapped])
+    assert (a is tensor, b is variable, c is wrapped) == (True, True, True)
+
+
+def test_what_cannot_be_watched_is_tensorflows_error():
+    with pytest.raises(ValueError, match=r"not tf\.Tensor"), GradientTape() as tape:
+        tape.watch(object())
+
+
+def test_it_is_a_tf_gradient_tape():
+    w = tf.Variable([1.0, 2.0])
+    with GradientTape(persistent=True) as tape:
+        y = w**2
+        with tape.stop_recording():
+            tf.exp(w)
+        z = tf.reduce_sum(y)
+    assert isinstance(tape, tf.GradientTape)
+    assert tape.gradient(z, w).numpy().tolist() == [2.0, 4.0]
+    assert tape.gradient(y, [w], output_gradients=tf.constant([1.0, 0.0]))[0].numpy().tolist() == [2.0, 0.0]
+    assert tape.jacobian(y, w).numpy().tolist() == [[2.0, 0.0], [0.0, 4.0]]
+    assert tape.watched_variables() == (w,) or tape.watched_variables()[0] is w
+
+
+def test_without_persistent_it_can_be_asked_once():
+    w = tf.Variable(1.0)
+    with GradientTape() as tape:
+        y = w**2
+    tape.gradient(y, w)
+    with pytest.raises(RuntimeError, match="persistent"):
+        tape.gradient(y, w)
+
+
+def test_tapes_nest_with_tensorflows():
+    with tf.GradientTape() as outer, GradientTape() as inner:
+        x = inner.watch(2.0)
+        outer.watch(x)
+        y = x**3
+        slope = inner.gradient(y, x)
+    assert float(outer.gradient(slope, x)) == 12.0
+
+
+def test_reset_forgets_what_was_recorded():
+    w = tf.Variable(3.0, name="w")
+    with GradientTape() as tape:
+        early = w**2
+        tape.reset()
+        late = w * 1.0
+    with pytest.warns(MissingGradientWarning, match="'w' was read, but no gradient comes back"):
+        assert tape.gradient(early, w) is None
+    with GradientTape() as tape:
+        tape.reset()
+        late = w * 1.0
+    assert float(tape.gradient(late, w)) == 1.0
+
+
+def test_keras_variables_are_taken_everywhere():
+    w = keras.Variable([[1.0, 2.0]])
+    with GradientTape(persistent=True) as tape:
+        y = tf.convert_to_tensor(w) ** 2
+    assert tape.gradient(y, [w])[0].numpy().tolist() == [[2.0, 4.0]]
+    assert tape.jacobian(y, {"w": w})["w"].shape == (1, 2, 1, 2)
+    assert tape.batch_jacobian(y, w).numpy().tolist() == [[[2.0, 0.0], [0.0, 4.0]]]
+    unused = keras.Variable([3.0])
+    assert tape.gradient(y, unused, unconnected_gradients=tf.UnconnectedGradients.ZERO).numpy().tolist() == [0.0]
+
+
+def missing(words):
+    return pytest.warns(MissingGradientWarning, match=words)
+
+
+def test_a_source_that_was_never_watched_is_said_to_be():
+    x = tf.constant(3.0)
+    with GradientTape() as tape:
+        y = x * x
+    with missing(r"vars' is a tensor that was never watched: call tape.watch.*tapekit.explain") as seen:
+        assert tape.gradient(y, x) is None
+    assert seen[0].filename == __file__
+
+
+def test_an_integer_source_is_said_to_be():
+    w = tf.Variable(3, name="steps")
+    with GradientTape() as tape:
+        y = tf.cast(w, tf.float32) * 2.0
+    with missing("'steps' is int32, and only floating-point sources have gradients"):
+        assert tape.gradient(y, w) is None
+
+
+def test_an_untrainable_variable_is_said_to_be():
+    w = tf.Variable(3.0, trainable=False, name="frozen")
+    with GradientTape() as tape:
+        y = w**2
+    with missing("'frozen' is not trainable, and such a variable is recorded only after"):
+        assert tape.gradient(y, w) is None
+
+
+def test_a_variable_read_only_under_stop_recording_is_said_to_be():
+    w = tf.Variable(3.0, name="w")
+    with GradientTape() as tape, tape.stop_recording():
+        y = w**2
+    with missing(r"'w' was not read while the tape was recording: only under stop_recording\(\)"):
+        assert tape.gradient(y, w) is None
+
+
+def test_a_variable_that_was_not_read_is_said_to_be():
+    w, other = tf.Variable(3.0, name="w"), tf.Variable(2.0)
+    with GradientTape() as tape:
+        y = other**2
+    with missing("'w' was not read while the tape was recording: the target does not depend on it"):
+        assert tape.gradient(y, [other, w])[1] is None
+
+
+def test_watching_too_late_is_said_when_the_gradient_is_none():
+    x = tf.constant(3.0)
+    with GradientTape() as tape:
+        y = x * x
+        tape.watch(x)
+    with missing(r"was watched, but the target does not depend on it, or was computed before watch\(\)"):
+        assert tape.gradient(y, x) is None
+
+
+def test_in_a_graph_watching_too_late_is_seen_at_once():
+    @tf.function(autograph=False)
+    def step(c):
+        with GradientTape() as tape:
+            z = c * 2.0
+            tape.watch(c)
+            y = z * c
+        return tape.gradient(y, c)
+
+    with missing("'c:0' was used before it is watched; .*Watch it first"):
+        assert float(step(tf.constant(5.0))) == 10.0
+
+
+def test_a_tensor_of_the_graph_that_is_watched_in_time_gives_no_warning():
+    @tf.function(autograph=False)
+    def step(c):
+        with GradientTape() as tape:
+            tape.watch(c)
+            y = c * 2.0 * c
+        return tape.gradient(y, c)
+
+    assert float(step(tf.constant(5.0))) == 20.0
+
+
+def test_the_tape_works_under_jit_compile():
+    w = keras.Variable(3.0)
+
+    @tf.function(jit_compile=True, autograph=False)
+    def step():
+        with GradientTape() as tape:
+            x = tape.watch(2.0)
+            y = x * tf.convert_to_tensor(w) ** 2
+        return tape.gradient(y, [x, w])
+
+    assert [float(g) for g in step()] == [9.0, 12.0]
+
+
+def test_a_missing_gradient_warning_is_a_user_warning():
+    assert issubclass(tapekit.MissingGradientWarning, UserWarning)
