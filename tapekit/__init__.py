@@ -17,17 +17,25 @@ from tapekit.gradients import (
     value_and_gradient,
     vjp,
 )
+from tapekit.explaining import Explanation, Finding, explain
 from tapekit.tape import GradientTape, MissingGradientWarning
+from tapekit.tracing import Op, Trace, trace
 
 __all__ = [
+    "Explanation",
+    "Finding",
     "GradientTape",
     "MissingGradientWarning",
+    "Op",
+    "Trace",
+    "explain",
     "gradient",
     "hessian",
     "hvp",
     "jacobian",
     "jvp",
     "per_example_gradient",
+    "trace",
     "value_and_gradient",
     "vjp",
 ]

@@ -102,6 +102,9 @@ def capture(call: Call, ask: Callable[[Recording], Any]) -> tuple[Recording, Any
     structure as NumPy arrays (None stays None). Every variable is afterwards what it was."""
     if not tf.executing_eagerly():
         raise RuntimeError(f"{call.where}: called while a tf.function is traced. It traces fn itself: call it outside.")
+    for name, source in zip(call.names, call.sources, strict=True):
+        if isinstance(source, tf.RaggedTensor):
+            raise TypeError(f"{call.where}: source {name!r} is ragged. A dense one is needed. Give its .flat_values.")
     concrete, recording = _graph_of(call, ask)
     with _variables_kept(concrete, call):
         answers = concrete()
@@ -195,7 +198,7 @@ def _variables_kept(concrete: Any, call: Call) -> Iterator[None]:
     handles = {id(variable.handle): (variable.handle, variable.dtype) for variable in variables}
     for handle, inside in concrete.graph.captures:
         for op in inside.consumers():
-            if op.type.startswith("Assign"):  # assigned and never read: TensorFlow does not list it
+            if inside.dtype == tf.resource and op.type.startswith("Assign"):  # assigned and never read: TensorFlow does not list it
                 handles[id(handle)] = (handle, op.get_attr("dtype"))
     before = [(handle, tf.raw_ops.ReadVariableOp(resource=handle, dtype=dtype)) for handle, dtype in handles.values()]
     try:

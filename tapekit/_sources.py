@@ -59,8 +59,9 @@ class Call:
         return names(self.vars, self.fn if self.takes_vars else None)
 
 
-def bind(where: str, fn: Callable, vars: Any) -> Call:
-    """Apply the calling rule and check every member of `vars`; `where` begins the error messages."""
+def bind(where: str, fn: Callable, vars: Any, *, integers: bool = False) -> Call:
+    """Apply the calling rule and check every member of `vars`; `where` begins the error messages. `integers` lets
+    sources pass that can have no gradient."""
     if not callable(fn):
         raise TypeError(
             f"{where}: fn is {describe(fn)}, not a function. Give the calculation itself, to be run under the tape: "
@@ -80,7 +81,7 @@ def bind(where: str, fn: Callable, vars: Any) -> Call:
             raise TypeError(
                 f"{where}: source {_name(fn, vars, takes_vars, index)} is {describe(value)}. {_need(value)}."
             )
-        if not is_float(source):
+        if not integers and not is_float(source):
             raise TypeError(
                 f"{where}: source {_name(fn, vars, takes_vars, index)} is {source.dtype.name}. Only floating-point "
                 "sources have gradients; use 3.0 instead of 3, or tf.cast(...) before the call."

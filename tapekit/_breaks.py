@@ -1,0 +1,230 @@
+"""Where a gradient stops: a `Recording` asked, edge by edge, whether TensorFlow sends a gradient back along it.
+
+No list of operations decides here. An edge passes if `tf.gradients` of that one operation gives something; the break
+of a source is the edge, on the way from it to the target, that does not.
+"""
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from tapekit._capture import Recording
+from tapekit._sources import is_float
+
+# They read the shape of a tensor, not its numbers: the gradient is rightly missing.
+SHAPES = {"Shape", "ShapeN", "Size", "Rank", "VariableShape", "ZerosLike", "OnesLike", "BroadcastGradientArgs"}
+# How near to the loss of a gradient a way leads: the best one is told.
+SHAPE, CUT, CUT_FROM_TARGET, ARRIVES = range(4)
+
+
+class Way(NamedTuple):
+    """A way from a tensor towards the target: how it ends (`rank`), where (`last`), and its next operation."""
+
+    rank: int
+    position: float
+    last: tf.Operation | None
+    op: tf.Operation | None
+    onward: "Way | None"
+
+    def ops(self) -> list[tf.Operation]:
+        """The operations up to the break, the broken one included."""
+        found, way = [], self
+        while way is not None and way.op is not None:
+            found.append(way.op)
+            way = way.onward
+        return found
+
+
+class Flow:
+    """The operations of a recording that lead to its target, and along which of their edges gradients flow back."""
+
+    def __init__(self, recording: Recording) -> None:
+        self.recording = recording
+        self.position = {op: index for index, op in enumerate(recording.ops)}
+        self.states = self._states()
+        self.ops = self._leading()
+        self.consumers: dict = defaultdict(list)
+        for op in self.ops:
+            for index, tensor in enumerate(self.inputs(op)):
+                self.consumers[tensor.ref()].append((op, index))
+        self._passes: dict = {}
+
+    def inputs(self, op: tf.Operation) -> list[tf.Tensor]:
+        return self.recording.inputs[op]
+
+    def _states(self) -> dict:
+        """Handle of a variable or table -> the operations that use it, in order: what one writes, a later one reads."""
+        found: dict = defaultdict(list)
+        for op in self.recording.ops:
+            for tensor in self.inputs(op):
+                if tensor.dtype == tf.resource:
+                    found[tensor.ref()].append(op)
+        return found
+
+    def writes(self, op: tf.Operation) -> bool:
+        """Whether `op` puts a number into a variable or a table."""
+        inputs = self.inputs(op)
+        return not op.outputs and len(inputs) > 1 and inputs[0].dtype == tf.resource
+
+    def _leading(self) -> list[tf.Operation]:
+        """The operations that lead to the target, also through a variable's state, in execution order."""
+        seen, pending = set(), [self.recording.target.op]
+        while pending:
+            op = pending.pop()
+            if op in seen or op not in self.position:
+                continue
+            seen.add(op)
+            for tensor in self.inputs(op):
+                pending.append(tensor.op)
+                earlier = [other for other in self.states.get(tensor.ref(), []) if self.before(other, op)]
+                pending += [other for other in earlier if self.writes(other)]
+        return sorted(seen, key=self.position.__getitem__)
+
+    def before(self, first: tf.Operation, second: tf.Operation) -> bool:
+        return self.position[first] < self.position[second]
+
+    def ways(self) -> dict:
+        """Tensor (its ``ref()``) -> its best way towards the target; tensors that do not lead there are left out."""
+        target = self.recording.target
+        found = {target.ref(): Way(ARRIVES, math.inf, None, None, None)}
+        tensors = [tensor for op in reversed(self.ops) for tensor in op.outputs]
+        for tensor in dict.fromkeys(t.ref() for t in (*tensors, *self.recording.sources)):
+            ways = [way for op, index in self.consumers[tensor] for way in self._through(op, index, found)]
+            if ways and tensor not in found:
+                found[tensor] = max(ways, key=lambda way: way[:2])
+        return found
+
+    def _through(self, op: tf.Operation, index: int, found: dict) -> Iterable[Way]:
+        here = self.position[op]
+        if self.writes(op):
+            if index > 0:
+                yield Way(CUT, here, op, op, None)
+            return
+        for number, output in enumerate(op.outputs):
+            onward = found.get(output.ref())
+            if onward is None:
+                continue
+            if self.passes(op, index, number):
+                yield Way(onward.rank, onward.position, onward.last, op, onward)
+            else:
+                rank = CUT_FROM_TARGET if onward.rank == ARRIVES else CUT
+                yield Way(SHAPE if op.type in SHAPES else rank, here, op, op, None)
+
+    def passes(self, op: tf.Operation, index: int, number: int) -> bool:
+        """Whether a gradient of output `number` reaches input `index`, through this operation alone."""
+        before, after = self.inputs(op)[index], op.outputs[number]
+        if tf.variant in (before.dtype, after.dtype):
+            return True  # a list of tensors, which cannot be asked
+        if not is_float(after) or not (before.dtype == tf.resource or is_float(before)):
+            return False
+        body = any(attr.type == "func" for attr in op.op_def.attr)
+        key = (op.name if body else op.type, index, number, after.dtype, before.dtype, own_gradient(op))
+        if key not in self._passes:
+            self._passes[key] = self.recording.vjp([after], [before], stop=self.stop(op))[0] is not None
+        return self._passes[key]
+
+    def stop(self, op: tf.Operation) -> list[tf.Tensor]:
+        """What keeps a question about `op` to `op` alone."""
+        return [tensor for tensor in self.inputs(op) if tensor.dtype != tf.resource]
+
+    def after(self, tensors: Iterable[tf.Tensor]) -> list[tf.Tensor]:
+        """The float tensors on the ways from `tensors` to the target, `tensors` included."""
+        found = {tensor.ref() for tensor in tensors}
+        for op in self.ops:
+            if any(tensor.ref() in found for tensor in self.inputs(op)):
+                found.update(output.ref() for output in op.outputs)
+        return [ref.deref() for ref in found if ref in self.consumers or ref.deref() is self.recording.target]
+
+
+def own_gradient(op: tf.Operation) -> str:
+    """The name of the gradient that `op` was given by `tf.custom_gradient`, or nothing."""
+    try:
+        return op.get_attr("_gradient_op_type").decode()
+    except ValueError:
+        return ""
+
+
+class Signal:
+    """What flows back to some sources, as numbers: on each edge and at each tensor, whether it is all zero, and finite.
+
+    ``question`` goes into the graph, `hear` takes its answer; `zero_at` and `nan_at` then find the operation.
+    """
+
+    def __init__(self, flow: Flow, sources: list[tf.Tensor]) -> None:
+        self.flow = flow
+        recording, tensors = flow.recording, flow.after(sources)
+        gradients = recording.gradients(tensors)
+        known = {t.ref(): gradient for t, gradient in zip(tensors, gradients, strict=True) if gradient is not None}
+        edges = {}
+        for tensor, gradient in known.items():
+            for op, index in flow.consumers[tensor]:
+                outputs = [output for output in op.outputs if output.ref() in known]
+                if len(flow.consumers[tensor]) > 1 and outputs:
+                    upstream = [known[output.ref()] for output in outputs]
+                    gradient = recording.vjp(outputs, [tensor.deref()], upstream, stop=flow.stop(op))[0]
+                if outputs and gradient is not None:
+                    edges[op, index] = gradient
+        values = {t.ref(): t for op in flow.ops for t in (*flow.inputs(op), *op.outputs) if is_float(t)}
+        self._asked = (known, edges, values)
+        self.question = [[flags(tensor) for tensor in asked.values()] for asked in self._asked]
+        self.backward = known
+
+    def hear(self, answer: list) -> None:
+        """Take the answer to `question`."""
+        self.gradients, self.edges, self.values = (
+            dict(zip(asked, flags, strict=True)) for asked, flags in zip(self._asked, answer, strict=True)
+        )
+
+    def zero_at(self, source: tf.Tensor) -> tuple[list[tf.Operation], bool]:
+        """The operations from `source` to the one behind which the gradient is not zero; whether its parts cancel."""
+        cancelled = []
+
+        def stops(op: tf.Operation, index: int) -> bool:
+            if not self.edges[op, index][0]:
+                cancelled.append(op)
+            return op in cancelled or any(not self.gradients[output][0] for output in self._heard(op))
+
+        path = self._search(source, lambda op, index: True, stops)
+        return path, bool(path) and path[-1] in cancelled
+
+    def nan_at(self, source: tf.Tensor) -> list[tf.Operation]:
+        """The operations from `source` to the one behind which the gradient is still finite."""
+        return self._search(
+            source,
+            lambda op, index: not self.edges[op, index][1],
+            lambda op, index: all(self.gradients[output][1] for output in self._heard(op)),
+        )
+
+    def origin(self, op: tf.Operation) -> tf.Tensor | None:
+        """The first tensor, on the way to `op`, whose own value is not finite."""
+        found = None
+        while bad := [t for t in self.flow.recording.inputs.get(op, []) if not self.values.get(t.ref(), (0, True))[1]]:
+            found, op = bad[0], bad[0].op
+        return found
+
+    def _heard(self, op: tf.Operation) -> list:
+        return [output.ref() for output in op.outputs if output.ref() in self.gradients]
+
+    def _search(self, source: tf.Tensor, goes: Callable, stops: Callable) -> list[tf.Operation]:
+        """The path to the last operation, in execution order, at which an edge that `goes` also `stops`."""
+        paths: dict = {source.ref(): []}
+        ends = []
+        for op in self.flow.ops:
+            for index, tensor in enumerate(self.flow.inputs(op)):
+                if tensor.ref() in paths and (op, index) in self.edges and goes(op, index):
+                    path = [*paths[tensor.ref()], op]
+                    if stops(op, index):
+                        ends.append(path)
+                    else:
+                        paths.update({output: path for output in self._heard(op) if output not in paths})
+        return ends[-1] if ends else []
+
+
+def flags(tensor: tf.Tensor) -> tf.Tensor:
+    """``[all zero, all finite]``"""
+    parts = [tf.math.real(tensor), tf.math.imag(tensor)] if tensor.dtype.is_complex else [tensor]
+    finite = [tf.reduce_all(tf.math.is_finite(part)) for part in parts]
+    return tf.stack([tf.reduce_all(tf.equal(tensor, 0)), tf.reduce_all(finite)])

@@ -1,0 +1,70 @@
+"""An eager run of `fn`, for what cannot be a graph, and everything put back after it."""
+
+import gc
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import tensorflow as tf
+
+from tapekit._sources import Call, is_float
+from tapekit.tape import watch_all
+
+
+def run_eagerly(call: Call) -> list[str]:
+    """The status of each source's gradient, from a plain tape. Every variable is afterwards what it was."""
+    floats = [source for source in call.sources if is_float(source)]
+    with _variables_kept():
+        with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
+            watch_all(tape, floats)
+            result = call()
+        target = [t for t in tf.nest.flatten(result) if tf.is_tensor(t) and is_float(t)]
+        return [_status(_gradient(tape, target, source)) for source in call.sources]
+
+
+def _gradient(tape: tf.GradientTape, target: list, source: tf.Tensor) -> tf.Tensor | None:
+    if not target or not is_float(source):
+        return None
+    try:
+        return tape.gradient(target, source)
+    except LookupError:  # an operation without a registered gradient
+        return None
+
+
+def _status(gradient: tf.Tensor | None) -> str:
+    if gradient is None:
+        return "none"
+    array = np.asarray(tf.convert_to_tensor(gradient))
+    if not np.isfinite(array).all():
+        return "not_finite"
+    return "ok" if array.any() or not array.size else "zero"
+
+
+@contextmanager
+def _variables_kept() -> Iterator[None]:
+    """Every variable there is, is afterwards what it was: an eager run does not tell which ones it assigns."""
+    before = []
+    for found in gc.get_objects():
+        if issubclass(type(found), tf.Variable):
+            try:
+                # shares the variable's memory until the variable is assigned
+                before.append((found.handle, tf.raw_ops.ReadVariableOp(resource=found.handle, dtype=found.dtype)))
+            except Exception:  # not initialised, or of a graph
+                continue
+    try:
+        yield
+    finally:
+        for handle, value in before:
+            tf.raw_ops.AssignVariableOp(resource=handle, value=value)
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """The random state of Python, NumPy and TensorFlow is afterwards what it was."""
+    python, numpy = random.getstate(), np.random.get_state()
+    try:
+        yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)

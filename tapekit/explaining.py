@@ -1,0 +1,342 @@
+"""`explain`: why a gradient is None, zero or not finite, at which operation, on which line, and the repair.
+
+>>> w = tf.Variable(0.3, name="w")
+>>> print(explain(lambda: tf.round(w * 4.0), w))
+w: the gradient is None (non_differentiable_op).
+    w -> Mul (line 1) -> Round (line 1) x
+    ...
+"""
+
+import dataclasses
+import linecache
+import re
+import traceback
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import tensorflow as tf
+
+from tapekit import _advice
+from tapekit._breaks import SHAPE, Flow, Signal, flags, own_gradient
+from tapekit._capture import Place, Recording, capture, place
+from tapekit._eager import run_eagerly, undisturbed
+from tapekit._sources import Call, bind, is_float
+from tapekit._unread import unread
+from tapekit.tracing import Trace, trace
+
+
+_BREAKS = Flow.__init__.__code__.co_filename
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+    """What became of the gradient of one source.
+
+    ``status`` is "ok", "none", "zero" (every element is 0) or "not_finite" (NaN or inf somewhere); ``cause`` one word,
+    None when ok; ``op`` TensorFlow's type of operation, or the Python call, at fault; ``file``, ``line`` and ``code``
+    where it happened; ``path`` the way that the value took up to there; ``why`` and ``advice`` sentences.
+    """
+
+    source: str
+    status: str
+    cause: str | None = None
+    op: str | None = None
+    file: str | None = None
+    line: int | None = None
+    code: str | None = None
+    path: str = ""
+    why: str = ""
+    advice: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Explanation:
+    """One `Finding` for each source, in order, and the trace where one could be made. True if every source is ok."""
+
+    findings: tuple[Finding, ...]
+    trace: Trace | None = dataclasses.field(default=None, repr=False)
+
+    def __bool__(self) -> bool:
+        return all(finding.status == "ok" for finding in self.findings)
+
+    def __iter__(self) -> Iterator[Finding]:
+        return iter(self.findings)
+
+    def __len__(self) -> int:
+        return len(self.findings)
+
+    def __getitem__(self, index: int) -> Finding:
+        return self.findings[index]
+
+    def __str__(self) -> str:
+        return _advice.text(self.findings)
+
+
+def explain(fn: Callable, vars: Any, /) -> Explanation:
+    """Say for each source whether its gradient is fine, or why not, where, and what to write instead.
+
+    `fn` is traced to a graph, and TensorFlow is asked at each operation whether a gradient passes: the break is where
+    it does not. Where `fn` cannot be traced it is run eagerly, and the line at which the trace failed is the finding.
+    Variables and random state are afterwards what they were.
+
+    Args:
+        fn: returns the target; called as `tapekit.gradient` calls it.
+        vars: the sources, as for `tapekit.gradient`; integer ones too, which get a finding.
+
+    Returns:
+        An `Explanation`: iterate over it for one `Finding` per source, print it to read it.
+
+    Raises:
+        RuntimeError: called while a `tf.function` is traced.
+        TypeError, ValueError: `fn` or `vars` do not fit, as for `tapekit.gradient`.
+
+    Example:
+        >>> w = tf.Variable([0.2, 0.9])
+        >>> finding, = explain(lambda: tf.argmax(w), w)
+        >>> finding.status, finding.cause, finding.op
+        ('none', 'non_differentiable_op', 'ArgMax')
+    """
+    call = bind("explain", fn, vars, integers=True)
+    if not tf.executing_eagerly():
+        raise RuntimeError("explain: called while a tf.function is traced. It runs fn itself: call it outside.")
+    with undisturbed():
+        try:
+            found = _Graph(call).findings()
+        except Exception as error:  # whatever keeps fn from being a graph; a mistake in fn comes again below
+            return Explanation(tuple(_without_graph(call, error)))
+    return Explanation(tuple(found), _trace(call))
+
+
+def _trace(call: Call) -> Trace | None:
+    try:
+        return trace(call.fn, call.vars)
+    except Exception:  # it takes no integer sources, no variables made in fn
+        return None
+
+
+class _Graph:
+    """`fn` as a graph, and what it tells of each source."""
+
+    def __init__(self, call: Call) -> None:
+        self.call, self.made = _variables_inside(call)
+        self.recording, answer = capture(self.call, self._ask)
+        self.statuses = [_status(*pair) for pair in zip(answer, call.sources, strict=True)]
+        numbers = [i for i, status in enumerate(self.statuses) if status in ("zero", "not_finite")]
+        if numbers:
+            self.heard, answer = capture(self.call, lambda recording: self._listen(recording, numbers))
+            self.signal.hear(answer)
+
+    def _ask(self, recording: Recording) -> list:
+        gradients = recording.gradients(recording.sources)
+        if any(gradient is None for gradient in gradients):
+            self.flow = Flow(recording)
+            self.ways = self.flow.ways()
+        return [None if gradient is None else flags(gradient) for gradient in gradients]
+
+    def _listen(self, recording: Recording, numbers: list[int]) -> list:
+        self.signal = Signal(Flow(recording), [recording.sources[i] for i in numbers])
+        return self.signal.question
+
+    def findings(self) -> list[Finding]:
+        explained = {"ok": self._ok, "none": self._none, "zero": self._zero, "not_finite": self._nan}
+        return [explained[status](index) for index, status in enumerate(self.statuses)]
+
+    def _ok(self, index: int) -> Finding:
+        return _ok(self.call, index)
+
+    def _none(self, index: int) -> Finding:
+        entry, name = self.recording.sources[index], self.call.names[index]
+        way = self.ways.get(entry.ref())
+        if not is_float(self.call.sources[index]):
+            uses = [op for op in self.recording.ops if any(t is entry for t in self.recording.inputs[op])]
+            at = next((found for op in uses if (found := place(op.traceback))), None)
+            return _finding(name, "none", "integer_dtype", at=at, dtype=self.call.sources[index].dtype.name)
+        if way is None or way.rank == SHAPE:
+            return _finding(name, "none", **unread(self.recording, self.flow, self.call, index, way))
+        if way.last is None:  # every single operation passes a gradient on
+            return _finding(name, "none", "non_differentiable_op")
+        return self._broken(name, "none", way.ops(), *self._cause(way.last))
+
+    def _cause(self, op: tf.Operation) -> tuple[str, dict]:
+        """The word for what `op` does to a gradient: here, and only here, types of operations matter."""
+        inputs = self.recording.inputs[op]
+        if self.flow.writes(op):
+            born = any(frame.name == _make_variable.__name__ for frame in op.traceback)
+            return ("rewrapped" if born else "stateful"), {}
+        return _cause(op, inputs)
+
+    def _zero(self, index: int) -> Finding:
+        name = self.call.names[index]
+        path, cancels = self.signal.zero_at(self.heard.sources[index])
+        if not path:
+            return _finding(name, "zero", "zero")
+        cause, facts = _cause(path[-1], self.heard.inputs[path[-1]])
+        if cause == "custom_gradient":
+            facts["at"] = self._backward_place(path[-1])
+        elif cause != "left_tensorflow" and path[-1].type not in _advice.FLAT:
+            cause = "zero"
+        return self._broken(name, "zero", path, cause, facts | {"cancels": cancels})
+
+    def _nan(self, index: int) -> Finding:
+        name, path = self.call.names[index], self.signal.nan_at(self.heard.sources[index])
+        if not path:
+            return _finding(name, "not_finite", "nan")
+        origin = self.signal.origin(path[-1])
+        if origin is None:
+            behind = self.signal.flow.after(path[-1].outputs)
+            masked = any(t.op.type.startswith("Select") for t in behind)
+            return self._broken(name, "not_finite", path, "nan", {"masked": masked})
+        at, op = place(origin.op.traceback), _spelled(origin.op)
+        given = origin.op not in self.heard.inputs or origin.op.type in ("ReadVariableOp", "Const", "Placeholder")
+        shown = _path(name, path)
+        return _finding(name, "not_finite", "nan", op=op, at=at, path=shown, forward=True, given=given)
+
+    def _backward_place(self, op: tf.Operation) -> Place | None:
+        """The line of a custom gradient that gave what flows back from `op`."""
+        for tensor in self.heard.inputs[op]:
+            if (gradient := self.signal.backward.get(tensor.ref())) is not None:
+                frames = list(gradient.op.traceback)
+                ours = max((i for i, frame in enumerate(frames) if frame.filename == _BREAKS), default=-1)
+                if at := place(frames[ours + 1 :]):
+                    return at
+        return None
+
+    def _broken(self, name: str, status: str, path: list[tf.Operation], cause: str, facts: dict) -> Finding:
+        at = facts.pop("at", None) or place(path[-1].traceback)
+        return _finding(name, status, cause, op=_spelled(path[-1]), at=at, path=_path(name, path), **facts)
+
+
+
+
+def _finding(name: str, status: str, cause: str, *, op: str | None = None, at: Any = None, path: str = "", **facts: Any):
+    file, line, code = at or (None, None, None)
+    why, advice = _advice.words(cause, name, op=op, code=code, **facts)
+    return Finding(name, status, cause, op, file, line, code, path, why, advice)
+
+
+def _ok(call: Call, index: int) -> Finding:
+    source, name = call.sources[index], call.names[index]
+    advice = ""
+    if not call.takes_vars and not (isinstance(source, tf.Variable) and source.trainable):
+        advice = _advice.UNWATCHED[isinstance(source, tf.Variable)].format(name)
+    return Finding(name, "ok", advice=advice)
+
+
+def _status(answer: Any, source: Any) -> str:
+    if answer is None:
+        return "none"
+    zero, finite = answer
+    if not finite:
+        return "not_finite"
+    return "zero" if zero and source.shape.num_elements() != 0 else "ok"
+
+
+def _cause(op: tf.Operation, inputs: list[tf.Tensor]) -> tuple[str, dict]:
+    """The word for an operation that loses the gradient: wording only, that it does was measured."""
+    if own_gradient(op):
+        return "custom_gradient", {}
+    if op.type in ("PyFunc", "PyFuncStateless", "EagerPyFunc"):
+        return "left_tensorflow", {"python_function": True}
+    if op.type == "StopGradient":
+        return "stop_gradient", {"library": _library(op)}
+    if any(tensor.dtype == tf.resource for tensor in inputs) and op.type != "ReadVariableOp":
+        return "stateful", {}
+    if op.type == "Cast" or not any(is_float(tensor) for tensor in inputs):
+        kinds = [tensor.dtype.name for tensor in (*op.outputs, *inputs) if not is_float(tensor)]
+        return "integer_dtype", {"dtype": (kinds or ["integer"])[0], "cast": True}
+    return "non_differentiable_op", {}
+
+
+def _library(op: tf.Operation) -> str | None:
+    """The function, not of the user's, that called tf.stop_gradient."""
+    frames = list(op.traceback)
+    callers = [i for i, frame in enumerate(frames) if frame.name == "stop_gradient"]
+    wrapped = ("error_handler", "op_dispatch_handler", "stop_gradient")
+    before = [frame for frame in frames[: callers[0]] if frame.name not in wrapped] if callers else []
+    return None if not before or place(before) == place(before[-1:]) else before[-1].name
+
+
+def _spelled(op: tf.Operation) -> str:
+    """The call in the user's line of which `op` is only a part (`tf.norm`, not Sqrt), or else the type of `op`."""
+    at = place(op.traceback)
+    functions = {re.sub(r"_v\d$", "", frame.name) for frame in op.traceback}
+    plain = re.sub(r"(V\d+|Variable|Op)+$", "", op.type).lower()
+    for called in re.findall(r"([A-Za-z_][\w.]*)\s*\(", at.code if at else ""):
+        last = called.split(".")[-1]
+        word = last.replace("_", "").lower()
+        if last in functions and word not in plain and plain not in word:
+            return called
+    return op.type
+
+
+def _path(name: str, ops: list[tf.Operation]) -> str:
+    """``w -> Mul (line 7) -> ArgMax (line 8) x``"""
+    steps = []
+    for op in ops:
+        if op.type not in _advice.PLUMBING or op is ops[-1]:
+            at = place(op.traceback)
+            steps.append(op.type + (f" (line {at.line})" if at else ""))
+    if len(steps) > 6:
+        steps = [*steps[:2], "...", *steps[-3:]]
+    return " -> ".join([name, *steps]) + " x"
+
+
+def _variables_inside(call: Call) -> tuple[Call, list]:
+    """`call`, but a variable that `fn` makes is made outside of the graph, and filled inside it."""
+    made: list[tf.Variable] = []
+
+    def _make(next_creator: Callable, **kwargs: Any) -> tf.Variable:
+        return _make_variable(made, **kwargs)
+
+    def fn(*args: Any, **kwargs: Any) -> Any:
+        with tf.variable_creator_scope(_make):
+            return call.fn(*args, **kwargs)
+
+    return dataclasses.replace(call, fn=fn), made
+
+
+def _make_variable(made: list, *, initial_value: Any, dtype: Any = None, **kwargs: Any) -> tf.Variable:
+    value = initial_value() if callable(initial_value) else initial_value
+    value = tf.convert_to_tensor(value, dtype)
+    with tf.init_scope():
+        shape = [size or 1 for size in value.shape]
+        variable = tf.Variable(tf.zeros(shape, value.dtype), shape=value.shape, trainable=kwargs.get("trainable"))
+    made.append(variable)  # its handle is to live as long as the graph
+    variable.assign(value)
+    return variable
+
+
+def _without_graph(call: Call, error: Exception) -> list[Finding]:
+    """The findings where `fn` cannot be traced: the numbers of an eager run, and the line at which tracing failed."""
+    statuses = run_eagerly(call)
+    at, op = _left(error)
+    found = []
+    for index, (name, status) in enumerate(zip(call.names, statuses, strict=True)):
+        source = call.sources[index]
+        if status == "ok":
+            found.append(_ok(call, index))
+        elif status != "none":
+            found.append(_finding(name, status, "zero" if status == "zero" else "nan", untraced=at))
+        elif not is_float(source):
+            found.append(_finding(name, status, "integer_dtype", dtype=source.dtype.name))
+        elif (op or "").split(".")[-1] in ("Variable", "constant", "convert_to_tensor"):
+            found.append(_finding(name, status, "rewrapped", op=op, at=at))
+        else:
+            found.append(_finding(name, status, "left_tensorflow", op=op, at=at))
+    return found
+
+
+def _left(error: Exception) -> tuple[Place | None, str | None]:
+    """Where, and with which call, `fn` left TensorFlow."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    frames = traceback.extract_tb(error.__traceback__)
+    at = place(frames)
+    if at is None:
+        return None, None
+    frame = next(f for f in reversed(frames) if (f.filename, f.lineno) == at[:2])
+    start, end = getattr(frame, "colno", None), getattr(frame, "end_colno", None)
+    whole = linecache.getline(at.file, at.line)
+    part = whole[start:end] if start is not None and frame.end_lineno == at.line else at.code
+    called = re.match(r"[A-Za-z_][\w.]*", part)
+    return at, called[0] if called else part.strip()

@@ -1,0 +1,301 @@
+"""What the tape recorded: every operation with its value, its gradient and the line that made it.
+
+- `trace` runs a calculation forward and backward once, and keeps both as plain NumPy data.
+- `Trace` is what it gives: print it, index it by name, fold it by layer, draw it with `tapekit.plot_trace`.
+- `Op` is one record of it.
+
+>>> circuit = trace(lambda x, y, z: (x + y) * z, [-2.0, 5.0, -4.0])
+>>> circuit["add"].value.item(), circuit["add"].gradient.item()
+(3.0, -4.0)
+>>> {source.name: source.gradient.item() for source in circuit.sources}
+{'x': -4.0, 'y': -4.0, 'z': 3.0}
+"""
+
+import dataclasses
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from tapekit._capture import Recording, capture, place
+from tapekit._graph import Graph
+from tapekit._sources import bind
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Op:
+    """One operation (one of its outputs, if several are used), or a source or constant that feeds operations.
+
+    Attributes:
+        name: TensorFlow's name of the operation, the name of the source, or the layer's of a folded trace.
+        type: TensorFlow's op type (`"MatMul"`); `"Scope"` for a folded layer, `"Source"` and `"Constant"` for leaves.
+        inputs: names of the records that feed it, in the order of its arguments.
+        value: its output, `shape`. With `values=False` the L2 norm, unless it is a scalar; likewise the next two.
+        gradient: of the target with respect to the output, `shape`; None where none arrives.
+        contributions: for each input, the gradient that flows back along that edge, in the shape of the input.
+        local: for each input, d output / d input where both are scalars, else None.
+        shape, dtype: of the output.
+        file, line, code: the user's source line that made it; None for leaves.
+        scope: the Keras layer or name scope, `""` outside of any.
+    """
+
+    name: str
+    type: str
+    inputs: tuple[str, ...]
+    value: Any
+    gradient: Any
+    contributions: tuple
+    local: tuple
+    shape: tuple[int, ...]
+    dtype: str
+    file: str | None = None
+    line: int | None = None
+    code: str | None = None
+    scope: str = ""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Trace:
+    """A calculation as the tape saw it: `sources` and `constants` feed `ops`, in execution order, up to `target`."""
+
+    ops: tuple[Op, ...]
+    sources: tuple[Op, ...]
+    constants: tuple[Op, ...]
+    target: Op
+    layers: frozenset[str] = frozenset()  # the scopes that are Keras layers
+    folded: bool = False
+
+    def __getitem__(self, name: str) -> Op:
+        """The record of that name."""
+        for op in (*self.ops, *self.sources, *self.constants):
+            if op.name == name:
+                return op
+        raise KeyError(f"trace: no record is called {name!r}. print(trace) shows the names, as {self.target.name!r}.")
+
+    def fold(self, depth: int = 1) -> "Trace":
+        """The same with one record for each Keras layer or outermost name scope (1), layer inside a layer (2), ..."""
+        inputs = {op.name: op.inputs for op in self.ops}
+        scopes = {op.name: op.scope for op in self.ops}
+        kept = _fold(inputs, scopes, self.layers, {op.name for op in self.constants}, self.target.name, depth)
+        ops = []
+        for old, (new, feeds, members) in kept.items():
+            names = tuple(kept[name].name if name in kept else name for name in feeds)
+            op = dataclasses.replace(self[old], name=new, inputs=names)
+            if members:
+                flows = tuple(_total([self[member] for member in members], self[name]) for name in feeds)
+                kind = op.type if len(members) == 1 else "Scope"
+                op = dataclasses.replace(op, type=kind, contributions=flows, local=(None,) * len(feeds))
+            ops.append(op)
+        used = {name for op in ops for name in op.inputs} | {self.target.name}
+        constants = [op for op in self.constants if op.name in used]
+        target = kept[self.target.name].name if self.target.name in kept else self.target.name
+        return _assemble(ops, self.sources, constants, target, self.layers, True)
+
+    def to_dot(self) -> str:
+        """The trace in Graphviz's language: write it to a file and call ``dot -Tsvg``."""
+        lines = ["digraph trace {", "  rankdir=LR; node [shape=box];"]
+        for op in (*self.sources, *self.constants, *self.ops):
+            label = "\\n".join(
+                [op.name.replace('"', "'"), f"{_summary(op.value, op.shape)} | {_summary(op.gradient, op.shape)}"]
+            )
+            lines.append(f'  "{op.name}" [label="{label}"];')
+            for name, flow in zip(op.inputs, op.contributions, strict=True):
+                lines.append(f'  "{name}" -> "{op.name}"{"" if flow is not None else " [style=dashed]"};')
+        return "\n".join([*lines, "}"])
+
+    def __str__(self) -> str:
+        rows = [("op", "from", "value", "gradient", "source line")]
+        for op in (*self.sources, *self.constants, *self.ops):
+            line = f"{Path(op.file).name}:{op.line}  {op.code}" if op.file else op.type.lower()
+            feeds = ", ".join(op.inputs)
+            feeds = feeds if len(feeds) <= 48 else "..." + feeds[-45:]
+            rows.append((op.name, feeds, _summary(op.value, op.shape), _summary(op.gradient, op.shape), line[:80]))
+        widths = [max(len(row[column]) for row in rows) for column in range(4)] + [0]
+        return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
+
+
+def trace(fn: Callable, vars: Any, /, *, depth: int | None = None, values: bool = True) -> Trace:
+    """Run `fn` forward and backward once, and keep every operation on the way from `vars` to the target.
+
+    `fn` is traced to a graph, with the bodies of nested `tf.function`s in line; `tf.while_loop` and `tf.cond` are one
+    operation each. Reads, identities and shape arithmetic are folded away. Variables that `fn` assigns are put back.
+
+    Args:
+        fn: returns the target; called as `tapekit.gradient` calls it. The gradient is of the sum of the target.
+        vars: the sources: variables, tensors, arrays, numbers, in a list, tuple or dict, or one alone.
+        depth: None for every operation; 1 for one record for each Keras layer or outermost name scope, with the
+            gradient that arrives at its output; 2 for the layers inside layers; and so on.
+        values: False keeps only the L2 norms of tensors, for large models.
+
+    Returns:
+        A `Trace`: plain NumPy data, which can be printed, indexed, folded, drawn and pickled.
+
+    Raises:
+        RuntimeError: `fn` leaves TensorFlow (`.numpy()`, `np.*`, `float()`): at which file and line, and what to write.
+
+    Example:
+        >>> import tapekit
+        >>> square = tapekit.trace(lambda x: (3 * x + 1) ** 2, 2.0)
+        >>> [(op.type, op.value.item(), op.gradient.item()) for op in square.ops]
+        [('Mul', 6.0, 14.0), ('AddV2', 7.0, 14.0), ('Pow', 49.0, 1.0)]
+        >>> square["mul"].local[1].item()
+        3.0
+
+    Source: the circuit diagrams of CS231n, https://cs231n.github.io/optimization-2/
+    """
+    call = bind("trace", fn, vars)
+    keep = _whole if values else _norm
+    seen: dict[str, Any] = {}
+
+    def ask(recording: Recording) -> dict[str, Any]:
+        graph = seen["graph"] = Graph(recording)
+        kept = seen["kept"] = (
+            {name: _Kept(name, feeds, ()) for name, feeds in graph.inputs.items()}
+            if depth is None
+            else _fold(graph.inputs, graph.scopes, graph.layers, graph.constants, graph.target, depth)
+        )
+        edges = {
+            old: [graph.tensors[name] for name in feeds] if members else graph.edges[old]
+            for old, (_, feeds, members) in kept.items()
+        }
+        return graph.ask({name: kept[name].feeds for name in kept}, edges, keep)
+
+    _, answer = capture(call, ask)
+    graph, kept = seen["graph"], seen["kept"]
+    names = graph.variable_names() | {old: new for old, (new, *_) in kept.items()}
+    values_before = [keep(tf.convert_to_tensor(source)).numpy() for source in call.sources]  # fn may have assigned them
+
+    def record(name: str, type: str, feeds: Sequence[str] = ()) -> Op:
+        tensor = graph.tensors[name]
+        line = place(tensor.op.traceback) if name in kept else None
+        return Op(
+            name=names.get(name, name),
+            type=type,
+            inputs=tuple(names.get(feed, feed) for feed in feeds),
+            value=answer["value"][name],
+            gradient=answer["gradient"].get(name),
+            contributions=tuple(answer["contributions"].get(name, ())),
+            local=tuple(answer["local"].get(name, ())),
+            shape=tuple(answer["shape"][name].tolist()),
+            dtype=tensor.dtype.name,
+            scope=graph.scopes.get(name, ""),
+            **(line._asdict() if line else {}),
+        )
+
+    sources = [
+        Op(name, "Source", (), value, answer["gradient"][name], (), (), tuple(source.shape), source.dtype.name)
+        for name, source, value in zip(call.names, call.sources, values_before, strict=True)
+    ]
+    constants = [record(name, "Constant") for name in graph.constants if name in answer["value"]]
+    ops = [
+        record(name, "Scope" if len(members) > 1 else graph.tensors[name].op.type, feeds)
+        for name, (_, feeds, members) in kept.items()
+    ]
+    return _assemble(ops, sources, constants, names.get(graph.target, graph.target), graph.layers, depth is not None)
+
+
+def _assemble(
+    ops: Sequence[Op],
+    sources: Sequence[Op],
+    constants: Sequence[Op],
+    target: str,
+    layers: Collection[str],
+    folded: bool,
+) -> Trace:
+    found = next(op for op in (*ops, *sources, *constants) if op.name == target)
+    return Trace(tuple(ops), tuple(sources), tuple(constants), found, frozenset(layers), folded)
+
+
+class _Kept(NamedTuple):
+    """An operation that stays in a folded trace: what it is called, what feeds it, and whom it stands for."""
+
+    name: str
+    feeds: Sequence[str]
+    members: Sequence[str]  # empty for an operation outside of any scope
+
+
+def _fold(
+    inputs: Mapping[str, Sequence[str]],
+    scopes: Mapping[str, str],
+    layers: Collection[str],
+    constants: Collection[str],
+    target: str,
+    depth: int,
+) -> dict[str, _Kept]:
+    """The operations whose output leaves their scope, standing for it. Constants inside scopes are left out."""
+    models = {layer.rpartition("/")[0] for layer in layers} & set(layers)  # layers with layers inside
+    groups = {}
+    for name, scope in scopes.items():
+        parts = scope.split("/")
+        parts = parts[: depth + (parts[0] in models)]
+        alone = not scope or (scope in models and len(parts) <= depth)
+        groups[name] = name if alone else "/".join(parts)
+    uses: dict[str, set[str]] = {name: set() for name in inputs}
+    owner: dict[str, str] = {}  # by whom each is represented
+    members: dict[str, list[str]] = {}
+    for name in reversed(list(inputs)):
+        users = {owner[user] if groups[user] == groups[name] else user for user in uses[name]}
+        inside = len(users) == 1 and groups[owner[min(users)]] == groups[name] and name != target
+        owner[name] = owner[min(users)] if inside else name
+        members.setdefault(owner[name], []).insert(0, name)
+        for feed in inputs[name]:
+            uses.get(feed, set()).add(name)
+    hidden = set(constants) - {feed for name, feeds in inputs.items() if groups[name] == name for feed in feeds}
+    outputs = Counter(groups[name] for name in members)
+    kept = {}
+    for name in inputs:
+        if name in members and groups[name] == name:
+            kept[name] = _Kept(name, inputs[name], ())
+        elif name in members:
+            fed = dict.fromkeys(feed for member in members[name] for feed in inputs[member])
+            feeds = [feed for feed in fed if owner.get(feed) != name and feed not in hidden]
+            kept[name] = _Kept(groups[name] if outputs[groups[name]] == 1 else name, feeds, members[name])
+    return kept
+
+
+def _total(members: Sequence[Op], source: Op) -> Any:
+    """What flows back to `source` from all `members`; None if nothing does."""
+    flows = [
+        flow
+        for op in members
+        for name, flow in zip(op.inputs, op.contributions, strict=True)
+        if name == source.name and flow is not None
+    ]
+    if len(flows) > 1 and np.shape(flows[0]) != source.shape:
+        return np.float32(np.nan)  # norms do not add up
+    return sum(flows[1:], flows[0]) if flows else None
+
+
+def _whole(tensor: tf.Tensor) -> tf.Tensor:
+    return tensor
+
+
+def _norm(tensor: tf.Tensor) -> tf.Tensor:
+    """The L2 norm; a scalar stays what it is."""
+    if tensor.shape.rank == 0 or tensor.dtype == tf.string:
+        return tensor
+    wide = tensor.dtype if tensor.dtype in (tf.float64, tf.complex64, tf.complex128) else tf.float32
+    return tf.norm(tf.cast(tensor, wide))
+
+
+def _summary(value: Any, shape: tuple[int, ...]) -> str:
+    """A scalar with four digits, or shape, mean, min, max and norm of a tensor."""
+    if value is None:
+        return "none"
+    value = np.asarray(value)
+    if value.dtype.kind not in "fcV" or value.size == 0:
+        return f"{list(shape)} {value.dtype}" if shape else str(value)
+    value = value.astype(np.float64) if value.dtype.kind != "c" else value
+    if not shape:
+        return f"{value:.4g}"
+    if value.ndim == 0:
+        return f"{list(shape)} norm {value:.4g}"
+    if value.dtype.kind == "c":
+        return f"{list(shape)} norm {np.linalg.norm(value):.4g}"
+    return (
+        f"{list(shape)} mean {value.mean():.4g} min {value.min():.4g} max {value.max():.4g} "
+        f"norm {np.linalg.norm(value):.4g}"
+    )
