@@ -225,6 +225,7 @@ class Signal:
 
 def flags(tensor: tf.Tensor) -> tf.Tensor:
     """``[all zero, all finite]``"""
+    tensor = tf.reshape(tensor, [-1])  # the gradient of a py_function need not have the shape that it claims
     parts = [tf.math.real(tensor), tf.math.imag(tensor)] if tensor.dtype.is_complex else [tensor]
     finite = [tf.reduce_all(tf.math.is_finite(part)) for part in parts]
     return tf.stack([tf.reduce_all(tf.equal(tensor, 0)), tf.reduce_all(finite)])

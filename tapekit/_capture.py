@@ -82,6 +82,8 @@ class Recording:
         known = [tensor for tensor in inputs if tensor.dtype == tf.resource or is_float(tensor)]
         if not known or not all(is_float(output) for output in outputs):
             return [None] * len(inputs)
+        if upstream is None and any(output.dtype.is_complex for output in outputs):
+            upstream = [tf.ones_like(output) for output in outputs]  # which tf.gradients does not do by itself
         while True:
             dead_ends = [output for op in self.no_gradient for output in op.outputs]
             try:

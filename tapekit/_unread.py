@@ -1,14 +1,155 @@
-"""A source that the target does not depend on: what `fn` used in its place."""
+"""A source that the target does not depend on: what `fn` read in its place, and what the program says of that.
 
+The graph tells which ready-made tensors `fn` reads; its closure tells their names; the text around it, as the last
+witness, which of them was computed from the source.
+"""
+
+import ast
+import functools
+import inspect
+import linecache
+import types
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
 import tensorflow as tf
 
-from tapekit._capture import place
+from tapekit._breaks import Flow, Way
+from tapekit._capture import LIBRARIES, Place, Recording, place
+from tapekit._sources import Call, as_variable, is_float
 
 
-def unread(recording, flow, call, index, way):
-    entry = recording.sources[index]
-    uses = [op for op in recording.ops if any(t is entry for t in recording.inputs[op])]
+class ReadyMade(NamedTuple):
+    """A tensor or array that was there before `fn` ran: its name, or nothing, what holds it, and where it is read."""
+
+    name: str
+    value: np.ndarray
+    owner: Any
+    at: Place | None
+
+    def __str__(self) -> str:
+        return f"{self.name or 'a tensor without a name'} {self.value.shape}"
+
+
+def first_use(recording: Recording, entry: tf.Tensor) -> tuple[Place | None, tf.Operation | None]:
+    """Where `fn` first reads a source, and by which operation."""
+    for op in recording.ops:
+        if any(tensor is entry for tensor in recording.inputs[op]) and (at := place(op.traceback)):
+            return at, op
+    return None, None
+
+
+def unread(recording: Recording, flow: Flow, call: Call, index: int, way: Way | None) -> dict[str, Any]:
+    """The cause, the line and the facts for source `index`, of which no number reaches the target."""
+    at, op = first_use(recording, recording.sources[index])
     if way is not None:
-        return {"cause": "not_used", "op": way.last.type, "at": place(way.last.traceback), "shape_only": True}
-    at = next((found for op in uses if (found := place(op.traceback))), None)
-    return {"cause": "not_used", "at": at, "read": bool(uses)}
+        return {"cause": "not_used", "op": way.last, "at": place(way.last.traceback), "read": True}
+    source, leaf = call.sources[index], call.leaves[index]
+    ready = _ready_made(recording, flow, call)
+    numbers = np.asarray(source)
+    for other in ready:
+        if _holds(numbers, other.value):
+            return {"cause": "wrong_tensor", "at": other.at, "other": str(other), "whole": other.value.size == numbers.size}
+    own_names = _names_of(leaf)
+    for other in ready:
+        made = _assigned(call.fn, other.name, own_names)
+        if made and other.name in own_names and as_variable(leaf) is not None:
+            return {"cause": "replaced_by_tensor", "at": made, "other": other.name}
+        if made or (other.owner is not None and _has(other.owner, leaf)):
+            return {"cause": "outside_tape", "at": made or other.at, "ready": [str(r) for r in ready], "other": other.name}
+    alone = not any(t.dtype == tf.resource for op in flow.ops for t in flow.inputs(op))
+    if ready and alone and not any(entry.ref() in flow.consumers for entry in recording.sources):
+        return {"cause": "outside_tape", "at": ready[0].at, "ready": [str(r) for r in ready]}
+    return {"cause": "not_used", "op": op, "at": at, "read": at is not None, "ready": [str(r) for r in ready]}
+
+
+def _ready_made(recording: Recording, flow: Flow, call: Call) -> list[ReadyMade]:
+    """The float tensors and arrays from before `fn` on which the target depends."""
+    named = list(_reachable(call.fn))
+    sources = {id(source) for source in call.sources}
+    read = [(outside, inside) for outside, inside in recording.graph.captures if inside.dtype != tf.resource]
+    read += [(None, op.outputs[0]) for op in flow.ops if op.type == "Const"]  # also small tensors from outside
+    found: dict = {}
+    for outside, inside in read:
+        uses = flow.consumers.get(inside.ref(), [])
+        value = tf.get_static_value(inside) if outside is None else np.asarray(outside)
+        if not uses or id(outside) in sources or value is None or not is_float(inside):
+            continue
+        match = [(name, owner) for name, each, owner in named if each is outside or _equal(value, each)]
+        if match or outside is not None or value.size > 1:
+            name, owner = match[0] if match else ("", None)
+            at = next((at for op, _ in uses if (at := place(op.traceback))), None)
+            found.setdefault(name or id(inside), ReadyMade(name, value, owner, at))
+    return list(found.values())
+
+
+def _equal(value: np.ndarray, other: Any) -> bool:
+    other = np.asarray(other)
+    return value.shape == other.shape and np.array_equal(value, other)
+
+
+def _holds(numbers: np.ndarray, part: np.ndarray) -> bool:
+    """Whether `part` is a copy or a piece of `numbers`, and not by chance."""
+    telling = part.size > 1 and np.unique(part).size > 1
+    return telling and part.size <= numbers.size and bool(np.isin(part, numbers).all())
+
+
+def _reachable(value: Any, name: str = "", owner: Any = None, depth: int = 0) -> Iterator[tuple[str, Any, Any]]:
+    """``(name, tensor or array, the object that holds it)`` for what a function reads from around it."""
+    if isinstance(value, (tf.Tensor, np.ndarray)):
+        if not tf.is_symbolic_tensor(value):
+            yield name, value, owner
+    elif depth > 4 or isinstance(value, (types.ModuleType, type)) or as_variable(value) is not None:
+        return
+    elif isinstance(value, functools.partial):
+        yield from _reachable([value.func, *value.args, *value.keywords.values()], name, owner, depth + 1)
+    elif isinstance(value, types.FunctionType):
+        around = inspect.getclosurevars(value)
+        for inner, each in {**around.globals, **around.nonlocals}.items():
+            yield from _reachable(each, inner, None, depth + 1)
+    elif isinstance(value, (list, tuple, dict)):
+        pairs = value.items() if isinstance(value, dict) else enumerate(value)
+        for key, each in list(pairs)[:20]:
+            yield from _reachable(each, f"{name}[{key!r}]", owner, depth + 1)
+    elif hasattr(value, "__self__"):
+        yield from _reachable(value.__self__, name, owner, depth + 1)
+    elif hasattr(value, "__dict__"):
+        for inner, each in list(vars(value).items()):
+            if not inner.startswith("_"):
+                yield from _reachable(each, f"{name}.{inner}" if name else inner, value, depth + 1)
+
+
+def _has(owner: Any, leaf: Any) -> bool:
+    """Whether an object holds `leaf` too: a layer its variable, beside what it computed from it."""
+    return any(each is leaf or each is as_variable(leaf) for each in vars(owner).values())
+
+
+def _names_of(leaf: Any) -> set[str]:
+    """What `leaf` is called in the functions that are running."""
+    found, frame = set(), inspect.currentframe()
+    while frame is not None:
+        if not frame.f_code.co_filename.startswith(LIBRARIES):
+            found |= {name for name, value in frame.f_locals.items() if value is leaf}
+        frame = frame.f_back
+    variable = as_variable(leaf)
+    return found | ({variable.name.split(":")[0]} - {"Variable"} if variable is not None else set())
+
+
+def _assigned(fn: Callable, name: str, wanted: set[str], depth: int = 5) -> Place | None:
+    """The line before `fn` that computes `name` from one of the `wanted` names."""
+    code = getattr(inspect.unwrap(fn), "__code__", None)
+    lines = linecache.getlines(code.co_filename) if code and name.isidentifier() and depth else []
+    try:
+        tree = ast.parse("".join(lines))
+    except SyntaxError:  # a notebook's cell with magic commands
+        return None
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.Assign, ast.AugAssign)) and node.lineno < code.co_firstlineno:
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            if not any(isinstance(each, ast.Name) and each.id == name for each in targets):
+                continue
+            used = {each.id for each in ast.walk(node.value) if isinstance(each, ast.Name)}
+            if used & wanted or any(_assigned(fn, each, wanted, depth - 1) for each in used - {name}):
+                return Place(code.co_filename, node.lineno, lines[node.lineno - 1].strip())
+    return None

@@ -21,7 +21,7 @@ from tapekit._breaks import SHAPE, Flow, Signal, flags, own_gradient
 from tapekit._capture import Place, Recording, capture, place
 from tapekit._eager import run_eagerly, undisturbed
 from tapekit._sources import Call, bind, is_float
-from tapekit._unread import unread
+from tapekit._unread import first_use, unread
 from tapekit.tracing import Trace, trace
 
 
@@ -118,12 +118,12 @@ class _Graph:
     """`fn` as a graph, and what it tells of each source."""
 
     def __init__(self, call: Call) -> None:
-        self.call, self.made = _variables_inside(call)
-        self.recording, answer = capture(self.call, self._ask)
+        self.call, (inside, self.made) = call, _variables_inside(call)
+        self.recording, answer = capture(inside, self._ask)
         self.statuses = [_status(*pair) for pair in zip(answer, call.sources, strict=True)]
         numbers = [i for i, status in enumerate(self.statuses) if status in ("zero", "not_finite")]
         if numbers:
-            self.heard, answer = capture(self.call, lambda recording: self._listen(recording, numbers))
+            self.heard, answer = capture(inside, lambda recording: self._listen(recording, numbers))
             self.signal.hear(answer)
 
     def _ask(self, recording: Recording) -> list:
@@ -148,11 +148,12 @@ class _Graph:
         entry, name = self.recording.sources[index], self.call.names[index]
         way = self.ways.get(entry.ref())
         if not is_float(self.call.sources[index]):
-            uses = [op for op in self.recording.ops if any(t is entry for t in self.recording.inputs[op])]
-            at = next((found for op in uses if (found := place(op.traceback))), None)
-            return _finding(name, "none", "integer_dtype", at=at, dtype=self.call.sources[index].dtype.name)
+            at, op = first_use(self.recording, entry)
+            kind = self.call.sources[index].dtype.name
+            return _finding(name, "none", "integer_dtype", op=_spelled(op) if op else None, at=at, dtype=kind)
         if way is None or way.rank == SHAPE:
-            return _finding(name, "none", **unread(self.recording, self.flow, self.call, index, way))
+            facts = unread(self.recording, self.flow, self.call, index, way)
+            return _finding(name, "none", **facts | {"op": _spelled(facts["op"]) if facts.get("op") else None})
         if way.last is None:  # every single operation passes a gradient on
             return _finding(name, "none", "non_differentiable_op")
         return self._broken(name, "none", way.ops(), *self._cause(way.last))
@@ -208,7 +209,9 @@ class _Graph:
 
 
 
-def _finding(name: str, status: str, cause: str, *, op: str | None = None, at: Any = None, path: str = "", **facts: Any):
+def _finding(
+    name: str, status: str, cause: str, *, op: str | None = None, at: Place | None = None, path: str = "", **facts: Any
+) -> Finding:
     file, line, code = at or (None, None, None)
     why, advice = _advice.words(cause, name, op=op, code=code, **facts)
     return Finding(name, status, cause, op, file, line, code, path, why, advice)
@@ -260,6 +263,8 @@ def _spelled(op: tf.Operation) -> str:
     """The call in the user's line of which `op` is only a part (`tf.norm`, not Sqrt), or else the type of `op`."""
     at = place(op.traceback)
     functions = {re.sub(r"_v\d$", "", frame.name) for frame in op.traceback}
+    if op.type.startswith("PyFunc"):
+        return "tf.numpy_function"
     plain = re.sub(r"(V\d+|Variable|Op)+$", "", op.type).lower()
     for called in re.findall(r"([A-Za-z_][\w.]*)\s*\(", at.code if at else ""):
         last = called.split(".")[-1]
@@ -286,7 +291,8 @@ def _variables_inside(call: Call) -> tuple[Call, list]:
     made: list[tf.Variable] = []
 
     def _make(next_creator: Callable, **kwargs: Any) -> tf.Variable:
-        return _make_variable(made, **kwargs)
+        lifted = tf.executing_eagerly()  # as Keras does for its layers, and the line below
+        return next_creator(**kwargs) if lifted else _make_variable(made, **kwargs)
 
     def fn(*args: Any, **kwargs: Any) -> Any:
         with tf.variable_creator_scope(_make):
