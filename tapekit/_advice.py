@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 PLUMBING = {"ReadVariableOp", "Identity", "EnsureShape"}
+PYTHON = {"PyFunc": "tf.numpy_function", "PyFuncStateless": "tf.numpy_function", "EagerPyFunc": "tf.py_function"}
 # Steps: their registered gradient is zero, not None.
 FLAT = {"Sign"}
 UNWATCHED = (

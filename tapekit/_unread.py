@@ -4,12 +4,10 @@ The graph tells which ready-made tensors `fn` reads; its closure tells their nam
 witness, which of them was computed from the source.
 """
 
-import ast
 import functools
 import inspect
-import linecache
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,6 +16,7 @@ import tensorflow as tf
 from tapekit._breaks import Flow, Way
 from tapekit._capture import LIBRARIES, Place, Recording, place
 from tapekit._sources import Call, as_variable, is_float
+from tapekit._written import assigned
 
 
 class ReadyMade(NamedTuple):
@@ -53,7 +52,7 @@ def unread(recording: Recording, flow: Flow, call: Call, index: int, way: Way | 
             return {"cause": "wrong_tensor", "at": other.at, "other": str(other), "whole": other.value.size == numbers.size}
     own_names = _names_of(leaf)
     for other in ready:
-        made = _assigned(call.fn, other.name, own_names)
+        made = assigned(call.fn, other.name, own_names)
         if made and other.name in own_names and as_variable(leaf) is not None:
             return {"cause": "replaced_by_tensor", "at": made, "other": other.name}
         if made or (other.owner is not None and _has(other.owner, leaf)):
@@ -66,7 +65,7 @@ def unread(recording: Recording, flow: Flow, call: Call, index: int, way: Way | 
 
 def _ready_made(recording: Recording, flow: Flow, call: Call) -> list[ReadyMade]:
     """The float tensors and arrays from before `fn` on which the target depends."""
-    named = list(_reachable(call.fn))
+    named = [found for found in _reachable(call.fn) if as_variable(found[1]) is None]
     sources = {id(source) for source in call.sources}
     read = [(outside, inside) for outside, inside in recording.graph.captures if inside.dtype != tf.resource]
     read += [(None, op.outputs[0]) for op in flow.ops if op.type == "Const"]  # also small tensors from outside
@@ -96,11 +95,11 @@ def _holds(numbers: np.ndarray, part: np.ndarray) -> bool:
 
 
 def _reachable(value: Any, name: str = "", owner: Any = None, depth: int = 0) -> Iterator[tuple[str, Any, Any]]:
-    """``(name, tensor or array, the object that holds it)`` for what a function reads from around it."""
-    if isinstance(value, (tf.Tensor, np.ndarray)):
-        if not tf.is_symbolic_tensor(value):
+    """``(name, variable, tensor or array, the object that holds it)`` for what a function reads from around it."""
+    if isinstance(value, (tf.Tensor, np.ndarray)) or as_variable(value) is not None:
+        if as_variable(value) is not None or not tf.is_symbolic_tensor(value):
             yield name, value, owner
-    elif depth > 4 or isinstance(value, (types.ModuleType, type)) or as_variable(value) is not None:
+    elif depth > 4 or isinstance(value, (types.ModuleType, type)):
         return
     elif isinstance(value, functools.partial):
         yield from _reachable([value.func, *value.args, *value.keywords.values()], name, owner, depth + 1)
@@ -125,6 +124,15 @@ def _has(owner: Any, leaf: Any) -> bool:
     return any(each is leaf or each is as_variable(leaf) for each in vars(owner).values())
 
 
+def spoken(call: Call, index: int) -> str:
+    """What the user calls source `index`: where it has no name, that of the Python variable."""
+    name = call.names[index]
+    if name.startswith("vars"):
+        around = [inner for inner, value, _ in _reachable(call.fn) if value is call.leaves[index]]
+        return next(iter([*around, *sorted(_names_of(call.leaves[index]))]), name)
+    return name
+
+
 def _names_of(leaf: Any) -> set[str]:
     """What `leaf` is called in the functions that are running."""
     found, frame = set(), inspect.currentframe()
@@ -134,22 +142,3 @@ def _names_of(leaf: Any) -> set[str]:
         frame = frame.f_back
     variable = as_variable(leaf)
     return found | ({variable.name.split(":")[0]} - {"Variable"} if variable is not None else set())
-
-
-def _assigned(fn: Callable, name: str, wanted: set[str], depth: int = 5) -> Place | None:
-    """The line before `fn` that computes `name` from one of the `wanted` names."""
-    code = getattr(inspect.unwrap(fn), "__code__", None)
-    lines = linecache.getlines(code.co_filename) if code and name.isidentifier() and depth else []
-    try:
-        tree = ast.parse("".join(lines))
-    except SyntaxError:  # a notebook's cell with magic commands
-        return None
-    for node in ast.walk(tree):
-        if isinstance(node, (ast.Assign, ast.AugAssign)) and node.lineno < code.co_firstlineno:
-            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-            if not any(isinstance(each, ast.Name) and each.id == name for each in targets):
-                continue
-            used = {each.id for each in ast.walk(node.value) if isinstance(each, ast.Name)}
-            if used & wanted or any(_assigned(fn, each, wanted, depth - 1) for each in used - {name}):
-                return Place(code.co_filename, node.lineno, lines[node.lineno - 1].strip())
-    return None

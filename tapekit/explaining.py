@@ -12,8 +12,10 @@ import linecache
 import re
 import traceback
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from tapekit import _advice
@@ -21,7 +23,8 @@ from tapekit._breaks import SHAPE, Flow, Signal, flags, own_gradient
 from tapekit._capture import Place, Recording, capture, place
 from tapekit._eager import run_eagerly, undisturbed
 from tapekit._sources import Call, bind, is_float
-from tapekit._unread import first_use, unread
+from tapekit._unread import first_use, spoken, unread
+from tapekit._written import configured, made_as_integer, python_body
 from tapekit.tracing import Trace, trace
 
 
@@ -149,6 +152,8 @@ class _Graph:
         way = self.ways.get(entry.ref())
         if not is_float(self.call.sources[index]):
             at, op = first_use(self.recording, entry)
+            if isinstance(self.call.sources[index], tf.Variable):
+                at = made_as_integer(self.call.fn) or at
             kind = self.call.sources[index].dtype.name
             return _finding(name, "none", "integer_dtype", op=_spelled(op) if op else None, at=at, dtype=kind)
         if way is None or way.rank == SHAPE:
@@ -203,8 +208,14 @@ class _Graph:
         return None
 
     def _broken(self, name: str, status: str, path: list[tf.Operation], cause: str, facts: dict) -> Finding:
-        at = facts.pop("at", None) or place(path[-1].traceback)
-        return _finding(name, status, cause, op=_spelled(path[-1]), at=at, path=_path(name, path), **facts)
+        at, op = facts.pop("at", None) or place(path[-1].traceback), _spelled(path[-1])
+        if cause == "rewrapped":
+            op = "tf.Variable"
+        elif at and op == "tf.py_function":
+            at = python_body(self.call.fn, at.code) or at
+        elif at and op.lower() not in at.code.lower():  # an activation that a layer was made with
+            at = configured(self.call.fn, op.lower()) or at
+        return _finding(name, status, cause, op=op, at=at, path=_path(name, path), **facts)
 
 
 
@@ -238,7 +249,7 @@ def _cause(op: tf.Operation, inputs: list[tf.Tensor]) -> tuple[str, dict]:
     """The word for an operation that loses the gradient: wording only, that it does was measured."""
     if own_gradient(op):
         return "custom_gradient", {}
-    if op.type in ("PyFunc", "PyFuncStateless", "EagerPyFunc"):
+    if op.type in _advice.PYTHON:
         return "left_tensorflow", {"python_function": True}
     if op.type == "StopGradient":
         return "stop_gradient", {"library": _library(op)}
@@ -263,8 +274,8 @@ def _spelled(op: tf.Operation) -> str:
     """The call in the user's line of which `op` is only a part (`tf.norm`, not Sqrt), or else the type of `op`."""
     at = place(op.traceback)
     functions = {re.sub(r"_v\d$", "", frame.name) for frame in op.traceback}
-    if op.type.startswith("PyFunc"):
-        return "tf.numpy_function"
+    if op.type in _advice.PYTHON:
+        return _advice.PYTHON[op.type]
     plain = re.sub(r"(V\d+|Variable|Op)+$", "", op.type).lower()
     for called in re.findall(r"([A-Za-z_][\w.]*)\s*\(", at.code if at else ""):
         last = called.split(".")[-1]
@@ -291,7 +302,7 @@ def _variables_inside(call: Call) -> tuple[Call, list]:
     made: list[tf.Variable] = []
 
     def _make(next_creator: Callable, **kwargs: Any) -> tf.Variable:
-        lifted = tf.executing_eagerly()  # as Keras does for its layers, and the line below
+        lifted = tf.executing_eagerly()  # out of the graph, as Keras does for its layers
         return next_creator(**kwargs) if lifted else _make_variable(made, **kwargs)
 
     def fn(*args: Any, **kwargs: Any) -> Any:
@@ -302,11 +313,10 @@ def _variables_inside(call: Call) -> tuple[Call, list]:
 
 
 def _make_variable(made: list, *, initial_value: Any, dtype: Any = None, **kwargs: Any) -> tf.Variable:
-    value = initial_value() if callable(initial_value) else initial_value
-    value = tf.convert_to_tensor(value, dtype)
-    with tf.init_scope():
-        shape = [size or 1 for size in value.shape]
-        variable = tf.Variable(tf.zeros(shape, value.dtype), shape=value.shape, trainable=kwargs.get("trainable"))
+    value = tf.convert_to_tensor(initial_value() if callable(initial_value) else initial_value, dtype)
+    zeros = np.zeros([size or 1 for size in value.shape], value.dtype.as_numpy_dtype)
+    with ThreadPoolExecutor(1) as outside:  # tf.function forbids new variables in the thread that traces
+        variable = outside.submit(tf.Variable, zeros, kwargs.get("trainable"), shape=value.shape).result()
     made.append(variable)  # its handle is to live as long as the graph
     variable.assign(value)
     return variable
