@@ -21,7 +21,9 @@ _STEP = (
     "if not, leave it out of the loss"
 )
 _SMOOTH = "Use a smooth version, such as tf.sigmoid((x - threshold) / width), and keep the hard one for the metric"
-_SAMPLE = "Write the sample as a function of its parameters (mean + std * tf.random.normal(shape)), or use the score function"
+_SAMPLE = (
+    "Write the sample as a function of its parameters (mean + std * tf.random.normal(shape)), or use the score function"
+)
 _INSTEAD = {
     "ArgMax": _CHOICE, "ArgMin": _CHOICE, "TopKV2": "Use the values that top_k gives, not the indices, or tf.nn.softmax",
     "Round": _STEP, "Rint": _STEP, "Floor": _STEP, "Ceil": _STEP, "Sign": _STEP, "FloorDiv": _STEP,
@@ -41,7 +43,12 @@ _ZERO = {
     "Mul": "the other factor is 0. See why it is: a mask, a weight, an initial value",
     "SelectV2": "no element of this branch is taken. See the condition",
 }
-_ZERO |= {"Maximum": _ZERO["Minimum"], "Relu6": _ZERO["Relu"], "Tanh": _ZERO["Sigmoid"], "ClipByValue": _ZERO["Minimum"]}
+_ZERO |= {
+    "Maximum": _ZERO["Minimum"],
+    "Relu6": _ZERO["Relu"],
+    "Tanh": _ZERO["Sigmoid"],
+    "ClipByValue": _ZERO["Minimum"],
+}
 _NAN = {
     "Log": ("1/x, infinite at 0", "tf.math.log(x + 1e-7), or a loss with from_logits=True"),
     "Sqrt": ("1/(2 sqrt(x)), infinite at 0", "tf.sqrt(x + 1e-12)"),
@@ -64,7 +71,9 @@ def text(findings: Sequence) -> str:
     groups: dict = {}
     for finding in findings:
         if finding.status != "ok":
-            groups.setdefault((finding.status, finding.cause, finding.op, finding.file, finding.line), []).append(finding)
+            groups.setdefault((finding.status, finding.cause, finding.op, finding.file, finding.line), []).append(
+                finding
+            )
     parts = [_fine(fine, len(findings))] if fine else []
     return "\n\n".join([*parts, *(_paragraph(group) for group in groups.values())])
 
@@ -154,7 +163,9 @@ def _stay(op: str) -> str:
     if call.startswith("predict"):
         return f"Call the model itself: {op.rpartition('.')[0]}(x) gives a tensor that keeps the gradient"
     if call == "get_weights":
-        return f"Read the variables themselves: {op.rpartition('.')[0]}.trainable_variables (or .kernel), not their copies"
+        return (
+            f"Read the variables themselves: {op.rpartition('.')[0]}.trainable_variables (or .kernel), not their copies"
+        )
     if op.startswith(("np.", "numpy.", "math.")):
         return f"Write tf.{call}, tf.math.{call} or tf.reduce_{call}, whichever there is, in the place of {op}"
     return "Keep the tensor as it is and go on with tf.* operations; .numpy() and float() are for printing"
@@ -174,11 +185,15 @@ def _zero(name: str, op: str, *, cancels: bool = False, untraced: Any = None, **
             "Look for a difference of equal things (x - x, a mean taken from itself, a softmax that sums to 1): the "
             "target does not change with it",
         )
-    why, _, advice = _ZERO.get(op, f"{op} is flat here. Print what goes into {op}; see whether it is clipped, saturated or masked").partition(". ")
+    why, _, advice = _ZERO.get(
+        op, f"{op} is flat here. Print what goes into {op}; see whether it is clipped, saturated or masked"
+    ).partition(". ")
     return f"behind {op} the gradient is not 0, before it it is: {why}", advice
 
 
-def _nan(name: str, op: str, *, masked: bool = False, forward: bool = False, given: bool = False, **facts: Any) -> tuple[str, str]:
+def _nan(
+    name: str, op: str, *, masked: bool = False, forward: bool = False, given: bool = False, **facts: Any
+) -> tuple[str, str]:
     if given:
         return "a value that comes in is NaN or inf already", f"Look at the data, and at {name} itself, before fn"
     slope, safe = _NAN.get(op, ("infinite or undefined here", f"a value that {op} can take, with a small number added"))
@@ -195,7 +210,11 @@ def _nan(name: str, op: str, *, masked: bool = False, forward: bool = False, giv
 
 
 def _not_used(name: str, op: str, *, read: bool = False, ready: Sequence[str] = (), **facts: Any) -> tuple[str, str]:
-    how = f"fn reads {name}, but its number does not reach the target (its shape, perhaps)" if read else f"fn does not read {name}"
+    how = (
+        f"fn reads {name}, but its number does not reach the target (its shape, perhaps)"
+        if read
+        else f"fn does not read {name}"
+    )
     others = f". It does read {_listed(ready)}, made before fn ran" if ready else ""
     advice = f"If {name} is to matter, use it inside fn; if not, leave it out of vars, or ask for unconnected='zero'"
     if ready and not read:

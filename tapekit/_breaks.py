@@ -7,7 +7,7 @@ of a source is the edge, on the way from it to the target, that does not.
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
@@ -31,7 +31,8 @@ class Way(NamedTuple):
 
     def ops(self) -> list[tf.Operation]:
         """The operations up to the break, the broken one included."""
-        found, way = [], self
+        found: list[tf.Operation] = []
+        way: Way | None = self
         while way is not None and way.op is not None:
             found.append(way.op)
             way = way.onward
@@ -148,60 +149,62 @@ def own_gradient(op: tf.Operation) -> str:
 
 
 class Signal:
-    """What flows back to some sources, as numbers: on each edge and at each tensor, whether it is all zero, and finite.
+    """What flows back to some sources, as numbers: the sum of magnitudes at each tensor and on each edge.
 
     ``question`` goes into the graph, `hear` takes its answer; `zero_at` and `nan_at` then find the operation.
     """
 
-    def __init__(self, flow: Flow, sources: list[tf.Tensor]) -> None:
+    def __init__(self, flow: Flow, sources: list[tf.Tensor], *, values: bool) -> None:
         self.flow = flow
-        recording, tensors = flow.recording, flow.after(sources)
-        gradients = recording.gradients(tensors)
-        known = {t.ref(): gradient for t, gradient in zip(tensors, gradients, strict=True) if gradient is not None}
-        edges = {}
-        for tensor, gradient in known.items():
-            for op, index in flow.consumers[tensor]:
-                outputs = [output for output in op.outputs if output.ref() in known]
-                if len(flow.consumers[tensor]) > 1 and outputs:
-                    upstream = [known[output.ref()] for output in outputs]
-                    gradient = recording.vjp(outputs, [tensor.deref()], upstream, stop=flow.stop(op))[0]
-                if outputs and gradient is not None:
-                    edges[op, index] = gradient
-        values = {t.ref(): t for op in flow.ops for t in (*flow.inputs(op), *op.outputs) if is_float(t)}
-        self._asked = (known, edges, values)
-        self.question = [[flags(tensor) for tensor in asked.values()] for asked in self._asked]
-        self.backward = known
+        tensors = flow.after(sources)
+        gradients = flow.recording.gradients(tensors)
+        self.known = {t.ref(): gradient for t, gradient in zip(tensors, gradients, strict=True) if gradient is not None}
+        forks = [tensor for tensor in self.known if len(flow.consumers[tensor]) > 1]
+        shares = {}
+        if len(forks) < 50:  # each share costs TensorFlow a walk through the graph; in a large model the sum must do
+            shares = {(op, index): self._share(tensor, op) for tensor in forks for op, index in flow.consumers[tensor]}
+        inside = {t.ref(): t for op in flow.ops for t in (*flow.inputs(op), *op.outputs) if values and is_float(t)}
+        self._asked = (self.known, {edge: share for edge, share in shares.items() if share is not None}, inside)
+        self.question = [[_magnitude(tensor) for tensor in asked.values()] for asked in self._asked]
+
+    def _share(self, tensor: Any, op: tf.Operation) -> tf.Tensor | None:
+        """What flows back to `tensor` through `op` alone."""
+        outputs = [output for output in op.outputs if output.ref() in self.known]
+        upstream = [self.known[output.ref()] for output in outputs]
+        return self.flow.recording.vjp(outputs, [tensor.deref()], upstream, stop=self.flow.stop(op))[0]
 
     def hear(self, answer: list) -> None:
         """Take the answer to `question`."""
-        self.gradients, self.edges, self.values = (
-            dict(zip(asked, flags, strict=True)) for asked, flags in zip(self._asked, answer, strict=True)
+        self.gradients, self.shares, self.values = (
+            dict(zip(asked, magnitudes, strict=True)) for asked, magnitudes in zip(self._asked, answer, strict=True)
         )
 
     def zero_at(self, source: tf.Tensor) -> tuple[list[tf.Operation], bool]:
         """The operations from `source` to the one behind which the gradient is not zero; whether its parts cancel."""
-        cancelled = []
+        cancelled = set()
 
-        def stops(op: tf.Operation, index: int) -> bool:
-            if not self.edges[op, index][0]:
-                cancelled.append(op)
-            return op in cancelled or any(not self.gradients[output][0] for output in self._heard(op))
+        def stops(op: tf.Operation, share: float) -> bool:
+            if share:
+                cancelled.add(op)
+            return op in cancelled or any(self.gradients[output] for output in self._heard(op))
 
-        path = self._search(source, lambda op, index: True, stops)
+        path = self._search(source, lambda share: True, stops)
         return path, bool(path) and path[-1] in cancelled
 
     def nan_at(self, source: tf.Tensor) -> list[tf.Operation]:
         """The operations from `source` to the one behind which the gradient is still finite."""
         return self._search(
             source,
-            lambda op, index: not self.edges[op, index][1],
-            lambda op, index: all(self.gradients[output][1] for output in self._heard(op)),
+            lambda share: not math.isfinite(share),
+            lambda op, share: all(math.isfinite(self.gradients[output]) for output in self._heard(op)),
         )
 
     def origin(self, op: tf.Operation) -> tf.Tensor | None:
         """The first tensor, on the way to `op`, whose own value is not finite."""
         found = None
-        while bad := [t for t in self.flow.recording.inputs.get(op, []) if not self.values.get(t.ref(), (0, True))[1]]:
+        while bad := [
+            t for t in self.flow.recording.inputs.get(op, []) if not math.isfinite(self.values.get(t.ref(), 0))
+        ]:
             found, op = bad[0], bad[0].op
         return found
 
@@ -210,17 +213,21 @@ class Signal:
 
     def _search(self, source: tf.Tensor, goes: Callable, stops: Callable) -> list[tf.Operation]:
         """The path to the last operation, in execution order, at which an edge that `goes` also `stops`."""
-        paths: dict = {source.ref(): []}
-        ends = []
+        came_by: dict = {source.ref(): None}
+        end = None
         for op in self.flow.ops:
             for index, tensor in enumerate(self.flow.inputs(op)):
-                if tensor.ref() in paths and (op, index) in self.edges and goes(op, index):
-                    path = [*paths[tensor.ref()], op]
-                    if stops(op, index):
-                        ends.append(path)
+                share = self.shares.get((op, index), self.gradients.get(tensor.ref()))
+                if tensor.ref() in came_by and share is not None and self._heard(op) and goes(share):
+                    if stops(op, share if (op, index) in self.shares else 0):
+                        end = (op, tensor)
                     else:
-                        paths.update({output: path for output in self._heard(op) if output not in paths})
-        return ends[-1] if ends else []
+                        came_by |= {output: (op, tensor) for output in self._heard(op) if output not in came_by}
+        path = []
+        while end is not None:
+            path.append(end[0])
+            end = came_by[end[1].ref()]
+        return path[::-1]
 
 
 def flags(tensor: tf.Tensor) -> tf.Tensor:
@@ -229,3 +236,9 @@ def flags(tensor: tf.Tensor) -> tf.Tensor:
     parts = [tf.math.real(tensor), tf.math.imag(tensor)] if tensor.dtype.is_complex else [tensor]
     finite = [tf.reduce_all(tf.math.is_finite(part)) for part in parts]
     return tf.stack([tf.reduce_all(tf.equal(tensor, 0)), tf.reduce_all(finite)])
+
+
+def _magnitude(tensor: tf.Tensor) -> tf.Tensor:
+    """One number that is 0, or not finite, as the whole tensor is."""
+    size = tf.abs(tf.reshape(tensor, [-1]))
+    return tf.reduce_sum(size if size.dtype.size > 2 else tf.cast(size, tf.float32))

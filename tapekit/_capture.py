@@ -200,7 +200,9 @@ def _variables_kept(concrete: Any, call: Call) -> Iterator[None]:
     handles = {id(variable.handle): (variable.handle, variable.dtype) for variable in variables}
     for handle, inside in concrete.graph.captures:
         for op in inside.consumers():
-            if inside.dtype == tf.resource and op.type.startswith("Assign"):  # assigned and never read: TensorFlow does not list it
+            if inside.dtype == tf.resource and op.type.startswith(
+                "Assign"
+            ):  # assigned and never read: TensorFlow does not list it
                 handles[id(handle)] = (handle, op.get_attr("dtype"))
     before = [(handle, tf.raw_ops.ReadVariableOp(resource=handle, dtype=dtype)) for handle, dtype in handles.values()]
     try:

@@ -49,14 +49,24 @@ def unread(recording: Recording, flow: Flow, call: Call, index: int, way: Way | 
     numbers = np.asarray(source)
     for other in ready:
         if _holds(numbers, other.value):
-            return {"cause": "wrong_tensor", "at": other.at, "other": str(other), "whole": other.value.size == numbers.size}
+            return {
+                "cause": "wrong_tensor",
+                "at": other.at,
+                "other": str(other),
+                "whole": other.value.size == numbers.size,
+            }
     own_names = _names_of(leaf)
     for other in ready:
         made = assigned(call.fn, other.name, own_names)
         if made and other.name in own_names and as_variable(leaf) is not None:
             return {"cause": "replaced_by_tensor", "at": made, "other": other.name}
         if made or (other.owner is not None and _has(other.owner, leaf)):
-            return {"cause": "outside_tape", "at": made or other.at, "ready": [str(r) for r in ready], "other": other.name}
+            return {
+                "cause": "outside_tape",
+                "at": made or other.at,
+                "ready": [str(r) for r in ready],
+                "other": other.name,
+            }
     alone = not any(t.dtype == tf.resource for op in flow.ops for t in flow.inputs(op))
     if ready and alone and not any(entry.ref() in flow.consumers for entry in recording.sources):
         return {"cause": "outside_tape", "at": ready[0].at, "ready": [str(r) for r in ready]}

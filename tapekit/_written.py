@@ -23,7 +23,9 @@ def assigned(fn: Callable, name: str, wanted: set[str], depth: int = 5) -> Place
 
 def made_as_integer(fn: Callable) -> Place | None:
     """The one line near `fn` that makes variables without a float in sight."""
-    calls = [node for node in _around(fn) if isinstance(node, ast.Call) and node.args and _last(node.func) == "Variable"]
+    calls = [
+        node for node in _around(fn) if isinstance(node, ast.Call) and node.args and _last(node.func) == "Variable"
+    ]
     return _only(fn, (c.lineno for c in calls if not any(isinstance(_constant(n), float) for n in ast.walk(c))))
 
 

@@ -11,7 +11,7 @@ import dataclasses
 import linecache
 import re
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -137,7 +137,8 @@ class _Graph:
         return [None if gradient is None else flags(gradient) for gradient in gradients]
 
     def _listen(self, recording: Recording, numbers: list[int]) -> list:
-        self.signal = Signal(Flow(recording), [recording.sources[i] for i in numbers])
+        values = "not_finite" in self.statuses
+        self.signal = Signal(Flow(recording), [recording.sources[i] for i in numbers], values=values)
         return self.signal.question
 
     def findings(self) -> list[Finding]:
@@ -148,20 +149,24 @@ class _Graph:
         return _ok(self.call, index)
 
     def _none(self, index: int) -> Finding:
-        entry, name = self.recording.sources[index], self.call.names[index]
+        entry = self.recording.sources[index]
         way = self.ways.get(entry.ref())
         if not is_float(self.call.sources[index]):
             at, op = first_use(self.recording, entry)
             if isinstance(self.call.sources[index], tf.Variable):
                 at = made_as_integer(self.call.fn) or at
             kind = self.call.sources[index].dtype.name
-            return _finding(name, "none", "integer_dtype", op=_spelled(op) if op else None, at=at, dtype=kind)
+            return _finding(
+                self.call, index, "none", "integer_dtype", op=_spelled(op) if op else None, at=at, dtype=kind
+            )
         if way is None or way.rank == SHAPE:
             facts = unread(self.recording, self.flow, self.call, index, way)
-            return _finding(name, "none", **facts | {"op": _spelled(facts["op"]) if facts.get("op") else None})
+            return _finding(
+                self.call, index, "none", **facts | {"op": _spelled(facts["op"]) if facts.get("op") else None}
+            )
         if way.last is None:  # every single operation passes a gradient on
-            return _finding(name, "none", "non_differentiable_op")
-        return self._broken(name, "none", way.ops(), *self._cause(way.last))
+            return _finding(self.call, index, "none", "non_differentiable_op")
+        return self._broken(index, "none", way.ops(), *self._cause(way.last))
 
     def _cause(self, op: tf.Operation) -> tuple[str, dict]:
         """The word for what `op` does to a gradient: here, and only here, types of operations matter."""
@@ -172,42 +177,40 @@ class _Graph:
         return _cause(op, inputs)
 
     def _zero(self, index: int) -> Finding:
-        name = self.call.names[index]
         path, cancels = self.signal.zero_at(self.heard.sources[index])
         if not path:
-            return _finding(name, "zero", "zero")
+            return _finding(self.call, index, "zero", "zero")
         cause, facts = _cause(path[-1], self.heard.inputs[path[-1]])
         if cause == "custom_gradient":
             facts["at"] = self._backward_place(path[-1])
         elif cause != "left_tensorflow" and path[-1].type not in _advice.FLAT:
             cause = "zero"
-        return self._broken(name, "zero", path, cause, facts | {"cancels": cancels})
+        return self._broken(index, "zero", path, cause, facts | {"cancels": cancels})
 
     def _nan(self, index: int) -> Finding:
-        name, path = self.call.names[index], self.signal.nan_at(self.heard.sources[index])
+        path = self.signal.nan_at(self.heard.sources[index])
         if not path:
-            return _finding(name, "not_finite", "nan")
+            return _finding(self.call, index, "not_finite", "nan")
         origin = self.signal.origin(path[-1])
         if origin is None:
             behind = self.signal.flow.after(path[-1].outputs)
             masked = any(t.op.type.startswith("Select") for t in behind)
-            return self._broken(name, "not_finite", path, "nan", {"masked": masked})
+            return self._broken(index, "not_finite", path, "nan", {"masked": masked})
         at, op = place(origin.op.traceback), _spelled(origin.op)
         given = origin.op not in self.heard.inputs or origin.op.type in ("ReadVariableOp", "Const", "Placeholder")
-        shown = _path(name, path)
-        return _finding(name, "not_finite", "nan", op=op, at=at, path=shown, forward=True, given=given)
+        return _finding(self.call, index, "not_finite", "nan", op=op, at=at, path=path, forward=True, given=given)
 
     def _backward_place(self, op: tf.Operation) -> Place | None:
         """The line of a custom gradient that gave what flows back from `op`."""
         for tensor in self.heard.inputs[op]:
-            if (gradient := self.signal.backward.get(tensor.ref())) is not None:
+            if (gradient := self.signal.known.get(tensor.ref())) is not None:
                 frames = list(gradient.op.traceback)
                 ours = max((i for i, frame in enumerate(frames) if frame.filename == _BREAKS), default=-1)
                 if at := place(frames[ours + 1 :]):
                     return at
         return None
 
-    def _broken(self, name: str, status: str, path: list[tf.Operation], cause: str, facts: dict) -> Finding:
+    def _broken(self, index: int, status: str, path: list[tf.Operation], cause: str, facts: dict) -> Finding:
         at, op = facts.pop("at", None) or place(path[-1].traceback), _spelled(path[-1])
         if cause == "rewrapped":
             op = "tf.Variable"
@@ -215,17 +218,17 @@ class _Graph:
             at = python_body(self.call.fn, at.code) or at
         elif at and op.lower() not in at.code.lower():  # an activation that a layer was made with
             at = configured(self.call.fn, op.lower()) or at
-        return _finding(name, status, cause, op=op, at=at, path=_path(name, path), **facts)
-
-
+        return _finding(self.call, index, status, cause, op=op, at=at, path=path, **facts)
 
 
 def _finding(
-    name: str, status: str, cause: str, *, op: str | None = None, at: Place | None = None, path: str = "", **facts: Any
-) -> Finding:
-    file, line, code = at or (None, None, None)
-    why, advice = _advice.words(cause, name, op=op, code=code, **facts)
-    return Finding(name, status, cause, op, file, line, code, path, why, advice)
+    call: Call, index: int, status: str, cause: str, *, op: str | None = None, at: Place | None = None,
+    path: Sequence[tf.Operation] = (), **facts: Any,
+) -> Finding:  # fmt: skip
+    name = spoken(call, index)
+    why, advice = _advice.words(cause, name, op=op, **facts)
+    source = call.names[index]
+    return Finding(source, status, cause, op, *(at or (None,) * 3), _path(name, path) if path else "", why, advice)
 
 
 def _ok(call: Call, index: int) -> Finding:
@@ -273,7 +276,9 @@ def _library(op: tf.Operation) -> str | None:
 def _spelled(op: tf.Operation) -> str:
     """The call in the user's line of which `op` is only a part (`tf.norm`, not Sqrt), or else the type of `op`."""
     at = place(op.traceback)
-    functions = {re.sub(r"_v\d$", "", frame.name) for frame in op.traceback}
+    frames = list(op.traceback)
+    own = max((i for i, frame in enumerate(frames) if at and (frame.filename, frame.lineno) == at[:2]), default=-1)
+    functions = {re.sub(r"_v\d$", "", frame.name) for frame in frames[own + 1 :]}
     if op.type in _advice.PYTHON:
         return _advice.PYTHON[op.type]
     plain = re.sub(r"(V\d+|Variable|Op)+$", "", op.type).lower()
@@ -285,7 +290,7 @@ def _spelled(op: tf.Operation) -> str:
     return op.type
 
 
-def _path(name: str, ops: list[tf.Operation]) -> str:
+def _path(name: str, ops: Sequence[tf.Operation]) -> str:
     """``w -> Mul (line 7) -> ArgMax (line 8) x``"""
     steps = []
     for op in ops:
@@ -327,18 +332,18 @@ def _without_graph(call: Call, error: Exception) -> list[Finding]:
     statuses = run_eagerly(call)
     at, op = _left(error)
     found = []
-    for index, (name, status) in enumerate(zip(call.names, statuses, strict=True)):
+    for index, status in enumerate(statuses):
         source = call.sources[index]
         if status == "ok":
             found.append(_ok(call, index))
         elif status != "none":
-            found.append(_finding(name, status, "zero" if status == "zero" else "nan", untraced=at))
+            found.append(_finding(call, index, status, "zero" if status == "zero" else "nan", untraced=at))
         elif not is_float(source):
-            found.append(_finding(name, status, "integer_dtype", dtype=source.dtype.name))
+            found.append(_finding(call, index, status, "integer_dtype", dtype=source.dtype.name))
         elif (op or "").split(".")[-1] in ("Variable", "constant", "convert_to_tensor"):
-            found.append(_finding(name, status, "rewrapped", op=op, at=at))
+            found.append(_finding(call, index, status, "rewrapped", op=op, at=at))
         else:
-            found.append(_finding(name, status, "left_tensorflow", op=op, at=at))
+            found.append(_finding(call, index, status, "left_tensorflow", op=op, at=at))
     return found
 
 
