@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import tensorflow as tf
+
 PLUMBING = {"ReadVariableOp", "Identity", "EnsureShape"}
 PYTHON = {"PyFunc": "tf.numpy_function", "PyFuncStateless": "tf.numpy_function", "EagerPyFunc": "tf.py_function"}
 # Steps: their registered gradient is zero, not None.
@@ -31,23 +33,29 @@ _INSTEAD = {
     **dict.fromkeys(("Multinomial", "RandomPoissonV2", "StatelessRandomBinomial", "Bernoulli"), _SAMPLE),
     "HistogramFixedWidth": "Count softly: tf.reduce_sum(tf.nn.softmax(-(x[:, None] - centres)**2 / width), axis=0)",
 }  # fmt: skip
+_LIMIT = ("every value is beyond the limit, where the slope is 0", "Move the limit, or clip only what is shown")
+_RELU = (
+    "every input of this ReLU is negative, where its slope is 0",
+    "Use tf.nn.leaky_relu, a smaller learning rate, or no ReLU at the output",
+)
+_FLAT_END = ("its inputs are so large that it is flat there", "Use a loss with from_logits=True, or scale its inputs")
+_MINIMUM = ("its input is 0, where its slope is 0", "If this is the loss at its minimum, 0 is right; if not, see why")
 _ZERO = {
-    "Relu": "every input of this ReLU is negative, where its slope is 0. Use tf.nn.leaky_relu, a smaller learning "
-    "rate, or no ReLU at the output",
-    "Minimum": "every value is beyond the limit, where the slope is 0. Clip less, or clip only what is shown",
-    "Softmax": "a softmax that is saturated, or has one unit only, does not change. Use tf.sigmoid for one unit, and a "
-    "loss with from_logits=True",
-    "Sigmoid": "the sigmoid is saturated: its inputs are so large that it is flat. Use a loss with from_logits=True",
-    "Complex": "the target is complex, and only its real part is differentiated. Return tf.math.real, imag or abs of it",
-    "Square": "what is squared is 0: the loss is at its minimum, and 0 is right. Nothing is to be repaired",
-    "Mul": "the other factor is 0. See why it is: a mask, a weight, an initial value",
-    "SelectV2": "no element of this branch is taken. See the condition",
-}
-_ZERO |= {
-    "Maximum": _ZERO["Minimum"],
-    "Relu6": _ZERO["Relu"],
-    "Tanh": _ZERO["Sigmoid"],
-    "ClipByValue": _ZERO["Minimum"],
+    **dict.fromkeys(("Relu", "Relu6"), _RELU),
+    **dict.fromkeys(("Minimum", "Maximum", "ClipByValue"), _LIMIT),
+    **dict.fromkeys(("Sigmoid", "Tanh"), _FLAT_END),
+    **dict.fromkeys(("Square", "Pow", "Abs"), _MINIMUM),
+    "Softmax": (
+        "a softmax over one unit is always 1, and a saturated one does not change",
+        "Use tf.sigmoid for one unit, and a loss with from_logits=True",
+    ),
+    "Complex": (
+        "the target is complex, and only its real part is differentiated",
+        "Return tf.math.real, tf.math.imag or tf.abs of it",
+    ),
+    "Mul": ("the other factor is 0", "See why it is: a mask, a weight, an initial value"),
+    "MatMul": ("the other matrix is 0", "See why it is: a mask, an initial value of zeros"),
+    "SelectV2": ("no element of this branch is taken", "See the condition"),
 }
 _NAN = {
     "Log": ("1/x, infinite at 0", "tf.math.log(x + 1e-7), or a loss with from_logits=True"),
@@ -80,12 +88,12 @@ def text(findings: Sequence) -> str:
 
 def _fine(fine: Sequence, total: int) -> str:
     notes = "".join(f"\n    ({finding.advice}.)" for finding in fine[:3] if finding.advice)
-    return f"Fine ({len(fine)} of {total}): {_listed([f.source for f in fine])}.{notes}"
+    return f"Fine ({len(fine)} of {total}): {_listed([f.called for f in fine])}.{notes}"
 
 
 def _paragraph(group: Sequence) -> str:
     first = group[0]
-    lines = [f"{_listed([f.source for f in group])}: the gradient is {_CAME_OUT[first.status]} ({first.cause})."]
+    lines = [f"{_listed([f.called for f in group])}: the gradient is {_CAME_OUT[first.status]} ({first.cause})."]
     if first.file:
         lines.append(f"    {Path(first.file).name}, line {first.line}:  {first.code}")
     if first.path:
@@ -100,11 +108,11 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
 
 
-def _integer_dtype(name: str, op: str, *, dtype: str = "integer", cast: bool = False) -> tuple[str, str]:
+def _integer_dtype(name: str, op: str, *, dtype: str = "integer", cast: bool = False, **facts: Any) -> tuple[str, str]:
     if cast:
         return (
             f"here the number becomes {dtype}, which jumps from one value to the next and has no derivative",
-            f"Keep it floating-point: leave out the cast. {_SMOOTH}, if a decision is wanted",
+            "Leave out the cast; if a decision is wanted, tf.sigmoid((x - threshold) / width) makes it smoothly",
         )
     return (
         f"{name} is {dtype}, and only floating-point numbers have a derivative",
@@ -113,11 +121,11 @@ def _integer_dtype(name: str, op: str, *, dtype: str = "integer", cast: bool = F
     )
 
 
-def _non_differentiable_op(name: str, op: str, **facts: Any) -> tuple[str, str]:
+def _non_differentiable_op(name: str, op: str, *, kind: str = "", **facts: Any) -> tuple[str, str]:
     return (
-        f"{op} moves in steps or picks a place: a small change of {name} changes nothing behind it, so TensorFlow has "
-        "no derivative to send back",
-        _INSTEAD.get(op, f"Replace {op} by something that is smooth in {name}, or let the loss reach {name} past it"),
+        f"what {op} gives moves in steps, or is a place or a draw: it has no derivative that TensorFlow could send back "
+        f"to {name}",
+        _INSTEAD.get(kind, f"Replace {op} by something that is smooth in {name}, or let the loss reach {name} past it"),
     )
 
 
@@ -132,9 +140,9 @@ def _stop_gradient(name: str, op: str, *, library: str | None = None, **facts: A
 
 def _stateful(name: str, op: str, **facts: Any) -> tuple[str, str]:
     return (
-        "the value is written into a variable or a table and read again from there; a tape follows values, not what is "
-        "written into a state",
-        f"Go on computing with the value of {name} as a tensor, and assign it after the gradient is taken",
+        f"{op} writes the value into a variable or a table, and what is read there later has no way back: a tape follows "
+        "values, not what is written into a state",
+        f"Go on with the value made from {name} as a tensor, and assign it after the gradient is taken",
     )
 
 
@@ -152,7 +160,7 @@ def _left_tensorflow(name: str, op: str, *, python_function: bool = False, **fac
             "Write its body with tf.* operations and call it directly (tf.py_function does differentiate those)",
         )
     return (
-        f"at {op} the value of a tensor leaves TensorFlow as a NumPy array or a Python number, and a tape records only "
+        f"{op} takes the number out of TensorFlow, as a NumPy array or a Python number, and a tape records only "
         f"TensorFlow's operations: the way from {name} ends here",
         _stay(op),
     )
@@ -167,7 +175,9 @@ def _stay(op: str) -> str:
             f"Read the variables themselves: {op.rpartition('.')[0]}.trainable_variables (or .kernel), not their copies"
         )
     if op.startswith(("np.", "numpy.", "math.")):
-        return f"Write tf.{call}, tf.math.{call} or tf.reduce_{call}, whichever there is, in the place of {op}"
+        places = {"tf": tf, "tf.math": tf.math, "tf.linalg": tf.linalg}
+        found = [f"{at}.{n}" for n in (call, f"reduce_{call}") for at, where in places.items() if hasattr(where, n)]
+        return f"Write {found[0] if found else 'tf.* operations'} in the place of {op}"
     return "Keep the tensor as it is and go on with tf.* operations; .numpy() and float() are for printing"
 
 
@@ -178,40 +188,53 @@ def _custom_gradient(name: str, op: str, **facts: Any) -> tuple[str, str]:
     )
 
 
-def _zero(name: str, op: str, *, cancels: bool = False, untraced: Any = None, **facts: Any) -> tuple[str, str]:
+def _zero(name: str, op: str, *, kind: str = "", cancels: bool = False, **facts: Any) -> tuple[str, str]:
+    if not kind:
+        return "the gradient arrives, and every element of it is 0", f"Print what {name} goes into, step by step"
     if cancels:
         return (
-            f"{name} arrives along several ways, whose gradients add up to exactly 0",
+            f"{name} arrives at {op} along several ways, whose gradients add up to exactly 0",
             "Look for a difference of equal things (x - x, a mean taken from itself, a softmax that sums to 1): the "
             "target does not change with it",
         )
-    why, _, advice = _ZERO.get(
-        op, f"{op} is flat here. Print what goes into {op}; see whether it is clipped, saturated or masked"
-    ).partition(". ")
-    return f"behind {op} the gradient is not 0, before it it is: {why}", advice
+    why, advice = _ZERO.get(kind, ("it does not change with its input here", f"Print what goes into {op}"))
+    return f"the signal arrives at {op} and ends there: {why}", advice
 
 
 def _nan(
-    name: str, op: str, *, masked: bool = False, forward: bool = False, given: bool = False, **facts: Any
+    name: str,
+    op: str,
+    *,
+    kind: str = "",
+    masked: bool = False,
+    forward: bool = False,
+    given: bool = False,
+    **facts: Any,
 ) -> tuple[str, str]:
+    if not kind:
+        return "some element of the gradient is NaN or inf", f"Print what {name} goes into, step by step"
     if given:
         return "a value that comes in is NaN or inf already", f"Look at the data, and at {name} itself, before fn"
-    slope, safe = _NAN.get(op, ("infinite or undefined here", f"a value that {op} can take, with a small number added"))
+    slope, safe = _NAN.get(kind, ("infinite or undefined here", f"{op} of something with a small number added"))
+    inside = f"{kind} in {op}" if kind.lower() not in op.lower() else op
     if masked:
         return (
-            f"the slope of {op} is {slope}. tf.where takes the other branch, but multiplies this one's gradient by 0, "
-            "and 0 times infinity is NaN",
-            f"Choose a safe input first, then the result: safe = tf.where(ok, x, 1.0); tf.where(ok, {op.lower()}(safe), "
-            "other)",
+            f"the slope of {inside} is {slope}. tf.where takes the other branch, but multiplies this one's gradient by "
+            "0, and 0 times infinity is NaN",
+            f"Choose a safe input first, then the result: safe = tf.where(ok, x, 1.0); y = tf.where(ok, "
+            f"{kind.lower()}(safe), other)",
         )
     if forward:
-        return f"the value itself is NaN or inf from {op} on, so every derivative behind it is", f"Write {safe}"
-    return f"the slope of {op} is {slope}", f"Write {safe}"
+        return (
+            f"the value itself is NaN or inf from {inside} on, and the derivative with it",
+            f"Print what goes into {op}, and keep it in the range that {op} takes: {safe}",
+        )
+    return f"the slope of {inside} is {slope}", f"Write {safe}"
 
 
 def _not_used(name: str, op: str, *, read: bool = False, ready: Sequence[str] = (), **facts: Any) -> tuple[str, str]:
     how = (
-        f"fn reads {name}, but its number does not reach the target (its shape, perhaps)"
+        f"fn reads {name}, but only its shape, or for something that the target does not use"
         if read
         else f"fn does not read {name}"
     )
@@ -226,7 +249,7 @@ def _outside_tape(name: str, op: str, *, ready: Sequence[str], other: str = "", 
     what = f"{other} was computed from {name}" if other else "what fn reads was computed"
     return (
         f"{what} before fn ran, when no tape was recording. Ready-made tensors that fn reads: {_listed(ready)}",
-        f"Move the line that computes {other or 'them'} into fn (out of __init__ or build)",
+        f"Move the line that computes {other or 'them'} into fn (for a layer: out of __init__ or build, into call)",
     )
 
 

@@ -23,6 +23,26 @@ def run_eagerly(call: Call) -> list[str]:
         return [_status(_gradient(tape, target, source)) for source in call.sources]
 
 
+def reaches(call: Call, index: int) -> bool:
+    """Whether the target is another one if the numbers of source `index` are. True where this cannot be tried."""
+    source = call.sources[index]
+    if not (call.takes_vars or isinstance(source, tf.Variable)):
+        return True
+    results = []
+    for moved in (source, 1.25 * tf.convert_to_tensor(source) + 0.5):
+        with _variables_kept():
+            leaves = list(call.leaves)
+            if isinstance(source, tf.Variable):
+                source.assign(moved)
+            else:
+                leaves[index] = moved
+            try:
+                results.append([np.asarray(each) for each in tf.nest.flatten(call(leaves))])
+            except Exception:  # the moved numbers may be none that fn can take
+                return True
+    return not all(np.array_equal(a, b) for a, b in zip(*results, strict=True))
+
+
 def _gradient(tape: tf.GradientTape, target: list, source: tf.Tensor) -> tf.Tensor | None:
     if not target or not is_float(source):
         return None

@@ -16,7 +16,7 @@ import tensorflow as tf
 from tapekit._breaks import Flow, Way
 from tapekit._capture import LIBRARIES, Place, Recording, place
 from tapekit._sources import Call, as_variable, is_float
-from tapekit._written import assigned
+from tapekit._written import assigned, attribute
 
 
 class ReadyMade(NamedTuple):
@@ -125,7 +125,7 @@ def _reachable(value: Any, name: str = "", owner: Any = None, depth: int = 0) ->
         yield from _reachable(value.__self__, name, owner, depth + 1)
     elif hasattr(value, "__dict__"):
         for inner, each in list(vars(value).items()):
-            if not inner.startswith("_"):
+            if not inner.startswith("_") and not inspect.isroutine(each):
                 yield from _reachable(each, f"{name}.{inner}" if name else inner, value, depth + 1)
 
 

@@ -21,6 +21,12 @@ def assigned(fn: Callable, name: str, wanted: set[str], depth: int = 5) -> Place
     return None
 
 
+def attribute(fn: Callable, name: str) -> Place | None:
+    """The one line near `fn` that sets ``self.<name>``."""
+    targets = [each for node in _around(fn) if isinstance(node, ast.Assign) for each in node.targets]
+    return _only(fn, (each.lineno for each in targets if isinstance(each, ast.Attribute) and each.attr == name))
+
+
 def made_as_integer(fn: Callable) -> Place | None:
     """The one line near `fn` that makes variables without a float in sight."""
     calls = [

@@ -21,13 +21,15 @@ import tensorflow as tf
 from tapekit import _advice
 from tapekit._breaks import SHAPE, Flow, Signal, flags, own_gradient
 from tapekit._capture import Place, Recording, capture, place
-from tapekit._eager import run_eagerly, undisturbed
+from tapekit._eager import reaches, run_eagerly, undisturbed
 from tapekit._sources import Call, bind, is_float
 from tapekit._unread import first_use, spoken, unread
 from tapekit._written import configured, made_as_integer, python_body
 from tapekit.tracing import Trace, trace
 
 
+# What TensorFlow and Keras put between a call and its function.
+_WRAPPERS = ("error_handler", "op_dispatch_handler", "wrapper", "wrapped", "decorated")
 _BREAKS = Flow.__init__.__code__.co_filename
 
 
@@ -37,7 +39,8 @@ class Finding:
 
     ``status`` is "ok", "none", "zero" (every element is 0) or "not_finite" (NaN or inf somewhere); ``cause`` one word,
     None when ok; ``op`` TensorFlow's type of operation, or the Python call, at fault; ``file``, ``line`` and ``code``
-    where it happened; ``path`` the way that the value took up to there; ``why`` and ``advice`` sentences.
+    where it happened; ``path`` the way that the value took up to there; ``why`` and ``advice`` sentences; ``called`` is
+    ``source``, with the name of the Python variable where it has none of its own.
     """
 
     source: str
@@ -50,6 +53,7 @@ class Finding:
     path: str = ""
     why: str = ""
     advice: str = ""
+    called: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,10 +108,10 @@ def explain(fn: Callable, vars: Any, /) -> Explanation:
         raise RuntimeError("explain: called while a tf.function is traced. It runs fn itself: call it outside.")
     with undisturbed():
         try:
-            found = _Graph(call).findings()
-        except Exception as error:  # whatever keeps fn from being a graph; a mistake in fn comes again below
+            graph = _Graph(call)
+        except Exception as error:  # whatever keeps fn from being a graph; a mistake in fn comes again
             return Explanation(tuple(_without_graph(call, error)))
-    return Explanation(tuple(found), _trace(call))
+        return Explanation(tuple(graph.findings()), _trace(call))
 
 
 def _trace(call: Call) -> Trace | None:
@@ -185,7 +189,7 @@ class _Graph:
             facts["at"] = self._backward_place(path[-1])
         elif cause != "left_tensorflow" and path[-1].type not in _advice.FLAT:
             cause = "zero"
-        return self._broken(index, "zero", path, cause, facts | {"cancels": cancels})
+        return self._broken(index, "zero", path, cause, facts | {"cancels": cancels or _twice(path[-1])})
 
     def _nan(self, index: int) -> Finding:
         path = self.signal.nan_at(self.heard.sources[index])
@@ -198,7 +202,18 @@ class _Graph:
             return self._broken(index, "not_finite", path, "nan", {"masked": masked})
         at, op = place(origin.op.traceback), _spelled(origin.op)
         given = origin.op not in self.heard.inputs or origin.op.type in ("ReadVariableOp", "Const", "Placeholder")
-        return _finding(self.call, index, "not_finite", "nan", op=op, at=at, path=path, forward=True, given=given)
+        return _finding(
+            self.call,
+            index,
+            "not_finite",
+            "nan",
+            op=op,
+            at=at,
+            path=path,
+            forward=True,
+            given=given,
+            kind=origin.op.type,
+        )
 
     def _backward_place(self, op: tf.Operation) -> Place | None:
         """The line of a custom gradient that gave what flows back from `op`."""
@@ -212,8 +227,8 @@ class _Graph:
 
     def _broken(self, index: int, status: str, path: list[tf.Operation], cause: str, facts: dict) -> Finding:
         at, op = facts.pop("at", None) or place(path[-1].traceback), _spelled(path[-1])
-        if cause == "rewrapped":
-            op = "tf.Variable"
+        if cause in ("rewrapped", "custom_gradient"):
+            op = {"rewrapped": "tf.Variable"}.get(cause, "tf.custom_gradient")
         elif at and op == "tf.py_function":
             at = python_body(self.call.fn, at.code) or at
         elif at and op.lower() not in at.code.lower():  # an activation that a layer was made with
@@ -225,18 +240,23 @@ def _finding(
     call: Call, index: int, status: str, cause: str, *, op: str | None = None, at: Place | None = None,
     path: Sequence[tf.Operation] = (), **facts: Any,
 ) -> Finding:  # fmt: skip
-    name = spoken(call, index)
-    why, advice = _advice.words(cause, name, op=op, **facts)
-    source = call.names[index]
-    return Finding(source, status, cause, op, *(at or (None,) * 3), _path(name, path) if path else "", why, advice)
+    source, name = call.names[index], spoken(call, index)
+    why, advice = _advice.words(cause, name, op=op, **{"kind": path[-1].type if path else ""} | facts)
+    shown = _path(name, path) if path else ""
+    file, line, code = at or (None, None, None)
+    return Finding(source, status, cause, op, file, line, code, shown, why, advice, _both(source, name))
+
+
+def _both(source: str, name: str) -> str:
+    return source if source == name else f"{source} ({name})"
 
 
 def _ok(call: Call, index: int) -> Finding:
-    source, name = call.sources[index], call.names[index]
+    source, name = call.sources[index], spoken(call, index)
     advice = ""
     if not call.takes_vars and not (isinstance(source, tf.Variable) and source.trainable):
         advice = _advice.UNWATCHED[isinstance(source, tf.Variable)].format(name)
-    return Finding(name, "ok", advice=advice)
+    return Finding(call.names[index], "ok", advice=advice, called=_both(call.names[index], name))
 
 
 def _status(answer: Any, source: Any) -> str:
@@ -264,21 +284,29 @@ def _cause(op: tf.Operation, inputs: list[tf.Tensor]) -> tuple[str, dict]:
     return "non_differentiable_op", {}
 
 
+def _twice(op: tf.Operation) -> bool:
+    """Whether `op` takes one tensor twice, as in x - x."""
+    return len({tensor.ref() for tensor in op.inputs}) < len(op.inputs)
+
+
 def _library(op: tf.Operation) -> str | None:
     """The function, not of the user's, that called tf.stop_gradient."""
-    frames = list(op.traceback)
-    callers = [i for i, frame in enumerate(frames) if frame.name == "stop_gradient"]
-    wrapped = ("error_handler", "op_dispatch_handler", "stop_gradient")
-    before = [frame for frame in frames[: callers[0]] if frame.name not in wrapped] if callers else []
-    return None if not before or place(before) == place(before[-1:]) else before[-1].name
+    frames, at = list(op.traceback), place(op.traceback)
+    names = [frame.name for frame in frames[_own(frames, at) + 1 :]]
+    names = names[: names.index("stop_gradient")] if "stop_gradient" in names else []
+    return next((name for name in reversed(names) if name not in _WRAPPERS), None)
+
+
+def _own(frames: list, at: Place | None) -> int:
+    """The index of the user's own frame."""
+    return max((i for i, frame in enumerate(frames) if at and (frame.filename, frame.lineno) == at[:2]), default=-1)
 
 
 def _spelled(op: tf.Operation) -> str:
     """The call in the user's line of which `op` is only a part (`tf.norm`, not Sqrt), or else the type of `op`."""
     at = place(op.traceback)
     frames = list(op.traceback)
-    own = max((i for i, frame in enumerate(frames) if at and (frame.filename, frame.lineno) == at[:2]), default=-1)
-    functions = {re.sub(r"_v\d$", "", frame.name) for frame in frames[own + 1 :]}
+    functions = {re.sub(r"_v\d$", "", frame.name) for frame in frames[_own(frames, at) + 1 :]}
     if op.type in _advice.PYTHON:
         return _advice.PYTHON[op.type]
     plain = re.sub(r"(V\d+|Variable|Op)+$", "", op.type).lower()
@@ -296,7 +324,7 @@ def _path(name: str, ops: Sequence[tf.Operation]) -> str:
     for op in ops:
         if op.type not in _advice.PLUMBING or op is ops[-1]:
             at = place(op.traceback)
-            steps.append(op.type + (f" (line {at.line})" if at else ""))
+            steps.append(("custom gradient" if own_gradient(op) else op.type) + (f" (line {at.line})" if at else ""))
     if len(steps) > 6:
         steps = [*steps[:2], "...", *steps[-3:]]
     return " -> ".join([name, *steps]) + " x"
@@ -337,11 +365,13 @@ def _without_graph(call: Call, error: Exception) -> list[Finding]:
         if status == "ok":
             found.append(_ok(call, index))
         elif status != "none":
-            found.append(_finding(call, index, status, "zero" if status == "zero" else "nan", untraced=at))
+            found.append(_finding(call, index, status, "zero" if status == "zero" else "nan"))
         elif not is_float(source):
             found.append(_finding(call, index, status, "integer_dtype", dtype=source.dtype.name))
         elif (op or "").split(".")[-1] in ("Variable", "constant", "convert_to_tensor"):
             found.append(_finding(call, index, status, "rewrapped", op=op, at=at))
+        elif not reaches(call, index):
+            found.append(_finding(call, index, status, "not_used"))
         else:
             found.append(_finding(call, index, status, "left_tensorflow", op=op, at=at))
     return found
