@@ -7,17 +7,10 @@
 10.0
 """
 
-from tapekit.gradients import (
-    gradient,
-    hessian,
-    hvp,
-    jacobian,
-    jvp,
-    per_example_gradient,
-    value_and_gradient,
-    vjp,
-)
 from tapekit.explaining import Explanation, Finding, explain
+from tapekit.gradients import gradient, hvp, jvp, value_and_gradient, vjp
+from tapekit.jacobians import hessian, jacobian, per_example_gradient
+from tapekit.plots import animate_trace, plot_trace
 from tapekit.tape import GradientTape, MissingGradientWarning
 from tapekit.tracing import Op, Trace, trace
 
@@ -28,6 +21,7 @@ __all__ = [
     "MissingGradientWarning",
     "Op",
     "Trace",
+    "animate_trace",
     "explain",
     "gradient",
     "hessian",
@@ -35,6 +29,7 @@ __all__ = [
     "jacobian",
     "jvp",
     "per_example_gradient",
+    "plot_trace",
     "trace",
     "value_and_gradient",
     "vjp",

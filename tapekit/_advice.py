@@ -1,5 +1,6 @@
 """The words of `explain`: why a gradient is missing, and what to write instead. Nothing is decided here."""
 
+import re
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
@@ -68,7 +69,7 @@ _NAN = {
 }  # fmt: skip
 
 
-def words(cause: str, name: str, *, op: str | None = None, code: str | None = None, **facts: Any) -> tuple[str, str]:
+def words(cause: str, name: str, *, op: str | None = None, **facts: Any) -> tuple[str, str]:
     """``(why, advice)``, each without its full stop."""
     return globals()[f"_{cause}"](name, op or "this operation", **facts)
 
@@ -138,7 +139,9 @@ def _stop_gradient(name: str, op: str, *, library: str | None = None, **facts: A
     )
 
 
-def _stateful(name: str, op: str, **facts: Any) -> tuple[str, str]:
+def _stateful(name: str, op: str, *, code: str | None = None, **facts: Any) -> tuple[str, str]:
+    called = re.search(r"[\w.\[\]:, ]*(assign\w*|update_state|set_weights|insert)\(", code or "")
+    op = called[0].strip() + "...)" if called else op
     return (
         f"{op} writes the value into a variable or a table, and what is read there later has no way back: a tape follows "
         "values, not what is written into a state",

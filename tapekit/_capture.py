@@ -23,7 +23,7 @@ from tapekit._sources import Call, describe, is_float
 LIBRARIES = (sysconfig.get_paths()["stdlib"], str(Path(__file__).parent), "<frozen")
 INSTALLED = re.compile(r"[/\\](site|dist)-packages[/\\]|__autograph_generated_file")
 # How TensorFlow, Keras, NumPy and Python word their refusal of a tensor that has no value yet.
-REFUSAL = re.compile("symbolic|numpy|eager|singleton tf.Variable", re.IGNORECASE)
+REFUSAL = re.compile("symbolic|numpy|eager|singleton tf.Variable|unable to lift|non-tensor", re.IGNORECASE)
 
 
 class Place(NamedTuple):
@@ -47,7 +47,7 @@ class LeftTensorFlow(RuntimeError):
         super().__init__(
             f"{where}: fn leaves TensorFlow at {at} ({type(error).__name__}: {reason}). Only TensorFlow operations can "
             "be followed. Write tf.* instead of np.* or math.*, tf.where or tf.cond instead of an if in a lambda, keep "
-            "tensors as they are (no .numpy(), float(), int()), and make variables outside fn."
+            "tensors as they are (no .numpy(), float(), int(), tf.constant of a tensor), and make variables outside fn."
         )
 
 
@@ -82,8 +82,8 @@ class Recording:
         known = [tensor for tensor in inputs if tensor.dtype == tf.resource or is_float(tensor)]
         if not known or not all(is_float(output) for output in outputs):
             return [None] * len(inputs)
-        if upstream is None and any(output.dtype.is_complex for output in outputs):
-            upstream = [tf.ones_like(output) for output in outputs]  # which tf.gradients does not do by itself
+        if upstream is None and any(output.dtype.is_complex for output in outputs):  # as a tape does
+            upstream = [tf.ones_like(output) for output in outputs]
         while True:
             dead_ends = [output for op in self.no_gradient for output in op.outputs]
             try:
@@ -200,9 +200,8 @@ def _variables_kept(concrete: Any, call: Call) -> Iterator[None]:
     handles = {id(variable.handle): (variable.handle, variable.dtype) for variable in variables}
     for handle, inside in concrete.graph.captures:
         for op in inside.consumers():
-            if inside.dtype == tf.resource and op.type.startswith(
-                "Assign"
-            ):  # assigned and never read: TensorFlow does not list it
+            # a variable that is assigned and never read: TensorFlow does not list it
+            if inside.dtype == tf.resource and op.type.startswith("Assign"):
                 handles[id(handle)] = (handle, op.get_attr("dtype"))
     before = [(handle, tf.raw_ops.ReadVariableOp(resource=handle, dtype=dtype)) for handle, dtype in handles.values()]
     try:

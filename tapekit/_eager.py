@@ -80,8 +80,25 @@ def _variables_kept() -> Iterator[None]:
 
 
 @contextmanager
+def draws_kept() -> Iterator[None]:
+    """Eager draws that follow `tf.random.set_seed` go on afterwards where they were."""
+    seed, following = tf.compat.v1.get_seed(None)  # draws one, if a seed was set
+    if seed is None:
+        yield
+        return
+    tf.random.set_seed(seed)
+    count = next((n for n in range(1_000_000) if tf.compat.v1.get_seed(None)[1] == following), 0)
+    try:
+        yield
+    finally:
+        tf.random.set_seed(seed)
+        for _ in range(count):
+            tf.compat.v1.get_seed(None)
+
+
+@contextmanager
 def undisturbed() -> Iterator[None]:
-    """The random state of Python, NumPy and TensorFlow is afterwards what it was."""
+    """The random state of Python and of NumPy is afterwards what it was; a graph does not touch TensorFlow's."""
     python, numpy = random.getstate(), np.random.get_state()
     try:
         yield

@@ -11,10 +11,11 @@ a `Call`: the flat ``sources`` that a `tf.GradientTape` can watch, and the funct
 """
 
 import collections.abc
+import contextlib
 import dataclasses
 import inspect
+import itertools
 import types
-from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -47,7 +48,7 @@ class Call:
         vars = self.pack(self.leaves if leaves is None else leaves)
         if isinstance(vars, collections.abc.Mapping):
             return self.fn(**vars)
-        return self.fn(*vars) if tf.nest.is_nested(vars) else self.fn(vars)
+        return self.fn(*vars) if _is_sequence(vars) else self.fn(vars)
 
     def pack(self, flat: Sequence) -> Any:
         """One result per source -> the structure of `vars`."""
@@ -59,9 +60,12 @@ class Call:
         return names(self.vars, self.fn if self.takes_vars else None)
 
 
-def bind(where: str, fn: Callable, vars: Any, *, integers: bool = False) -> Call:
-    """Apply the calling rule and check every member of `vars`; `where` begins the error messages. `integers` lets
-    sources pass that can have no gradient."""
+def bind(where: str, fn: Callable, vars: Any, *, closure: bool = False, integers: bool = False) -> Call:
+    """Apply the calling rule and check every member of `vars`; `where` begins the error messages.
+
+    With `closure`, `fn` is for the caller to call: it closes over `vars`, whatever its parameters. With `integers`,
+    sources pass that can have no gradient.
+    """
     if not callable(fn):
         raise TypeError(
             f"{where}: fn is {describe(fn)}, not a function. Give the calculation itself, to be run under the tape: "
@@ -73,25 +77,15 @@ def bind(where: str, fn: Callable, vars: Any, *, integers: bool = False) -> Call
             f"{where}: vars is empty ({vars!r}). Give at least one variable, tensor, array or number; a Keras model "
             "has variables only once it is built: call it on a batch first."
         )
-    takes_vars = _takes_vars(where, fn, vars)
+    takes_vars = not closure and _takes_vars(where, fn, vars)
     leaves, sources = [], []
     for index, value in enumerate(flat):
         leaf, source = watchable(value)
-        if source is None:
-            raise TypeError(
-                f"{where}: source {_name(fn, vars, takes_vars, index)} is {describe(value)}. {_need(value)}."
-            )
-        if not integers and not is_float(source):
-            raise TypeError(
-                f"{where}: source {_name(fn, vars, takes_vars, index)} is {source.dtype.name}. Only floating-point "
-                "sources have gradients; use 3.0 instead of 3, or tf.cast(...) before the call."
-            )
-        if leaf is not value and not takes_vars:
-            raise ValueError(
-                f"{where}: source {_name(fn, vars, takes_vars, index)} is {describe(value)}, but fn{_signature(fn)} "
-                "has no required parameter, is called as fn() and cannot have used it. Let fn take it: "
-                f"{where}(lambda x: ..., x), or close over a tf.Variable or a tensor."
-            )
+        refused = source is None or not (integers or is_float(source))
+        if refused or (leaf is not value and not takes_vars):
+            name = names(vars, fn if takes_vars else None)[index]
+            kind = TypeError if refused else ValueError
+            raise kind(f"{where}: source {name!r} is {_refusal(value, source, where, closure)}")
         leaves.append(leaf)
         sources.append(source)
     return Call(where, fn, vars, leaves, sources, takes_vars)
@@ -103,7 +97,7 @@ def watchable(value: Any) -> tuple[Any, Any]:
     if variable is not None:
         return value, variable
     tensor = value if isinstance(value, tf.Tensor) else _as_tensor(value)
-    return tensor, tensor
+    return value if tensor is None else tensor, tensor
 
 
 def as_variable(value: Any) -> tf.Variable | None:
@@ -127,11 +121,11 @@ def names(vars: Any, fn: Callable | None = None) -> list[str]:
     ['w', 'w_1']
     """
     found = [_own_name(leaf) or path for path, leaf in _paths(vars, _parameters(fn, vars))]
-    seen: Counter[str] = Counter()
-    for index, name in enumerate(found):
-        found[index] = f"{name}_{seen[name]}" if seen[name] else name
-        seen[name] += 1
-    return found
+    unique: dict[str, None] = {}
+    for name in found:
+        free = itertools.chain([name], (f"{name}_{count}" for count in itertools.count(1)))
+        unique[next(other for other in free if other not in unique)] = None
+    return list(unique)
 
 
 def describe(value: Any) -> str:
@@ -146,37 +140,51 @@ def describe(value: Any) -> str:
         return f"the Python {type(value).__name__} {value!r}"
     if isinstance(value, (np.ndarray, np.generic)):
         return f"a NumPy {value.dtype} array of shape {value.shape}"
-    if (variable := as_variable(value)) is not None:
-        return f"a {variable.dtype.name} variable of shape {variable.shape}"
-    if isinstance(value, tf.Tensor):
-        return f"a {value.dtype.name} tensor of shape {value.shape}"
-    return f"a {type(value).__name__}"
+    variable = as_variable(value)
+    if variable is not None or isinstance(value, tf.Tensor):
+        kind, tensor = ("tensor", value) if variable is None else ("variable", variable)
+        return f"{_article(tensor.dtype.name)} {kind} of shape {tensor.shape}"
+    return _article(type(value).__name__)
+
+
+def _article(word: str) -> str:
+    return f"an {word}" if word[0] in "aeiouAEIOU" else f"a {word}"
 
 
 def _as_tensor(value: Any) -> Any:
     """A number or an array -> a tensor; a ragged tensor as it is; None for what no tape can watch."""
-    if isinstance(value, (np.ndarray, np.generic)):
-        return None if value.dtype == object else tf.convert_to_tensor(value)
-    if isinstance(value, (bool, complex, str, bytes)):
-        return tf.convert_to_tensor(value)
-    if isinstance(value, (int, float)):
+    if isinstance(value, tf.RaggedTensor):
+        return value
+    if isinstance(value, (int, float)) and not isinstance(value, (bool, np.generic)):
         return tf.constant(value, tf.float32)
-    return value if isinstance(value, tf.RaggedTensor) else None
+    if isinstance(value, (np.ndarray, np.generic, bool, complex, str, bytes)):
+        with contextlib.suppress(TypeError, ValueError):  # arrays of objects, dates and other kinds
+            return tf.convert_to_tensor(value)
+    return None
 
 
-def _need(value: Any) -> str:
-    """What to give instead of `value`, which no tape can watch."""
+def _refusal(value: Any, source: Any, where: str, closure: bool) -> str:
+    """What arrived, what is needed and what to give instead of `value`, which cannot be a source."""
+    if source is not None and not is_float(source):
+        instead = "; use 3.0 instead of 3, or tf.cast(...) before the call" if source.dtype.is_integer else ""
+        return f"{source.dtype.name}. Only floating-point sources have gradients{instead}."
+    if source is not None:
+        take = "" if closure else f"Let fn take it, {where}(lambda x: ..., x), or "
+        need = f"but fn is called without it and cannot have used it. {take}close over a tf.Variable or a tensor"
+        return f"{describe(value)}, {need}."
     if isinstance(value, tf.SparseTensor):
-        return "Only dense and ragged tensors can be watched; differentiate with respect to its .values"
-    if hasattr(value, "trainable_variables"):
-        return "Give its variables: model.trainable_variables"
-    if isinstance(value, collections.abc.Iterable) and not hasattr(value, "dtype"):
-        return "A structure is a list, tuple or dict: write list(...) around it"
-    return "Give a tf.Variable, a Keras variable, a tensor, a NumPy array or a number"
-
-
-def _name(fn: Callable, vars: Any, takes_vars: bool, index: int) -> str:
-    return repr(names(vars, fn if takes_vars else None)[index])
+        need = "Only dense and ragged tensors can be watched; differentiate with respect to its .values"
+    elif hasattr(value, "trainable_variables"):
+        need = "Give its variables: model.trainable_variables"
+    elif tf.is_tensor(value) and hasattr(value, "path"):
+        need = (
+            "In the call of a mixed-precision layer it is a cast copy of itself; ask for the gradient outside the layer"
+        )
+    elif isinstance(value, collections.abc.Iterable) and not hasattr(value, "dtype"):
+        need = "A structure is a list, tuple or dict: write list(...) around it"
+    else:
+        need = "Give a tf.Variable, a Keras variable, a tensor, a NumPy array or a number"
+    return f"{describe(value)}. {need}."
 
 
 def _takes_vars(where: str, fn: Callable, vars: Any) -> bool:
@@ -195,7 +203,13 @@ def _takes_vars(where: str, fn: Callable, vars: Any) -> bool:
     open_ended = [p for p in parameters if p.kind is variadic[by_name]]
     if not wanted and not open_ended and not any(p.kind is variadic[0] for p in parameters):
         return False
-    args = () if by_name else vars if tf.nest.is_nested(vars) else (vars,)
+    args = () if by_name else vars if _is_sequence(vars) else (vars,)
+    own = getattr(fn, "trainable_variables", ())
+    if any(leaf is variable for leaf in tf.nest.flatten(vars) for variable in own):
+        raise TypeError(
+            f"{where}: fn is {describe(fn)} and vars are its own variables, which it does not take. Write the loss "
+            f"as a function: {where}(lambda: loss(y, model(x)), model.trainable_variables)."
+        )
     try:
         signature.bind(*args, **(vars if by_name else {}))
     except TypeError as error:
@@ -207,18 +221,15 @@ def _takes_vars(where: str, fn: Callable, vars: Any) -> bool:
     return True
 
 
-def _signature(fn: Callable) -> str:
-    try:
-        return str(inspect.signature(fn))
-    except (ValueError, TypeError):
-        return "(...)"
+def _is_sequence(vars: Any) -> bool:
+    return tf.nest.is_nested(vars) and isinstance(vars, collections.abc.Iterable)
 
 
 def _outline(vars: Any) -> str:
     """What `vars` looks like, in a line."""
     if isinstance(vars, collections.abc.Mapping):
         return "{" + ", ".join(f"{key!r}: {_outline(value)}" for key, value in vars.items()) + "}"
-    if tf.nest.is_nested(vars):
+    if _is_sequence(vars):
         inner = ", ".join(_outline(value) for value in list(vars)[:4]) + (", ..." if len(vars) > 4 else "")
         return f"a {type(vars).__name__} of {len(vars)} ({inner})"
     return describe(vars)
@@ -252,7 +263,7 @@ def _paths(vars: Any, parameters: list[str]) -> list[tuple[str, Any]]:
         members = [(str(key), vars[key]) for key in sorted(vars)]
     else:
         given = parameters or getattr(vars, "_fields", [])
-        members = [(given[i] if i < len(given) else f"vars[{i}]", value) for i, value in enumerate(vars)]
+        members = [(given[i] if i < len(given) else f"vars[{i}]", value) for i, value in enumerate(_members(vars))]
     return [pair for name, value in members for pair in _inner_paths(name, value)]
 
 
@@ -260,5 +271,9 @@ def _inner_paths(name: str, value: Any) -> list[tuple[str, Any]]:
     if not tf.nest.is_nested(value):
         return [(name, value)]
     by_key = isinstance(value, collections.abc.Mapping)
-    members = [(key, value[key]) for key in sorted(value)] if by_key else enumerate(value)
+    members = [(key, value[key]) for key in sorted(value)] if by_key else enumerate(_members(value))
     return [pair for key, member in members for pair in _inner_paths(f"{name}[{key!r}]", member)]
+
+
+def _members(vars: Any) -> Any:
+    return vars if _is_sequence(vars) else tf.nest.flatten(vars)  # attrs classes are structures too

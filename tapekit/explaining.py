@@ -3,6 +3,7 @@
 >>> w = tf.Variable(0.3, name="w")
 >>> print(explain(lambda: tf.round(w * 4.0), w))
 w: the gradient is None (non_differentiable_op).
+    ...
     w -> Mul (line 1) -> Round (line 1) x
     ...
 """
@@ -21,7 +22,7 @@ import tensorflow as tf
 from tapekit import _advice
 from tapekit._breaks import SHAPE, Flow, Signal, flags, own_gradient
 from tapekit._capture import Place, Recording, capture, place
-from tapekit._eager import reaches, run_eagerly, undisturbed
+from tapekit._eager import draws_kept, reaches, run_eagerly, undisturbed
 from tapekit._sources import Call, bind, is_float
 from tapekit._unread import first_use, spoken, unread
 from tapekit._written import configured, made_as_integer, python_body
@@ -107,11 +108,25 @@ def explain(fn: Callable, vars: Any, /) -> Explanation:
     if not tf.executing_eagerly():
         raise RuntimeError("explain: called while a tf.function is traced. It runs fn itself: call it outside.")
     with undisturbed():
-        try:
-            graph = _Graph(call)
-        except Exception as error:  # whatever keeps fn from being a graph; a mistake in fn comes again
-            return Explanation(tuple(_without_graph(call, error)))
-        return Explanation(tuple(graph.findings()), _trace(call))
+        return Explanation(tuple(explained(call)), _trace(call))
+
+
+def report(call: Call) -> str:
+    """The explanation of a `Call`, to stand in an error: what is not fine."""
+    if not tf.executing_eagerly():
+        return "Call it outside of tf.function to have it explained."
+    with undisturbed():
+        return _advice.text([finding for finding in explained(call) if finding.status != "ok"])
+
+
+def explained(call: Call) -> list[Finding]:
+    """The findings for a `Call`, in order."""
+    try:
+        graph = _Graph(call)
+    except Exception as error:  # whatever keeps fn from being a graph; a mistake in fn comes again
+        with draws_kept():
+            return _without_graph(call, error)
+    return graph.findings()
 
 
 def _trace(call: Call) -> Trace | None:
@@ -241,9 +256,10 @@ def _finding(
     path: Sequence[tf.Operation] = (), **facts: Any,
 ) -> Finding:  # fmt: skip
     source, name = call.names[index], spoken(call, index)
-    why, advice = _advice.words(cause, name, op=op, **{"kind": path[-1].type if path else ""} | facts)
-    shown = _path(name, path) if path else ""
     file, line, code = at or (None, None, None)
+    told = {"kind": path[-1].type if path else "", "code": code} | facts
+    why, advice = _advice.words(cause, name, op=op, **told)
+    shown = _path(name, path) if path else ""
     return Finding(source, status, cause, op, file, line, code, shown, why, advice, _both(source, name))
 
 
@@ -334,23 +350,26 @@ def _variables_inside(call: Call) -> tuple[Call, list]:
     """`call`, but a variable that `fn` makes is made outside of the graph, and filled inside it."""
     made: list[tf.Variable] = []
 
-    def _make(next_creator: Callable, **kwargs: Any) -> tf.Variable:
-        lifted = tf.executing_eagerly()  # out of the graph, as Keras does for its layers
-        return next_creator(**kwargs) if lifted else _make_variable(made, **kwargs)
+    def make(next_creator: Callable, **kwargs: Any) -> tf.Variable:
+        made.append(_make_variable(**kwargs))  # its handle is to live as long as the graph
+        return made[-1]
 
     def fn(*args: Any, **kwargs: Any) -> Any:
-        with tf.variable_creator_scope(_make):
+        with tf.variable_creator_scope(make):
             return call.fn(*args, **kwargs)
 
     return dataclasses.replace(call, fn=fn), made
 
 
-def _make_variable(made: list, *, initial_value: Any, dtype: Any = None, **kwargs: Any) -> tf.Variable:
-    value = tf.convert_to_tensor(initial_value() if callable(initial_value) else initial_value, dtype)
-    zeros = np.zeros([size or 1 for size in value.shape], value.dtype.as_numpy_dtype)
+def _make_variable(*, initial_value: Any, **kwargs: Any) -> tf.Variable:
     with ThreadPoolExecutor(1) as outside:  # tf.function forbids new variables in the thread that traces
-        variable = outside.submit(tf.Variable, zeros, kwargs.get("trainable"), shape=value.shape).result()
-    made.append(variable)  # its handle is to live as long as the graph
+        try:  # a number, or the initializer of a layer, which is built for good
+            return outside.submit(tf.Variable, initial_value, **kwargs).result()
+        except Exception:  # a value that is computed in the graph
+            value = tf.convert_to_tensor(initial_value() if callable(initial_value) else initial_value)
+            zeros = np.zeros([size or 1 for size in value.shape], value.dtype.as_numpy_dtype)
+            kwargs |= {"shape": value.shape, "dtype": value.dtype}
+            variable = outside.submit(tf.Variable, zeros, **kwargs).result()
     variable.assign(value)
     return variable
 

@@ -49,8 +49,15 @@ class GradientTape(tf.GradientTape):
 
     def __init__(self, persistent: bool = False, watch_accessed_variables: bool = True) -> None:
         super().__init__(persistent, watch_accessed_variables)
-        self.__watched: list = []
-        self.__paused = False
+        self._seen: list = []
+        self._paused = self._quiet = False
+        self._start = 0
+
+    def __enter__(self) -> "GradientTape":
+        """Begin to record."""
+        if not tf.executing_eagerly():
+            self._start = len(tf.compat.v1.get_default_graph().get_operations())
+        return super().__enter__()
 
     def watch(self, tensor: Any) -> Any:
         """Record what is computed from `tensor` from now on; give what to compute with.
@@ -69,21 +76,21 @@ class GradientTape(tf.GradientTape):
         for value in tf.nest.flatten(tensor):
             leaf, source = watchable(value)
             super().watch(value if source is None else source)
-            if _used_before(source):
+            if not any(source is seen for seen in self._seen) and self._used(source):
                 warnings.warn(
                     f"GradientTape.watch: {source.name!r} was used before it is watched; what was computed from it "
                     "until now has no gradient. Watch it first.",
                     MissingGradientWarning,
                     stacklevel=2,
                 )
-            self.__watched.append(source)
+            self._seen.append(source)
             leaves.append(leaf)
         return tf.nest.pack_sequence_as(tensor, leaves)
 
     @contextlib.contextmanager
     def stop_recording(self) -> Iterator[None]:
         """As `tf.GradientTape.stop_recording`."""
-        self.__paused = True
+        self._paused = True
         with super().stop_recording():
             yield
 
@@ -99,31 +106,48 @@ class GradientTape(tf.GradientTape):
         Args, Returns, Raises: as `tf.GradientTape.gradient`.
         """
         flat = super().gradient(target, _sources(sources), output_gradients, unconnected_gradients)
-        missing = [i for i, g in enumerate(flat) if g is None]
-        if missing:
-            leaves, shown = tf.nest.flatten(sources), names(sources)
-            causes = "; ".join(f"{shown[i]!r} {self._cause(leaves[i])}" for i in missing)
-            warnings.warn(
-                f"GradientTape.gradient: the gradient is None: {causes}. tapekit.explain(fn, vars) finds the line.",
-                MissingGradientWarning,
-                stacklevel=2,
-            )
+        if not self._quiet:
+            self._warn_of_none("gradient", sources, flat)
         return tf.nest.pack_sequence_as(sources, flat)
 
     def jacobian(self, target: Any, sources: Any, *args: Any, **kwargs: Any) -> Any:
-        """As `tf.GradientTape.jacobian`; Keras variables are taken."""
-        return tf.nest.pack_sequence_as(sources, super().jacobian(target, _sources(sources), *args, **kwargs))
+        """As `tf.GradientTape.jacobian`; Keras variables are taken, and a None is warned of, with its cause."""
+        self._quiet = True  # it calls `gradient` for every row
+        try:
+            flat = super().jacobian(target, _sources(sources), *args, **kwargs)
+        finally:
+            self._quiet = False
+        self._warn_of_none("jacobian", sources, flat)
+        return tf.nest.pack_sequence_as(sources, flat)
 
     def batch_jacobian(self, target: Any, source: Any, *args: Any, **kwargs: Any) -> Any:
         """As `tf.GradientTape.batch_jacobian`; a Keras variable is taken."""
         return super().batch_jacobian(target, _sources(source)[0], *args, **kwargs)
+
+    def _warn_of_none(self, method: str, sources: Any, flat: list) -> None:
+        missing = [index for index, gradient in enumerate(flat) if gradient is None]
+        if missing:
+            leaves, shown = tf.nest.flatten(sources), names(sources)
+            causes = "; ".join(f"{shown[i]!r} {self._cause(leaves[i])}" for i in missing)
+            warnings.warn(
+                f"GradientTape.{method}: the result is None: {causes}. tapekit.explain(fn, vars) finds the line.",
+                MissingGradientWarning,
+                stacklevel=3,
+            )
+
+    def _used(self, source: Any) -> bool:
+        """Whether an op has read `source` since the tape began: a graph knows, an eager tensor does not."""
+        if not tf.is_symbolic_tensor(source) or not source.consumers():
+            return False
+        since = {op.name for op in source.graph.get_operations()[self._start :]}
+        return any(op.name in since for op in source.consumers())
 
     def _cause(self, source: Any) -> str:
         """What can be seen from here of why `source` has no gradient."""
         variable = as_variable(source)
         if not is_float(source):
             return f"is {tf.as_dtype(source.dtype).name}, and only floating-point sources have gradients"
-        if any(source is w or variable is w for w in self.__watched if w is not None):
+        if any(source is w or variable is w for w in self._seen if w is not None):
             return "was watched, but the target does not depend on it, or was computed before watch() was called"
         if variable is None:
             return "is a tensor that was never watched: call tape.watch(...) before it is used"
@@ -131,17 +155,11 @@ class GradientTape(tf.GradientTape):
             return "was read, but no gradient comes back to it from the target"
         if not variable.trainable:
             return "is not trainable, and such a variable is recorded only after tape.watch(variable)"
-        if self.__paused:
+        if self._paused:
             return "was not read while the tape was recording: only under stop_recording(), or not at all"
         return "was not read while the tape was recording: the target does not depend on it"
 
 
 def _sources(sources: Any) -> list:
     """The members of `sources`, flat, with the `tf.Variable` in the place of a Keras variable."""
-    flat = tf.nest.flatten(sources)
-    return [value if (variable := as_variable(value)) is None else variable for value in flat]
-
-
-def _used_before(source: Any) -> bool:
-    """Whether an op has read `source`: a graph knows, an eager tensor does not."""
-    return tf.is_symbolic_tensor(source) and bool(source.consumers())
+    return [value if as_variable(value) is None else as_variable(value) for value in tf.nest.flatten(sources)]

@@ -31,7 +31,8 @@ class Op:
 
     Attributes:
         name: TensorFlow's name of the operation, the name of the source, or the layer's of a folded trace.
-        type: TensorFlow's op type (`"MatMul"`); `"Scope"` for a folded layer, `"Source"` and `"Constant"` for leaves.
+        type: TensorFlow's op type (`"MatMul"`); `"Scope"` for a folded layer, `"Source"` for a source, `"Constant"`
+            and `"Variable"` for data that are no source.
         inputs: names of the records that feed it, in the order of its arguments.
         value: its output, `shape`. With `values=False` the L2 norm, unless it is a scalar; likewise the next two.
         gradient: of the target with respect to the output, `shape`; None where none arrives.
@@ -165,7 +166,8 @@ def trace(fn: Callable, vars: Any, /, *, depth: int | None = None, values: bool 
 
     _, answer = capture(call, ask)
     graph, kept = seen["graph"], seen["kept"]
-    names = graph.variable_names() | {old: new for old, (new, *_) in kept.items()}
+    variables = graph.variable_names()
+    names = variables | {old: new for old, (new, *_) in kept.items()}
     values_before = [keep(tf.convert_to_tensor(source)).numpy() for source in call.sources]  # fn may have assigned them
 
     def record(name: str, type: str, feeds: Sequence[str] = ()) -> Op:
@@ -189,7 +191,11 @@ def trace(fn: Callable, vars: Any, /, *, depth: int | None = None, values: bool 
         Op(name, "Source", (), value, answer["gradient"][name], (), (), tuple(source.shape), source.dtype.name)
         for name, source, value in zip(call.names, call.sources, values_before, strict=True)
     ]
-    constants = [record(name, "Constant") for name in graph.constants if name in answer["value"]]
+    constants = [
+        record(name, "Variable" if name in variables else "Constant")
+        for name in graph.constants
+        if name in answer["value"]
+    ]
     ops = [
         record(name, "Scope" if len(members) > 1 else graph.tensors[name].op.type, feeds)
         for name, (_, feeds, members) in kept.items()
@@ -244,7 +250,8 @@ def _fold(
         for feed in inputs[name]:
             uses.get(feed, set()).add(name)
     hidden = set(constants) - {feed for name, feeds in inputs.items() if groups[name] == name for feed in feeds}
-    outputs = Counter(groups[name] for name in members)
+    leaves = {feed for feeds in inputs.values() for feed in feeds} - set(inputs)
+    outputs = Counter([*(groups[name] for name in members), *leaves])  # a scope may be called as a source is
     kept = {}
     for name in inputs:
         if name in members and groups[name] == name:
@@ -277,8 +284,7 @@ def _norm(tensor: tf.Tensor) -> tf.Tensor:
     """The L2 norm; a scalar stays what it is."""
     if tensor.shape.rank == 0 or tensor.dtype == tf.string:
         return tensor
-    wide = tensor.dtype if tensor.dtype in (tf.float64, tf.complex64, tf.complex128) else tf.float32
-    return tf.norm(tf.cast(tensor, wide))
+    return tf.norm(tf.cast(tensor, tf.complex128 if tensor.dtype.is_complex else tf.float64))  # no square overflows
 
 
 def _summary(value: Any, shape: tuple[int, ...]) -> str:
@@ -288,14 +294,12 @@ def _summary(value: Any, shape: tuple[int, ...]) -> str:
     value = np.asarray(value)
     if value.dtype.kind not in "fcV" or value.size == 0:
         return f"{list(shape)} {value.dtype}" if shape else str(value)
-    value = value.astype(np.float64) if value.dtype.kind != "c" else value
+    real = value.dtype.kind != "c"
+    value = value.astype(np.float64 if real else np.complex128)  # no square overflows
     if not shape:
         return f"{value:.4g}"
-    if value.ndim == 0:
-        return f"{list(shape)} norm {value:.4g}"
-    if value.dtype.kind == "c":
-        return f"{list(shape)} norm {np.linalg.norm(value):.4g}"
-    return (
-        f"{list(shape)} mean {value.mean():.4g} min {value.min():.4g} max {value.max():.4g} "
-        f"norm {np.linalg.norm(value):.4g}"
-    )
+    with np.errstate(all="ignore"):  # inf - inf is a nan to show
+        norm = f"norm {value if value.ndim == 0 else np.linalg.norm(value):.4g}"
+        if value.ndim and real:
+            norm = f"mean {value.mean():.4g} min {value.min():.4g} max {value.max():.4g} {norm}"
+    return f"{list(shape)} {norm}"

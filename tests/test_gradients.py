@@ -191,6 +191,7 @@ def test_the_same_variable_may_be_given_twice():
     w = tf.Variable(3.0)
     assert [float(g) for g in tapekit.gradient(lambda: w**2, [w, w])] == [6.0, 6.0]
     assert float(tapekit.hvp(lambda: w**3, [w, w], [1.0, 1.0])[0]) == 36.0
+    assert float(tapekit.jvp(lambda: w**2, [w, w], [1.0, 10.0]).tangent) == 66.0
 
 
 def test_only_vars_are_differentiated():
@@ -236,7 +237,7 @@ def test_a_log_receives_the_gradients_the_variables_and_the_loss():
     for gradients, variables, loss in log.calls:
         assert gradients[0].numpy().tolist() == [2.0, 4.0]
         assert variables == [w] or variables[0] is w
-        assert float(loss) == 5.0
+        assert float(tf.reduce_sum(loss)) == 5.0
 
 
 class TestUnconnected:
@@ -278,6 +279,13 @@ class TestUnconnected:
             ValueError, match=r"gradient: unconnected is 'ignore'. Write 'warn', 'none', 'zero' or 'raise'"
         ):
             self.call(unconnected="ignore")
+
+    def test_zeros_have_the_shape_that_the_result_would_have(self):
+        w, unused = tf.Variable([1.0, 2.0]), tf.Variable([1.0, 1.0, 1.0])
+        zeros = tapekit.jacobian(lambda: w**2, [w, unused], unconnected="zero")[1]
+        assert zeros.shape == (2, 3)
+        zeros = tapekit.per_example_gradient(lambda x: x * w, [w, unused], tf.ones([4]), unconnected="zero")[1]
+        assert zeros.shape == (4, 3)
 
     def test_the_other_derivatives_take_it_too(self):
         for fn in (tapekit.jacobian, lambda f, v, **o: tapekit.vjp(f, v, 1.0, **o).cotangents):
@@ -422,6 +430,28 @@ def test_forward_mode_takes_variables(kind):
     assert result.tangent.numpy().tolist() == [2.0, 40.0]
 
 
+@pytest.mark.parametrize("wrap", [lambda f: f, tf.function], ids=["eager", "graph"])
+def test_jvp_follows_a_custom_gradient_as_the_gradient_does(wrap):
+    @tf.custom_gradient
+    def straight_through(x):
+        return tf.round(x), lambda dy: dy
+
+    x = tf.constant([0.3, 1.7])
+    assert wrap(lambda: tapekit.jvp(straight_through, x, [1.0, 5.0]).tangent)().numpy().tolist() == [1.0, 5.0]
+
+
+def test_fn_runs_once_whatever_is_asked_of_it():
+    runs = tf.Variable(0)
+
+    def fn(x):
+        runs.assign_add(1)
+        return tf.while_loop(lambda i, _: i < 2, lambda i, a: [i + 1, a * x], [0, x])[1]
+
+    for count, derivative in enumerate([tapekit.jvp, tapekit.hvp, tapekit.vjp], 1):
+        derivative(fn, 2.0, 1.0)
+        assert int(runs) == count
+
+
 def test_jvp_of_two_outputs_has_their_structure():
     result = tapekit.jvp(lambda x: {"a": x**2, "b": [3.0 * x]}, 2.0, 1.0)
     assert float(result.tangent["a"]) == 4.0
@@ -488,11 +518,26 @@ class TestPerExample:
         assert rows[0] is None
         assert rows[1].numpy().tolist() == [[[2.0], [0.0]], [[0.0], [4.0]]]
 
+    def test_axes_of_unknown_size_are_taken(self):
+        w = tf.Variable(2.0)
+
+        @tf.function(input_signature=[tf.TensorSpec([None], tf.float32)])
+        def step(x):
+            return tapekit.per_example_gradient(lambda e: (w * e[0]) ** 2 + e[1], w, (x, tf.ones([2])))
+
+        assert step(tf.constant([1.0, 10.0])).numpy().tolist() == [4.0, 400.0]
+
+    def test_a_number_cannot_be_closed_over(self):
+        with pytest.raises(
+            ValueError, match=r"the Python float 2.0, but fn is called without it .* used it. close over|Close"
+        ):
+            tapekit.per_example_gradient(lambda x: x, 2.0, self.x)
+
     def test_batches_without_a_common_first_axis_are_an_error(self):
         with pytest.raises(ValueError, match=r"arrays of shapes \(6, 3\), \(5,\). They need a common first axis"):
             tapekit.per_example_gradient(lambda e: 0, tf.Variable(1.0), (self.x, np.zeros(5)))
         with pytest.raises(
-            ValueError, match=r"shapes \(\). They need a common first axis, \[batch, ...\]; give x\[None\]"
+            ValueError, match=r"shapes \(\). They need a common first axis, \[batch, ...\]. Give x\[None\]"
         ):
             tapekit.per_example_gradient(lambda e: 0, tf.Variable(1.0), 3.0)
 
@@ -500,13 +545,16 @@ class TestPerExample:
 @pytest.mark.parametrize(
     ("fn", "words"),
     [
-        (lambda x: None, "fn returned None. It must return the tensor to differentiate; is a return statement missing"),
-        (lambda x: tf.argmax(x), r"fn returned a int64 tensor of shape \(\). Only a float or complex target"),
+        (
+            lambda x: None,
+            "fn returned None. It must return the tensor to differentiate; perhaps a return statement is missing",
+        ),
+        (lambda x: tf.argmax(x), r"fn returned an int64 tensor of shape \(\). Only a float or complex target"),
         (lambda x: x > 1.0, r"fn returned a bool tensor of shape \(2,\). Only"),
         (lambda x: x.numpy().sum(), r"a NumPy float32 array of shape \(\).* the calculation left TensorFlow"),
         (lambda x: 3.0, "fn returned the Python float 3.0. .*left TensorFlow"),
         (lambda x: "loss", "fn returned the Python str 'loss'. It must return a tensor"),
-        (lambda x: object(), "fn returned a object. It must return a tensor"),
+        (lambda x: object(), "fn returned an object. It must return a tensor"),
         (lambda x: [], r"fn returned \[\]. It must return the tensor"),
         (lambda x: (tf.reduce_sum(x), tf.argmax(x)), "int64 tensor.*has_aux=True"),
     ],
@@ -545,6 +593,9 @@ BAD_VECTORS = [
     (lambda: tapekit.hvp(lambda x: x[0], X, [1.0]), r"hvp: vector holds a float32 tensor of shape \(1,\)"),
     (lambda: tapekit.hvp(lambda x, y: x, [1.0, 2.0], [1.0]), "hvp: vector has another structure .*each of 2 tensor"),
     (lambda: tapekit.jvp(lambda a: a, {"a": 1.0}, {"b": 1.0}), "jvp: tangents has another structure"),
+    (lambda: tapekit.hvp(lambda x: x[0], X, {"a": 1.0}), "hvp: vector holds a dict. It must be float32 of shape"),
+    (lambda: tapekit.jvp(lambda x: x, X, None), "jvp: tangents holds None. It must be float32"),
+    (lambda: tapekit.jvp(lambda x: x, X, np.array([1j, 1j])), "tangents holds a NumPy complex128 array"),
     (lambda: tapekit.vjp(lambda x: [x, x], 1.0, 1.0), "vjp: output_gradients has another structure"),
 ]
 
@@ -596,6 +647,33 @@ def test_python_control_flow_in_fn_is_converted_inside_a_tf_function():
 
     assert float(step(tf.constant(3.0))) == 6.0
     assert float(step(tf.constant(-3.0))) == -1.0
+
+
+def test_autograph_reads_the_package_without_a_complaint(capfd, caplog):
+    w, c = keras.Variable([1.0, 2.0]), tf.constant(3.0)
+
+    @tf.function
+    def step(x):
+        with tapekit.GradientTape() as tape:
+            y = tape.watch({"x": x})["x"] ** 2 * tf.reduce_sum(tf.convert_to_tensor(w))
+        return (
+            tape.gradient(y, [x, w]),
+            tapekit.value_and_gradient(lambda: tf.convert_to_tensor(w) ** 2, {"w": w}),
+            tapekit.hessian(lambda a, b: a * b * c, [x, c]),
+            tapekit.jvp(lambda x: x**2, x, 1.0),
+            tapekit.per_example_gradient(lambda e: e * tf.convert_to_tensor(w), w, tf.ones([2])),
+        )
+
+    step(tf.constant(2.0))
+    assert "AutoGraph" not in caplog.text + capfd.readouterr().err
+
+
+def test_a_target_of_unknown_rank_can_be_scalar():
+    @tf.function(input_signature=[tf.TensorSpec(None, tf.float32)])
+    def step(x):
+        return tapekit.hessian(lambda x: x[0] ** 2 * x[1], x)
+
+    assert step(tf.constant([1.0, 2.0])).numpy().tolist() == [[4.0, 2.0], [2.0, 0.0]]
 
 
 def test_a_source_of_unknown_shape_works_in_a_graph():

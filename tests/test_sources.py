@@ -126,6 +126,7 @@ def test_an_empty_structure_is_an_error(vars):
         ("a", "source 'vars' is string"),
         (True, "source 'vars' is bool"),
         (np.arange(3), "source 'vars' is int64"),
+        (np.array(["2026-01-01"], "datetime64[D]"), r"is a NumPy datetime64\[D\] array .*Give a tf.Variable"),
         (np.array([None]), r"is a NumPy object array of shape \(1,\). Give a tf.Variable"),
         (None, "source 'vars' is None. Give a tf.Variable"),
         ({1.0, 2.0}, "is a set. A structure is a list, tuple or dict: write list"),
@@ -147,7 +148,7 @@ def test_the_parameter_names_a_source_that_has_no_name():
 
 @pytest.mark.parametrize("value", [3.0, np.ones(2)])
 def test_a_number_cannot_be_meant_by_a_fn_that_takes_nothing(value):
-    with pytest.raises(ValueError, match=r"but fn\(\) has no required parameter.* Let fn take it: vjp\(lambda x"):
+    with pytest.raises(ValueError, match=r"but fn is called without it .* Let fn take it, vjp\(lambda x"):
         bind("vjp", lambda: 0, [tf.Variable(1.0), value])
 
 
@@ -165,6 +166,14 @@ def test_names_are_keras_paths_then_variable_names_then_parameters_then_places()
 def test_equal_names_are_told_apart():
     w = tf.Variable(1.0, name="w")
     assert names([w, w, w]) == ["w", "w_1", "w_2"]
+    assert names([w, w, tf.Variable(1.0, name="w_1")]) == ["w", "w_1", "w_1_1"]
+
+
+def test_a_model_and_its_own_variables_are_no_loss():
+    model = keras.Sequential([keras.layers.Dense(1)])
+    model(tf.ones([1, 2]))
+    with pytest.raises(TypeError, match=r"fn is a Sequential and vars are its own variables.*lambda: loss\(y, model"):
+        bind("gradient", model, model.trainable_variables)
 
 
 def test_the_structure_that_comes_in_goes_out():
@@ -179,7 +188,7 @@ def test_the_structure_that_comes_in_goes_out():
         (np.float32(3.0), "a NumPy float32 array of shape ()"),
         (tf.Variable([1.0]), "a float32 variable of shape (1,)"),
         (keras.Variable([1.0]), "a float32 variable of shape (1,)"),
-        (object(), "a object"),
+        (object(), "an object"),
     ],
 )
 def test_describe_gives_kind_dtype_and_shape(value, words):

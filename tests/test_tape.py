@@ -173,6 +173,32 @@ def test_a_tensor_of_the_graph_that_is_watched_in_time_gives_no_warning():
     assert float(step(tf.constant(5.0))) == 20.0
 
 
+@pytest.mark.parametrize("before", [tf.reduce_sum, tf.identity])
+def test_what_was_used_before_the_tape_began_is_not_watched_too_late(before):
+    @tf.function(autograph=False)
+    def step(c):
+        scale = before(c)
+        with GradientTape() as outer:
+            outer.watch(c)
+            y = c * c
+            with GradientTape() as inner:
+                inner.watch(c)
+                outer.watch(c)
+                z = c**3
+        return scale, outer.gradient(y, c), inner.gradient(z, c)
+
+    assert [float(g) for g in step(tf.constant(2.0))[1:]] == [4.0, 12.0]
+
+
+def test_a_jacobian_that_is_none_is_warned_of_once_at_the_callers_line():
+    w, unused = tf.Variable([1.0, 2.0]), tf.Variable(1.0, name="unused")
+    with GradientTape(persistent=True) as tape:
+        y = w**2
+    with missing("GradientTape.jacobian: the result is None: 'unused' was not read") as seen:
+        assert tape.jacobian(y, [w, unused], experimental_use_pfor=False)[1] is None
+    assert [warning.filename for warning in seen] == [__file__]
+
+
 def test_the_tape_works_under_jit_compile():
     w = keras.Variable(3.0)
 

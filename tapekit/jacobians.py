@@ -1,0 +1,174 @@
+"""Derivatives as whole arrays: `jacobian`, `hessian`, and `per_example_gradient` for a batch.
+
+One law gives the shapes: Jacobian shape = target.shape + source.shape. Where only a product with a vector is wanted,
+`tapekit.vjp`, `tapekit.jvp` and `tapekit.hvp` give it without the array.
+
+>>> jacobian(lambda x: x**2, tf.constant([1.0, 2.0])).numpy().tolist()
+[[2.0, 0.0], [0.0, 4.0]]
+"""
+
+import dataclasses
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+
+from tapekit._sources import bind, describe
+from tapekit._targets import one_target, target_of
+from tapekit.gradients import dense, finish, mode_of, zeros
+from tapekit.tape import watch_all
+
+
+def jacobian(fn: Callable, vars: Any, /, *, unconnected: str | tf.UnconnectedGradients = "warn") -> Any:
+    """Give every derivative of every element of the target: the Jacobian.
+
+    Args:
+        fn: as for `gradient`, but returns one tensor, `[...target]`.
+        vars, unconnected: as for `gradient`.
+
+    Returns:
+        The structure of `vars`, each `[...target, ...source]`: Jacobian shape = target.shape + source.shape.
+
+    Raises:
+        TypeError: `fn` returns a structure; TypeError, ValueError: as `gradient`.
+
+    Example:
+        >>> jacobian(lambda x: x**2, tf.constant([1.0, 2.0])).numpy().tolist()
+        [[2.0, 0.0], [0.0, 4.0]]
+    """
+    mode_of("jacobian", unconnected)
+    call = bind("jacobian", fn, vars)
+    with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
+        watch_all(tape, call.sources)
+        target = one_target(call, call())
+    return finish(call, _rows(tape, target, call.sources), unconnected, leading=tf.shape(target))
+
+
+def hessian(fn: Callable, vars: Any, /) -> Any:
+    """Give every second derivative of a scalar target: the Hessian, in blocks.
+
+    Args:
+        fn: as for `gradient`, but returns one scalar.
+        vars: as for `gradient`.
+
+    Returns:
+        One tensor `[...source, ...source]` for one source; else blocks in the structure of `vars`, twice: ``[i][j]``
+        is `[...source_i, ...source_j]`. Zeros where TensorFlow finds no dependence.
+
+    Raises:
+        ValueError: the target is not scalar; TypeError, ValueError: as `gradient`.
+
+    Example:
+        >>> hessian(lambda x: x[0] ** 2 * x[1], tf.constant([1.0, 2.0])).numpy().tolist()
+        [[4.0, 2.0], [2.0, 0.0]]
+    """
+    call = bind("hessian", fn, vars)
+    with tf.GradientTape(persistent=True, watch_accessed_variables=False) as outer:
+        watch_all(outer, call.sources)
+        with tf.GradientTape(watch_accessed_variables=False) as inner:
+            watch_all(inner, call.sources)
+            target = one_target(call, call())
+        if target.shape.rank not in (0, None):
+            raise ValueError(
+                f"hessian: fn returned {describe(target)}. The Hessian is that of a scalar; reduce the target, with "
+                "tf.reduce_sum for example, or take tapekit.jacobian of a gradient."
+            )
+        grads = dense(inner.gradient(target, call.sources))
+    blocks = []
+    for grad, source in zip(grads, call.sources, strict=True):
+        row = [None] * len(call.sources) if grad is None else _rows(outer, grad, call.sources)
+        zero = [zeros(other, tf.shape(source)) for other in call.sources] if any(b is None for b in row) else row
+        blocks.append(call.pack([z if b is None else b for b, z in zip(row, zero, strict=True)]))
+    return call.pack(blocks)
+
+
+def per_example_gradient(
+    fn: Callable, vars: Any, batch: Any, /, *, unconnected: str | tf.UnconnectedGradients = "warn"
+) -> Any:
+    """Give one gradient for each example of a batch, where an ordinary gradient gives their sum.
+
+    Args:
+        fn: ``fn(example)`` returns the loss of one example, and closes over `vars`. A Keras model wants a batch axis:
+            ``model(x[None])``.
+        vars: variables or tensors, as for `gradient`.
+        batch: a structure of arrays with a common first axis, `[batch, ...]`; ``fn`` gets the same structure with
+            that axis taken off.
+
+    Returns:
+        The structure of `vars`, each `[batch, ...source]`.
+
+    Raises:
+        ValueError: `batch` has no common first axis; TypeError, ValueError: as `gradient`.
+
+    Example:
+        >>> w = tf.Variable(2.0)
+        >>> per_example_gradient(lambda x: (w * x) ** 2, w, tf.constant([1.0, 10.0])).numpy().tolist()
+        [4.0, 400.0]
+    """
+    mode_of("per_example_gradient", unconnected)
+    call = bind("per_example_gradient", fn, vars, closure=True)
+    examples = _examples(batch)
+    first = tf.nest.map_structure(lambda rows: rows[0], examples)
+    call = dataclasses.replace(call, fn=lambda: fn(first))
+    connected: list[int] = []
+
+    def one(example: Any) -> list:
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            watch_all(tape, call.sources)
+            target = target_of(call, fn(example))
+        grads = dense(tape.gradient(target, call.sources))
+        connected[:] = [i for i, g in enumerate(grads) if g is not None]
+        return [grads[i] for i in connected]
+
+    def one_by_one() -> list:
+        one(first)  # finds which sources are connected
+        specs = [tf.TensorSpec(call.sources[i].shape, call.sources[i].dtype) for i in connected]
+        return tf.map_fn(one, examples, fn_output_signature=specs) if specs else []
+
+    stacked = _vectorized(lambda: tf.vectorized_map(one, examples), one_by_one)
+    flat: list = [None] * len(call.sources)
+    for index, grad in zip(connected, stacked, strict=True):
+        flat[index] = grad
+    return finish(call, flat, unconnected, leading=tf.shape(tf.nest.flatten(examples)[0])[:1])
+
+
+def _rows(tape: tf.GradientTape, target: tf.Tensor, sources: list) -> list:
+    """The Jacobians of `target`, by a vectorized loop where TensorFlow can make one, else by an ordinary one."""
+    return _vectorized(
+        lambda: tape.jacobian(target, sources),
+        lambda: tape.jacobian(target, sources, experimental_use_pfor=False),
+    )
+
+
+def _vectorized(fast: Callable, slow: Callable) -> Any:
+    """``fast()``, or ``slow()`` where it cannot be vectorized, without TensorFlow's page of log lines about that."""
+    logger, silence = tf.get_logger(), _Silence()
+    logger.addFilter(silence)
+    try:
+        return fast()
+    except Exception:  # vectorizing fails in many ways; an error of fn's own is raised again by slow()
+        pass
+    finally:
+        logger.removeFilter(silence)
+    return slow()
+
+
+class _Silence(logging.Filter):
+    def filter(self, record: logging.LogRecord) -> bool:
+        return record.module != "pfor" and "pfor" not in record.getMessage()
+
+
+def _examples(batch: Any) -> Any:
+    """`batch` as tensors with a common first axis."""
+    examples = tf.nest.map_structure(tf.convert_to_tensor, batch)
+    flat = tf.nest.flatten(examples)
+    known = {t.shape[0] for t in flat if t.shape.rank} - {None}
+    if not flat or any(t.shape.rank == 0 for t in flat) or len(known) > 1:
+        shapes = ", ".join(str(t.shape) for t in flat) or "none"
+        raise ValueError(
+            f"per_example_gradient: batch holds arrays of shapes {shapes}. They need a common first axis, "
+            "[batch, ...]. Give x[None] for a single example, and np.array(rows) for rows of numbers: a list is a "
+            "structure of arrays."
+        )
+    return examples
