@@ -8,6 +8,7 @@ w: the gradient is None (non_differentiable_op).
     ...
 """
 
+import contextlib
 import dataclasses
 import linecache
 import re
@@ -362,14 +363,15 @@ def _variables_inside(call: Call) -> tuple[Call, list]:
 
 
 def _make_variable(*, initial_value: Any, **kwargs: Any) -> tf.Variable:
-    with ThreadPoolExecutor(1) as outside:  # tf.function forbids new variables in the thread that traces
-        try:  # a number, or the initializer of a layer, which is built for good
-            return outside.submit(tf.Variable, initial_value, **kwargs).result()
-        except Exception:  # a value that is computed in the graph
-            value = tf.convert_to_tensor(initial_value() if callable(initial_value) else initial_value)
-            zeros = np.zeros([size or 1 for size in value.shape], value.dtype.as_numpy_dtype)
-            kwargs |= {"shape": value.shape, "dtype": value.dtype}
-            variable = outside.submit(tf.Variable, zeros, **kwargs).result()
+    # tf.function forbids new variables in the thread that traces
+    with ThreadPoolExecutor(1) as outside:
+        if not any(tf.is_tensor(each) for each in tf.nest.flatten(initial_value)):
+            with contextlib.suppress(Exception):  # numbers, or the initializer of a layer, which is built for good
+                return outside.submit(tf.Variable, initial_value, **kwargs).result()
+        value = tf.convert_to_tensor(initial_value() if callable(initial_value) else initial_value)
+        zeros = np.zeros([size or 1 for size in value.shape], value.dtype.as_numpy_dtype)
+        kwargs |= {"shape": value.shape, "dtype": value.dtype}
+        variable = outside.submit(tf.Variable, zeros, **kwargs).result()
     variable.assign(value)
     return variable
 
