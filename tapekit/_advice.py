@@ -18,22 +18,39 @@ UNWATCHED = (
 )
 
 _CAME_OUT = {"none": "None", "zero": "0 everywhere", "not_finite": "NaN or inf"}
-_CHOICE = "Train on the scores themselves: tf.nn.softmax(scores) in its place, or a cross-entropy loss on them"
-_STEP = (
-    "If the step itself is wanted, pass the gradient straight through: x + tf.stop_gradient(step(x) - x); "
-    "if not, leave it out of the loss"
+_FLAT_STEP = (
+    "{0} is flat, and then jumps: a small change of {1} changes nothing behind it",
+    "If the step is wanted, pass the gradient straight through, x + tf.stop_gradient(step(x) - x); if not, leave it "
+    "out of the loss",
 )
-_SMOOTH = "Use a smooth version, such as tf.sigmoid((x - threshold) / width), and keep the hard one for the metric"
-_SAMPLE = (
-    "Write the sample as a function of its parameters (mean + std * tf.random.normal(shape)), or use the score function"
+_DECISION = (
+    "{0} says yes or no: a small change of {1} changes nothing behind it, until it jumps",
+    "Make it smooth, tf.sigmoid((x - threshold) / width), and keep the hard one for the metric",
 )
-_INSTEAD = {
-    "ArgMax": _CHOICE, "ArgMin": _CHOICE, "TopKV2": "Use the values that top_k gives, not the indices, or tf.nn.softmax",
-    "Round": _STEP, "Rint": _STEP, "Floor": _STEP, "Ceil": _STEP, "Sign": _STEP, "FloorDiv": _STEP,
-    **dict.fromkeys(("Greater", "GreaterEqual", "Less", "LessEqual", "Equal", "NotEqual"), _SMOOTH),
-    **dict.fromkeys(("Multinomial", "RandomPoissonV2", "StatelessRandomBinomial", "Bernoulli"), _SAMPLE),
-    "HistogramFixedWidth": "Count softly: tf.reduce_sum(tf.nn.softmax(-(x[:, None] - centres)**2 / width), axis=0)",
-}  # fmt: skip
+_PLACE = (
+    "{0} gives a place, not a quantity: a small change of {1} leaves it where it is, until it jumps",
+    "Train on the scores themselves: tf.nn.softmax(scores) in its place, or a cross-entropy loss on them",
+)
+_DRAW = (
+    "{0} draws at random, and TensorFlow does not know how the draw would move with {1}",
+    "Write the sample as a function of its parameters, as in mean + std * tf.random.normal(shape)",
+)
+_COUNT = (
+    "{0} counts, and a small change of {1} moves nothing from one bin to the next",
+    "Count softly: tf.reduce_sum(tf.nn.softmax(-((x[:, None] - centres) ** 2) / width), axis=0)",
+)
+_SAFE = {"Log": "tf.math.log(safe)", "RealDiv": "1 / safe", "Pow": "safe ** a", "Sqrt": "tf.sqrt(safe)"}
+_UNKNOWN = (
+    "TensorFlow has no derivative of {0} that could go back to {1}",
+    "Replace {0} by something that is smooth in {1}, or let the loss reach {1} past it",
+)
+_NO_DERIVATIVE = {
+    **dict.fromkeys(("Round", "Rint", "Floor", "Ceil", "Sign", "FloorDiv"), _FLAT_STEP),
+    **dict.fromkeys(("Greater", "GreaterEqual", "Less", "LessEqual", "Equal", "NotEqual"), _DECISION),
+    **dict.fromkeys(("ArgMax", "ArgMin", "TopKV2", "LowerBound", "UpperBound"), _PLACE),
+    **dict.fromkeys(("Multinomial", "RandomPoissonV2", "StatelessRandomBinomial"), _DRAW),
+    **dict.fromkeys(("HistogramFixedWidth", "Bincount", "DenseBincount"), _COUNT),
+}
 _LIMIT = ("every value is beyond the limit, where the slope is 0", "Move the limit, or clip only what is shown")
 _RELU = (
     "every input of this ReLU is negative, where its slope is 0",
@@ -64,7 +81,7 @@ _NAN = {
     "Rsqrt": ("infinite at 0", "tf.math.rsqrt(x + 1e-12)"),
     "Pow": ("a x^(a-1), infinite at 0 if a < 1", "tf.pow(tf.maximum(x, 1e-6), a)"),
     "RealDiv": ("1/x, infinite at 0", "tf.math.divide_no_nan(a, b), or b + 1e-7"),
-    "Exp": ("e^x, which overflows beyond 88 in float32", "tf.reduce_logsumexp or tf.nn.softmax, which subtract the maximum"),
+    "Exp": ("e^x, which overflows beyond 88 in float32", "tf.reduce_logsumexp or tf.nn.softmax, which do not overflow"),
     "Acos": ("infinite at -1 and 1", "tf.acos(tf.clip_by_value(x, -1 + 1e-6, 1 - 1e-6))"),
 }  # fmt: skip
 
@@ -123,11 +140,8 @@ def _integer_dtype(name: str, op: str, *, dtype: str = "integer", cast: bool = F
 
 
 def _non_differentiable_op(name: str, op: str, *, kind: str = "", **facts: Any) -> tuple[str, str]:
-    return (
-        f"what {op} gives moves in steps, or is a place or a draw: it has no derivative that TensorFlow could send back "
-        f"to {name}",
-        _INSTEAD.get(kind, f"Replace {op} by something that is smooth in {name}, or let the loss reach {name} past it"),
-    )
+    why, advice = _NO_DERIVATIVE.get(kind, _UNKNOWN)
+    return why.format(op, name), advice.format(op, name)
 
 
 def _stop_gradient(name: str, op: str, *, library: str | None = None, **facts: Any) -> tuple[str, str]:
@@ -143,15 +157,15 @@ def _stateful(name: str, op: str, *, code: str | None = None, **facts: Any) -> t
     called = re.search(r"[\w.\[\]:, ]*(assign\w*|update_state|set_weights|insert)\(", code or "")
     op = called[0].strip() + "...)" if called else op
     return (
-        f"{op} writes the value into a variable or a table, and what is read there later has no way back: a tape follows "
-        "values, not what is written into a state",
+        f"{op} writes the value into a variable or a table, and what is read there later has no way back: a tape "
+        "follows values, not what is written into a state",
         f"Go on with the value made from {name} as a tensor, and assign it after the gradient is taken",
     )
 
 
 def _rewrapped(name: str, op: str, **facts: Any) -> tuple[str, str]:
     return (
-        f"{op} makes a new object out of the number that {name} has just now, and the tape knows of no way back from it",
+        f"{op} makes a new object out of the number that {name} has just now, and no way leads back from it",
         f"Use {name} itself, or tf.identity({name}) for a copy that keeps the gradient",
     )
 
@@ -224,8 +238,8 @@ def _nan(
         return (
             f"the slope of {inside} is {slope}. tf.where takes the other branch, but multiplies this one's gradient by "
             "0, and 0 times infinity is NaN",
-            f"Choose a safe input first, then the result: safe = tf.where(ok, x, 1.0); y = tf.where(ok, "
-            f"{kind.lower()}(safe), other)",
+            "Choose a safe input first, then the result: safe = tf.where(ok, x, 1.0), and tf.where(ok, "
+            f"{_SAFE.get(kind, 'f(safe)')}, other)",
         )
     if forward:
         return (
@@ -244,7 +258,7 @@ def _not_used(name: str, op: str, *, read: bool = False, ready: Sequence[str] = 
     others = f". It does read {_listed(ready)}, made before fn ran" if ready else ""
     advice = f"If {name} is to matter, use it inside fn; if not, leave it out of vars, or ask for unconnected='zero'"
     if ready and not read:
-        advice += f". If something that fn reads was made from {name} (a copy, an update, an earlier result), make it inside fn"
+        advice += f". If what fn reads was made from {name} (a copy, an update, an earlier result), make it inside fn"
     return how + others, advice
 
 
@@ -259,7 +273,7 @@ def _outside_tape(name: str, op: str, *, ready: Sequence[str], other: str = "", 
 def _wrong_tensor(name: str, op: str, *, other: str, whole: bool, **facts: Any) -> tuple[str, str]:
     kind = "a copy" if whole else "a piece"
     return (
-        f"fn uses {other}, which holds the numbers of {name}, but is another object: {kind} that the tape does not know",
+        f"fn uses {other}, which holds numbers of {name}, but is another object: {kind} that the tape does not know",
         f"Use {name} itself inside fn, or ask for the gradient of what fn uses",
     )
 

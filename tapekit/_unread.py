@@ -42,7 +42,7 @@ def first_use(recording: Recording, entry: tf.Tensor) -> tuple[Place | None, tf.
 def unread(recording: Recording, flow: Flow, call: Call, index: int, way: Way | None) -> dict[str, Any]:
     """The cause, the line and the facts for source `index`, of which no number reaches the target."""
     at, op = first_use(recording, recording.sources[index])
-    if way is not None:
+    if way is not None and way.last is not None:
         return {"cause": "not_used", "op": way.last, "at": place(way.last.traceback), "read": True}
     source, leaf = call.sources[index], call.leaves[index]
     ready = _ready_made(recording, flow, call)
@@ -60,13 +60,10 @@ def unread(recording: Recording, flow: Flow, call: Call, index: int, way: Way | 
         made = assigned(call.fn, other.name, own_names)
         if made and other.name in own_names and as_variable(leaf) is not None:
             return {"cause": "replaced_by_tensor", "at": made, "other": other.name}
-        if made or (other.owner is not None and _has(other.owner, leaf)):
-            return {
-                "cause": "outside_tape",
-                "at": made or other.at,
-                "ready": [str(r) for r in ready],
-                "other": other.name,
-            }
+        if other.owner is not None and _has(other.owner, leaf):
+            made = attribute(call.fn, other.name.rpartition(".")[2]) or other.at
+        if made:
+            return {"cause": "outside_tape", "at": made, "ready": [str(each) for each in ready], "other": other.name}
     alone = not any(t.dtype == tf.resource for op in flow.ops for t in flow.inputs(op))
     if ready and alone and not any(entry.ref() in flow.consumers for entry in recording.sources):
         return {"cause": "outside_tape", "at": ready[0].at, "ready": [str(r) for r in ready]}

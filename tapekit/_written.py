@@ -37,7 +37,7 @@ def made_as_integer(fn: Callable) -> Place | None:
 
 def configured(fn: Callable, word: str) -> Place | None:
     """The one line near `fn` that asks for ``activation='relu'`` or the like."""
-    words = [node for node in _around(fn) if _constant(node) == word]
+    words = [node for node in _around(fn) if isinstance(node, ast.Constant) and node.value == word]
     return _only(fn, (node.lineno for node in words))
 
 

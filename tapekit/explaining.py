@@ -29,7 +29,6 @@ from tapekit._unread import first_use, spoken, unread
 from tapekit._written import configured, made_as_integer, python_body
 from tapekit.tracing import Trace, trace
 
-
 # What TensorFlow and Keras put between a call and its function.
 _WRAPPERS = ("error_handler", "op_dispatch_handler", "wrapper", "wrapped", "decorated")
 _BREAKS = Flow.__init__.__code__.co_filename
@@ -400,7 +399,7 @@ def _without_graph(call: Call, error: Exception) -> list[Finding]:
 
 def _left(error: Exception) -> tuple[Place | None, str | None]:
     """Where, and with which call, `fn` left TensorFlow."""
-    while error.__cause__ is not None:
+    if isinstance(error.__cause__, Exception):  # what a LeftTensorFlow was raised from
         error = error.__cause__
     frames = traceback.extract_tb(error.__traceback__)
     at = place(frames)

@@ -126,7 +126,7 @@ def a_kernel_scaled_in_build():
         def build(self, shape):
             self.kernel = self.add_weight(shape=(shape[-1], 2), name="kernel")
             self.bias = self.add_weight(shape=(2,), name="bias")
-            self.scaled = 0.1 * tf.convert_to_tensor(self.kernel)
+            self.scaled = 0.1 * tf.convert_to_tensor(self.kernel)  # here
 
         def call(self, x):
             return x @ self.scaled + self.bias
