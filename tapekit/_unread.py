@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from tapekit._breaks import Flow, Way
-from tapekit._capture import LIBRARIES, Place, Recording, place
+from tapekit._capture import INSTALLED, LIBRARIES, Place, Recording, place
 from tapekit._sources import Call, as_variable, is_float
 from tapekit._written import assigned, attribute
 
@@ -29,6 +29,16 @@ class ReadyMade(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.name or 'a tensor without a name'} {self.value.shape}"
+
+
+class Who(NamedTuple):
+    """A source: its name, and what the user calls it."""
+
+    source: str
+    spoken: str
+
+    def __str__(self) -> str:
+        return self.source if self.source == self.spoken else f"{self.source} ({self.spoken})"
 
 
 def first_use(recording: Recording, entry: tf.Tensor) -> tuple[Place | None, tf.Operation | None]:
@@ -131,21 +141,27 @@ def _has(owner: Any, leaf: Any) -> bool:
     return any(each is leaf or each is as_variable(leaf) for each in vars(owner).values())
 
 
-def spoken(call: Call, index: int) -> str:
-    """What the user calls source `index`: where it has no name, that of the Python variable."""
-    name = call.names[index]
-    if name.startswith("vars"):
-        around = [inner for inner, value, _ in _reachable(call.fn) if value is call.leaves[index]]
-        return next(iter([*around, *sorted(_names_of(call.leaves[index]))]), name)
-    return name
+def whom(call: Call) -> list[Who]:
+    """What each source is called, and where that is only its place in `vars`, the user's name for it."""
+    named: dict[int, list[str]] = {}
+    for name, value in [*((n, v) for n, v, _ in _reachable(call.fn)), *_locals()]:
+        named.setdefault(id(value), []).append(name)
+    sources = zip(call.names, call.leaves, strict=True)
+    return [Who(n, named.get(id(leaf), [n])[0] if n.startswith("vars") else n) for n, leaf in sources]
+
+
+def _locals() -> Iterator[tuple[str, Any]]:
+    """The variables of the user's functions that are running, innermost first."""
+    frame = inspect.currentframe()
+    while frame is not None:
+        file = frame.f_code.co_filename
+        if not file.startswith(LIBRARIES) and not INSTALLED.search(file):
+            yield from frame.f_locals.items()
+        frame = frame.f_back
 
 
 def _names_of(leaf: Any) -> set[str]:
-    """What `leaf` is called in the functions that are running."""
-    found, frame = set(), inspect.currentframe()
-    while frame is not None:
-        if not frame.f_code.co_filename.startswith(LIBRARIES):
-            found |= {name for name, value in frame.f_locals.items() if value is leaf}
-        frame = frame.f_back
+    """All that the user calls `leaf`."""
     variable = as_variable(leaf)
-    return found | ({variable.name.split(":")[0]} - {"Variable"} if variable is not None else set())
+    own = {variable.name.split(":")[0]} - {"Variable"} if variable is not None else set()
+    return own | {name for name, value in _locals() if value is leaf}

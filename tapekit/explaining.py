@@ -25,7 +25,7 @@ from tapekit._breaks import SHAPE, Flow, Signal, flags, own_gradient
 from tapekit._capture import Place, Recording, capture, place
 from tapekit._eager import draws_kept, reaches, run_eagerly, undisturbed
 from tapekit._sources import Call, bind, is_float
-from tapekit._unread import first_use, spoken, unread
+from tapekit._unread import Who, first_use, unread, whom
 from tapekit._written import configured, made_as_integer, python_body
 from tapekit.tracing import Trace, trace
 
@@ -140,7 +140,7 @@ class _Graph:
     """`fn` as a graph, and what it tells of each source."""
 
     def __init__(self, call: Call) -> None:
-        self.call, (inside, self.made) = call, _variables_inside(call)
+        self.call, self.who, (inside, self.made) = call, whom(call), _variables_inside(call)
         self.recording, answer = capture(inside, self._ask)
         self.statuses = [_status(*pair) for pair in zip(answer, call.sources, strict=True)]
         numbers = [i for i, status in enumerate(self.statuses) if status in ("zero", "not_finite")]
@@ -165,7 +165,7 @@ class _Graph:
         return [explained[status](index) for index, status in enumerate(self.statuses)]
 
     def _ok(self, index: int) -> Finding:
-        return _ok(self.call, index)
+        return _ok(self.call, self.who[index], index)
 
     def _none(self, index: int) -> Finding:
         entry = self.recording.sources[index]
@@ -176,15 +176,15 @@ class _Graph:
                 at = made_as_integer(self.call.fn) or at
             kind = self.call.sources[index].dtype.name
             return _finding(
-                self.call, index, "none", "integer_dtype", op=_spelled(op) if op else None, at=at, dtype=kind
+                self.who[index], "none", "integer_dtype", op=_spelled(op) if op else None, at=at, dtype=kind
             )
         if way is None or way.rank == SHAPE:
             facts = unread(self.recording, self.flow, self.call, index, way)
             return _finding(
-                self.call, index, "none", **facts | {"op": _spelled(facts["op"]) if facts.get("op") else None}
+                self.who[index], "none", **facts | {"op": _spelled(facts["op"]) if facts.get("op") else None}
             )
         if way.last is None:  # every single operation passes a gradient on
-            return _finding(self.call, index, "none", "non_differentiable_op")
+            return _finding(self.who[index], "none", "non_differentiable_op")
         return self._broken(index, "none", way.ops(), *self._cause(way.last))
 
     def _cause(self, op: tf.Operation) -> tuple[str, dict]:
@@ -198,7 +198,7 @@ class _Graph:
     def _zero(self, index: int) -> Finding:
         path, cancels = self.signal.zero_at(self.heard.sources[index])
         if not path:
-            return _finding(self.call, index, "zero", "zero")
+            return _finding(self.who[index], "zero", "zero")
         cause, facts = _cause(path[-1], self.heard.inputs[path[-1]])
         if cause == "custom_gradient":
             facts["at"] = self._backward_place(path[-1])
@@ -209,7 +209,7 @@ class _Graph:
     def _nan(self, index: int) -> Finding:
         path = self.signal.nan_at(self.heard.sources[index])
         if not path:
-            return _finding(self.call, index, "not_finite", "nan")
+            return _finding(self.who[index], "not_finite", "nan")
         origin = self.signal.origin(path[-1])
         if origin is None:
             behind = self.signal.flow.after(path[-1].outputs)
@@ -218,8 +218,7 @@ class _Graph:
         at, op = place(origin.op.traceback), _spelled(origin.op)
         given = origin.op not in self.heard.inputs or origin.op.type in ("ReadVariableOp", "Const", "Placeholder")
         return _finding(
-            self.call,
-            index,
+            self.who[index],
             "not_finite",
             "nan",
             op=op,
@@ -248,31 +247,25 @@ class _Graph:
             at = python_body(self.call.fn, at.code) or at
         elif at and op.lower() not in at.code.lower():  # an activation that a layer was made with
             at = configured(self.call.fn, op.lower()) or at
-        return _finding(self.call, index, status, cause, op=op, at=at, path=path, **facts)
+        return _finding(self.who[index], status, cause, op=op, at=at, path=path, **facts)
 
 
 def _finding(
-    call: Call, index: int, status: str, cause: str, *, op: str | None = None, at: Place | None = None,
+    who: Who, status: str, cause: str, *, op: str | None = None, at: Place | None = None,
     path: Sequence[tf.Operation] = (), **facts: Any,
 ) -> Finding:  # fmt: skip
-    source, name = call.names[index], spoken(call, index)
     file, line, code = at or (None, None, None)
     told = {"kind": path[-1].type if path else "", "code": code} | facts
-    why, advice = _advice.words(cause, name, op=op, **told)
-    shown = _path(name, path) if path else ""
-    return Finding(source, status, cause, op, file, line, code, shown, why, advice, _both(source, name))
+    why, advice = _advice.words(cause, who.spoken, op=op, **told)
+    shown = _path(who.spoken, path) if path else ""
+    return Finding(who.source, status, cause, op, file, line, code, shown, why, advice, str(who))
 
 
-def _both(source: str, name: str) -> str:
-    return source if source == name else f"{source} ({name})"
-
-
-def _ok(call: Call, index: int) -> Finding:
-    source, name = call.sources[index], spoken(call, index)
-    advice = ""
+def _ok(call: Call, who: Who, index: int) -> Finding:
+    source, advice = call.sources[index], ""
     if not call.takes_vars and not (isinstance(source, tf.Variable) and source.trainable):
-        advice = _advice.UNWATCHED[isinstance(source, tf.Variable)].format(name)
-    return Finding(call.names[index], "ok", advice=advice, called=_both(call.names[index], name))
+        advice = _advice.UNWATCHED[isinstance(source, tf.Variable)].format(who.spoken)
+    return Finding(who.source, "ok", advice=advice, called=str(who))
 
 
 def _status(answer: Any, source: Any) -> str:
@@ -377,23 +370,23 @@ def _make_variable(*, initial_value: Any, **kwargs: Any) -> tf.Variable:
 
 def _without_graph(call: Call, error: Exception) -> list[Finding]:
     """The findings where `fn` cannot be traced: the numbers of an eager run, and the line at which tracing failed."""
-    statuses = run_eagerly(call)
+    statuses, who = run_eagerly(call), whom(call)
     at, op = _left(error)
     found = []
     for index, status in enumerate(statuses):
         source = call.sources[index]
         if status == "ok":
-            found.append(_ok(call, index))
+            found.append(_ok(call, who[index], index))
         elif status != "none":
-            found.append(_finding(call, index, status, "zero" if status == "zero" else "nan"))
+            found.append(_finding(who[index], status, "zero" if status == "zero" else "nan"))
         elif not is_float(source):
-            found.append(_finding(call, index, status, "integer_dtype", dtype=source.dtype.name))
+            found.append(_finding(who[index], status, "integer_dtype", dtype=source.dtype.name))
         elif (op or "").split(".")[-1] in ("Variable", "constant", "convert_to_tensor"):
-            found.append(_finding(call, index, status, "rewrapped", op=op, at=at))
+            found.append(_finding(who[index], status, "rewrapped", op=op, at=at))
         elif not reaches(call, index):
-            found.append(_finding(call, index, status, "not_used"))
+            found.append(_finding(who[index], status, "not_used"))
         else:
-            found.append(_finding(call, index, status, "left_tensorflow", op=op, at=at))
+            found.append(_finding(who[index], status, "left_tensorflow", op=op, at=at))
     return found
 
 
