@@ -51,6 +51,7 @@ _NO_DERIVATIVE = {
     **dict.fromkeys(("Multinomial", "RandomPoissonV2", "StatelessRandomBinomial"), _DRAW),
     **dict.fromkeys(("HistogramFixedWidth", "Bincount", "DenseBincount"), _COUNT),
 }
+LOSING = {*_NO_DERIVATIVE, "StopGradient"}
 _LIMIT = ("every value is beyond the limit, where the slope is 0", "Move the limit, or clip only what is shown")
 _RELU = (
     "every input of this ReLU is negative, where its slope is 0",
@@ -64,13 +65,14 @@ _ZERO = {
     **dict.fromkeys(("Sigmoid", "Tanh"), _FLAT_END),
     **dict.fromkeys(("Square", "Pow", "Abs"), _MINIMUM),
     "Softmax": (
-        "a softmax over one unit is always 1, and a saturated one does not change",
+        "what it gives adds up to 1 (over one unit it always is 1), and a saturated one does not change",
         "Use tf.sigmoid for one unit, and a loss with from_logits=True",
     ),
     "Complex": (
         "the target is complex, and only its real part is differentiated",
         "Return tf.math.real, tf.math.imag or tf.abs of it",
     ),
+    "Cast": ("what flows back is imaginary, and the source is real", "Let the target be real: tf.math.real or tf.abs"),
     "Mul": ("the other factor is 0", "See why it is: a mask, a weight, an initial value"),
     "MatMul": ("the other matrix is 0", "See why it is: a mask, an initial value of zeros"),
     "SelectV2": ("no element of this branch is taken", "See the condition"),
@@ -210,7 +212,7 @@ def _zero(name: str, op: str, *, kind: str = "", cancels: bool = False, **facts:
         return "the gradient arrives, and every element of it is 0", f"Print what {name} goes into, step by step"
     if cancels:
         return (
-            f"{name} arrives at {op} along several ways, whose gradients add up to exactly 0",
+            f"{name} arrives along several ways, whose gradients add up to exactly 0",
             "Look for a difference of equal things (x - x, a mean taken from itself, a softmax that sums to 1): the "
             "target does not change with it",
         )
@@ -232,7 +234,9 @@ def _nan(
         return "some element of the gradient is NaN or inf", f"Print what {name} goes into, step by step"
     if given:
         return "a value that comes in is NaN or inf already", f"Look at the data, and at {name} itself, before fn"
-    slope, safe = _NAN.get(kind, ("infinite or undefined here", f"{op} of something with a small number added"))
+    slope, safe = _NAN.get(
+        kind, ("too large or undefined here", f"something else in the place of {op}, or scale what goes into it")
+    )
     inside = f"{kind} in {op}" if kind.lower() not in op.lower() else op
     if masked:
         return (
@@ -246,14 +250,17 @@ def _nan(
             f"the value itself is NaN or inf from {inside} on, and the derivative with it",
             f"Print what goes into {op}, and keep it in the range that {op} takes: {safe}",
         )
-    return f"the slope of {inside} is {slope}", f"Write {safe}"
+    return (
+        f"the slope of {inside} is {slope}",
+        f"Write {safe}" if inside == op else f"Write {op} out, with {safe} in it",
+    )
 
 
 def _not_used(name: str, op: str, *, read: bool = False, ready: Sequence[str] = (), **facts: Any) -> tuple[str, str]:
     how = (
         f"fn reads {name}, but only its shape, or for something that the target does not use"
         if read
-        else f"fn does not read {name}"
+        else f"fn does not read the value of {name}"
     )
     others = f". It does read {_listed(ready)}, made before fn ran" if ready else ""
     advice = f"If {name} is to matter, use it inside fn; if not, leave it out of vars, or ask for unconnected='zero'"

@@ -119,13 +119,12 @@ class Flow:
         before, after = self.inputs(op)[index], op.outputs[number]
         if tf.variant in (before.dtype, after.dtype):
             return True  # a list of tensors, which cannot be asked
-        if not is_float(after) or not (before.dtype == tf.resource or is_float(before)):
-            return False
-        body = any(attr.type == "func" for attr in op.op_def.attr)
-        key = (op.name if body else op.type, index, number, after.dtype, before.dtype, own_gradient(op))
+        kinds = (after.dtype, *(tensor.dtype for tensor in self.inputs(op)))
+        key = (op.name if has_body(op) else op.type, number, kinds, own_gradient(op))
         if key not in self._passes:
-            self._passes[key] = self.recording.vjp([after], [before], stop=self.stop(op))[0] is not None
-        return self._passes[key]
+            found = self.recording.vjp([after], self.inputs(op), stop=self.stop(op))
+            self._passes[key] = [gradient is not None for gradient in found]
+        return self._passes[key][index]
 
     def stop(self, op: tf.Operation) -> list[tf.Tensor]:
         """What keeps a question about `op` to `op` alone."""
@@ -138,6 +137,11 @@ class Flow:
             if any(tensor.ref() in found for tensor in self.inputs(op)):
                 found.update(output.ref() for output in op.outputs)
         return [ref.deref() for ref in found if ref in self.consumers or ref.deref() is self.recording.target]
+
+
+def has_body(op: tf.Operation) -> bool:
+    """Whether `op` is a tf.cond, a loop or a function, with operations of its own inside."""
+    return any(attr.type == "func" for attr in op.op_def.attr)
 
 
 def own_gradient(op: tf.Operation) -> str:
@@ -217,7 +221,12 @@ class Signal:
         end = None
         for op in self.flow.ops:
             for index, tensor in enumerate(self.flow.inputs(op)):
+                lists = [output.ref() for output in op.outputs if output.dtype == tf.variant]
+                if tensor.ref() in came_by and (lists or tensor.dtype == tf.variant) and not self._heard(op):
+                    came_by |= {output: (op, tensor) for output in lists if output not in came_by}
                 share = self.shares.get((op, index), self.gradients.get(tensor.ref()))
+                if tensor.dtype == tf.variant:
+                    share = 0.0 if goes(0.0) else math.nan  # a list of tensors, of which nothing is known
                 if tensor.ref() in came_by and share is not None and self._heard(op) and goes(share):
                     if stops(op, share if (op, index) in self.shares else 0):
                         end = (op, tensor)

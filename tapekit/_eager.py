@@ -26,7 +26,7 @@ def run_eagerly(call: Call) -> list[str]:
 def reaches(call: Call, index: int) -> bool:
     """Whether the target is another one if the numbers of source `index` are. True where this cannot be tried."""
     source = call.sources[index]
-    if not (call.takes_vars or isinstance(source, tf.Variable)):
+    if isinstance(source, tf.RaggedTensor) or not (call.takes_vars or isinstance(source, tf.Variable)):
         return True
     results = []
     for moved in (source, 1.25 * tf.convert_to_tensor(source) + 0.5):
@@ -55,7 +55,8 @@ def _gradient(tape: tf.GradientTape, target: list, source: tf.Tensor) -> tf.Tens
 def _status(gradient: tf.Tensor | None) -> str:
     if gradient is None:
         return "none"
-    array = np.asarray(tf.convert_to_tensor(gradient))
+    values = gradient.flat_values if isinstance(gradient, tf.RaggedTensor) else gradient
+    array = np.asarray(tf.convert_to_tensor(values))
     if not np.isfinite(array).all():
         return "not_finite"
     return "ok" if array.any() or not array.size else "zero"

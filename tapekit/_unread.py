@@ -26,6 +26,7 @@ class ReadyMade(NamedTuple):
     value: np.ndarray
     owner: Any
     at: Place | None
+    outside: bool
 
     def __str__(self) -> str:
         return f"{self.name or 'a tensor without a name'} {self.value.shape}"
@@ -74,6 +75,7 @@ def unread(recording: Recording, flow: Flow, call: Call, index: int, way: Way | 
             made = attribute(call.fn, other.name.rpartition(".")[2]) or other.at
         if made:
             return {"cause": "outside_tape", "at": made, "ready": [str(each) for each in ready], "other": other.name}
+    ready = [each for each in ready if each.outside]
     alone = not any(t.dtype == tf.resource for op in flow.ops for t in flow.inputs(op))
     if ready and alone and not any(entry.ref() in flow.consumers for entry in recording.sources):
         return {"cause": "outside_tape", "at": ready[0].at, "ready": [str(r) for r in ready]}
@@ -96,7 +98,7 @@ def _ready_made(recording: Recording, flow: Flow, call: Call) -> list[ReadyMade]
         if match or outside is not None or value.size > 1:
             name, owner = match[0] if match else ("", None)
             at = next((at for op, _ in uses if (at := place(op.traceback))), None)
-            found.setdefault(name or id(inside), ReadyMade(name, value, owner, at))
+            found.setdefault(name or id(inside), ReadyMade(name, value, owner, at, bool(name) or outside is not None))
     return list(found.values())
 
 

@@ -21,7 +21,7 @@ import numpy as np
 import tensorflow as tf
 
 from tapekit import _advice
-from tapekit._breaks import SHAPE, Flow, Signal, flags, own_gradient
+from tapekit._breaks import SHAPE, Flow, Signal, flags, has_body, own_gradient
 from tapekit._capture import Place, Recording, capture, place
 from tapekit._eager import draws_kept, reaches, run_eagerly, undisturbed
 from tapekit._sources import Call, bind, is_float
@@ -143,6 +143,9 @@ class _Graph:
         self.call, self.who, (inside, self.made) = call, whom(call), _variables_inside(call)
         self.recording, answer = capture(inside, self._ask)
         self.statuses = [_status(*pair) for pair in zip(answer, call.sources, strict=True)]
+        bodies = any(has_body(op) for op in self.recording.ops)
+        with draws_kept():  # a graph gives zeros for what tf.cond and loops lose inside, an eager tape None
+            self.by_tape = run_eagerly(call) if bodies and "zero" in self.statuses else self.statuses
         numbers = [i for i, status in enumerate(self.statuses) if status in ("zero", "not_finite")]
         if numbers:
             self.heard, answer = capture(inside, lambda recording: self._listen(recording, numbers))
@@ -196,15 +199,30 @@ class _Graph:
         return _cause(op, inputs)
 
     def _zero(self, index: int) -> Finding:
+        status = self.by_tape[index]
         path, cancels = self.signal.zero_at(self.heard.sources[index])
         if not path:
-            return _finding(self.who[index], "zero", "zero")
+            return _finding(self.who[index], status, "zero")
+        inner = next((lost for op in reversed(path) if (lost := self._lost_inside(op))), None)
+        if inner:
+            cause = "stop_gradient" if inner == "StopGradient" else "non_differentiable_op"
+            at = place(path[-1].traceback)
+            return _finding(self.who[index], status, cause, op=inner, at=at, path=path, kind=inner)
         cause, facts = _cause(path[-1], self.heard.inputs[path[-1]])
         if cause == "custom_gradient":
             facts["at"] = self._backward_place(path[-1])
         elif cause != "left_tensorflow" and path[-1].type not in _advice.FLAT:
             cause = "zero"
-        return self._broken(index, "zero", path, cause, facts | {"cancels": cancels or _twice(path[-1])})
+        return self._broken(index, status, path, cause, facts | {"cancels": cancels or _twice(path[-1])})
+
+    def _lost_inside(self, op: tf.Operation) -> str | None:
+        """The type of operation that loses the gradient in the body of a tf.cond or a loop."""
+        library = (
+            {f.signature.name: f for f in self.heard.graph.as_graph_def().library.function} if has_body(op) else {}
+        )
+        bodies = [op.get_attr(attr.name) for attr in op.op_def.attr if attr.type == "func"] if library else []
+        types = [node.op for body in bodies for node in library[body.name].node_def]
+        return next((each for each in types if each in _advice.LOSING), None)
 
     def _nan(self, index: int) -> Finding:
         path = self.signal.nan_at(self.heard.sources[index])
@@ -385,6 +403,8 @@ def _without_graph(call: Call, error: Exception) -> list[Finding]:
             found.append(_finding(who[index], status, "rewrapped", op=op, at=at))
         elif not reaches(call, index):
             found.append(_finding(who[index], status, "not_used"))
+        elif at is None:
+            found.append(_finding(who[index], status, "non_differentiable_op"))
         else:
             found.append(_finding(who[index], status, "left_tensorflow", op=op, at=at))
     return found
