@@ -1,9 +1,13 @@
-"""An eager run of `fn`, for what cannot be a graph, and everything put back after it."""
+"""What surrounds a run of `fn`: an eager one for what cannot be a graph, variables made inside, all put back."""
 
+import contextlib
+import dataclasses
 import gc
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -106,3 +110,32 @@ def undisturbed() -> Iterator[None]:
     finally:
         random.setstate(python)
         np.random.set_state(numpy)
+
+
+def variables_inside(call: Call) -> tuple[Call, list]:
+    """`call`, but a variable that `fn` makes is made outside of the graph, and filled inside it."""
+    made: list[tf.Variable] = []
+
+    def make(next_creator: Callable, **kwargs: Any) -> tf.Variable:
+        made.append(make_variable(**kwargs))  # its handle is to live as long as the graph
+        return made[-1]
+
+    def fn(*args: Any, **kwargs: Any) -> Any:
+        with tf.variable_creator_scope(make):
+            return call.fn(*args, **kwargs)
+
+    return dataclasses.replace(call, fn=fn), made
+
+
+def make_variable(*, initial_value: Any, **kwargs: Any) -> tf.Variable:
+    # tf.function forbids new variables in the thread that traces
+    with ThreadPoolExecutor(1) as outside:
+        if not any(tf.is_tensor(each) for each in tf.nest.flatten(initial_value)):
+            with contextlib.suppress(Exception):  # numbers, or the initializer of a layer, which is built for good
+                return outside.submit(tf.Variable, initial_value, **kwargs).result()
+        value = tf.convert_to_tensor(initial_value() if callable(initial_value) else initial_value)
+        zeros = np.zeros([size or 1 for size in value.shape], value.dtype.as_numpy_dtype)
+        kwargs |= {"shape": value.shape, "dtype": value.dtype}
+        variable = outside.submit(tf.Variable, zeros, **kwargs).result()
+    variable.assign(value)
+    return variable

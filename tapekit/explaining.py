@@ -8,29 +8,22 @@ w: the gradient is None (non_differentiable_op).
     ...
 """
 
-import contextlib
 import dataclasses
-import linecache
-import re
-import traceback
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 
 from tapekit import _advice
-from tapekit._breaks import SHAPE, Flow, Signal, flags, has_body, own_gradient
+from tapekit._breaks import SHAPE, Flow, Signal, flags, has_body
+from tapekit._calls import cause_of, left_at, path_of, spelled, takes_twice
 from tapekit._capture import Place, Recording, capture, place
-from tapekit._eager import draws_kept, reaches, run_eagerly, undisturbed
+from tapekit._eager import draws_kept, make_variable, reaches, run_eagerly, undisturbed, variables_inside
 from tapekit._sources import Call, bind, is_float
 from tapekit._unread import Who, first_use, unread, whom
 from tapekit._written import configured, made_as_integer, python_body
 from tapekit.tracing import Trace, trace
 
-# What TensorFlow and Keras put between a call and its function.
-_WRAPPERS = ("error_handler", "op_dispatch_handler", "wrapper", "wrapped", "decorated")
 _BREAKS = Flow.__init__.__code__.co_filename
 
 
@@ -140,12 +133,13 @@ class _Graph:
     """`fn` as a graph, and what it tells of each source."""
 
     def __init__(self, call: Call) -> None:
-        self.call, self.who, (inside, self.made) = call, whom(call), _variables_inside(call)
+        self.call, self.who, (inside, self.made) = call, whom(call), variables_inside(call)
         self.recording, answer = capture(inside, self._ask)
         self.statuses = [_status(*pair) for pair in zip(answer, call.sources, strict=True)]
-        bodies = any(has_body(op) for op in self.recording.ops)
-        with draws_kept():  # a graph gives zeros for what tf.cond and loops lose inside, an eager tape None
-            self.by_tape = run_eagerly(call) if bodies and "zero" in self.statuses else self.statuses
+        self.by_tape = self.statuses
+        if "zero" in self.statuses and any(has_body(op) for op in self.recording.ops):
+            with draws_kept():  # a graph gives zeros for what tf.cond and loops lose inside, an eager tape None
+                self.by_tape = run_eagerly(call)
         numbers = [i for i, status in enumerate(self.statuses) if status in ("zero", "not_finite")]
         if numbers:
             self.heard, answer = capture(inside, lambda recording: self._listen(recording, numbers))
@@ -178,14 +172,11 @@ class _Graph:
             if isinstance(self.call.sources[index], tf.Variable):
                 at = made_as_integer(self.call.fn) or at
             kind = self.call.sources[index].dtype.name
-            return _finding(
-                self.who[index], "none", "integer_dtype", op=_spelled(op) if op else None, at=at, dtype=kind
-            )
+            return _finding(self.who[index], "none", "integer_dtype", op=spelled(op) if op else None, at=at, dtype=kind)
         if way is None or way.rank == SHAPE:
             facts = unread(self.recording, self.flow, self.call, index, way)
-            return _finding(
-                self.who[index], "none", **facts | {"op": _spelled(facts["op"]) if facts.get("op") else None}
-            )
+            op = facts.pop("op", None)
+            return _finding(self.who[index], "none", op=spelled(op) if op else None, **facts)
         if way.last is None:  # every single operation passes a gradient on
             return _finding(self.who[index], "none", "non_differentiable_op")
         return self._broken(index, "none", way.ops(), *self._cause(way.last))
@@ -194,9 +185,9 @@ class _Graph:
         """The word for what `op` does to a gradient: here, and only here, types of operations matter."""
         inputs = self.recording.inputs[op]
         if self.flow.writes(op):
-            born = any(frame.name == _make_variable.__name__ for frame in op.traceback)
+            born = any(frame.name == make_variable.__name__ for frame in op.traceback)
             return ("rewrapped" if born else "stateful"), {}
-        return _cause(op, inputs)
+        return cause_of(op, inputs)
 
     def _zero(self, index: int) -> Finding:
         status = self.by_tape[index]
@@ -208,19 +199,22 @@ class _Graph:
             cause = "stop_gradient" if inner == "StopGradient" else "non_differentiable_op"
             at = place(path[-1].traceback)
             return _finding(self.who[index], status, cause, op=inner, at=at, path=path, kind=inner)
-        cause, facts = _cause(path[-1], self.heard.inputs[path[-1]])
+        if status == "none":  # only a branch that is not taken would use it
+            return self._broken(index, status, path, "not_used", {"read": True})
+        cause, facts = cause_of(path[-1], self.heard.inputs[path[-1]])
         if cause == "custom_gradient":
             facts["at"] = self._backward_place(path[-1])
         elif cause != "left_tensorflow" and path[-1].type not in _advice.FLAT:
             cause = "zero"
-        return self._broken(index, status, path, cause, facts | {"cancels": cancels or _twice(path[-1])})
+        return self._broken(index, status, path, cause, facts | {"cancels": cancels or takes_twice(path[-1])})
 
     def _lost_inside(self, op: tf.Operation) -> str | None:
         """The type of operation that loses the gradient in the body of a tf.cond or a loop."""
-        library = (
-            {f.signature.name: f for f in self.heard.graph.as_graph_def().library.function} if has_body(op) else {}
-        )
-        bodies = [op.get_attr(attr.name) for attr in op.op_def.attr if attr.type == "func"] if library else []
+        if not has_body(op):
+            return None
+        library = {each.signature.name: each for each in self.heard.graph.as_graph_def().library.function}
+        functions = [attr.name for attr in op.op_def.attr if attr.type == "func" and attr.name != "cond"]
+        bodies = [op.get_attr(name) for name in functions]
         types = [node.op for body in bodies for node in library[body.name].node_def]
         return next((each for each in types if each in _advice.LOSING), None)
 
@@ -233,19 +227,10 @@ class _Graph:
             behind = self.signal.flow.after(path[-1].outputs)
             masked = any(t.op.type.startswith("Select") for t in behind)
             return self._broken(index, "not_finite", path, "nan", {"masked": masked})
-        at, op = place(origin.op.traceback), _spelled(origin.op)
+        at, op = place(origin.op.traceback), spelled(origin.op)
         given = origin.op not in self.heard.inputs or origin.op.type in ("ReadVariableOp", "Const", "Placeholder")
-        return _finding(
-            self.who[index],
-            "not_finite",
-            "nan",
-            op=op,
-            at=at,
-            path=path,
-            forward=True,
-            given=given,
-            kind=origin.op.type,
-        )
+        facts = {"forward": True, "given": given, "kind": origin.op.type}
+        return _finding(self.who[index], "not_finite", "nan", op=op, at=at, path=path, **facts)
 
     def _backward_place(self, op: tf.Operation) -> Place | None:
         """The line of a custom gradient that gave what flows back from `op`."""
@@ -258,7 +243,7 @@ class _Graph:
         return None
 
     def _broken(self, index: int, status: str, path: list[tf.Operation], cause: str, facts: dict) -> Finding:
-        at, op = facts.pop("at", None) or place(path[-1].traceback), _spelled(path[-1])
+        at, op = facts.pop("at", None) or place(path[-1].traceback), spelled(path[-1])
         if cause in ("rewrapped", "custom_gradient"):
             op = {"rewrapped": "tf.Variable"}.get(cause, "tf.custom_gradient")
         elif at and op == "tf.py_function":
@@ -275,7 +260,7 @@ def _finding(
     file, line, code = at or (None, None, None)
     told = {"kind": path[-1].type if path else "", "code": code} | facts
     why, advice = _advice.words(cause, who.spoken, op=op, **told)
-    shown = _path(who.spoken, path) if path else ""
+    shown = path_of(who.spoken, path) if path else ""
     return Finding(who.source, status, cause, op, file, line, code, shown, why, advice, str(who))
 
 
@@ -295,101 +280,10 @@ def _status(answer: Any, source: Any) -> str:
     return "zero" if zero and source.shape.num_elements() != 0 else "ok"
 
 
-def _cause(op: tf.Operation, inputs: list[tf.Tensor]) -> tuple[str, dict]:
-    """The word for an operation that loses the gradient: wording only, that it does was measured."""
-    if own_gradient(op):
-        return "custom_gradient", {}
-    if op.type in _advice.PYTHON:
-        return "left_tensorflow", {"python_function": True}
-    if op.type == "StopGradient":
-        return "stop_gradient", {"library": _library(op)}
-    if any(tensor.dtype == tf.resource for tensor in inputs) and op.type != "ReadVariableOp":
-        return "stateful", {}
-    if op.type == "Cast" or not any(is_float(tensor) for tensor in inputs):
-        kinds = [tensor.dtype.name for tensor in (*op.outputs, *inputs) if not is_float(tensor)]
-        return "integer_dtype", {"dtype": (kinds or ["integer"])[0], "cast": True}
-    return "non_differentiable_op", {}
-
-
-def _twice(op: tf.Operation) -> bool:
-    """Whether `op` takes one tensor twice, as in x - x."""
-    return len({tensor.ref() for tensor in op.inputs}) < len(op.inputs)
-
-
-def _library(op: tf.Operation) -> str | None:
-    """The function, not of the user's, that called tf.stop_gradient."""
-    frames, at = list(op.traceback), place(op.traceback)
-    names = [frame.name for frame in frames[_own(frames, at) + 1 :]]
-    names = names[: names.index("stop_gradient")] if "stop_gradient" in names else []
-    return next((name for name in reversed(names) if name not in _WRAPPERS), None)
-
-
-def _own(frames: list, at: Place | None) -> int:
-    """The index of the user's own frame."""
-    return max((i for i, frame in enumerate(frames) if at and (frame.filename, frame.lineno) == at[:2]), default=-1)
-
-
-def _spelled(op: tf.Operation) -> str:
-    """The call in the user's line of which `op` is only a part (`tf.norm`, not Sqrt), or else the type of `op`."""
-    at = place(op.traceback)
-    frames = list(op.traceback)
-    functions = {re.sub(r"_v\d$", "", frame.name) for frame in frames[_own(frames, at) + 1 :]}
-    if op.type in _advice.PYTHON:
-        return _advice.PYTHON[op.type]
-    plain = re.sub(r"(V\d+|Variable|Op)+$", "", op.type).lower()
-    for called in re.findall(r"([A-Za-z_][\w.]*)\s*\(", at.code if at else ""):
-        last = called.split(".")[-1]
-        word = last.replace("_", "").lower()
-        if last in functions and word not in plain and plain not in word:
-            return called
-    return op.type
-
-
-def _path(name: str, ops: Sequence[tf.Operation]) -> str:
-    """``w -> Mul (line 7) -> ArgMax (line 8) x``"""
-    steps = []
-    for op in ops:
-        if op.type not in _advice.PLUMBING or op is ops[-1]:
-            at = place(op.traceback)
-            steps.append(("custom gradient" if own_gradient(op) else op.type) + (f" (line {at.line})" if at else ""))
-    if len(steps) > 6:
-        steps = [*steps[:2], "...", *steps[-3:]]
-    return " -> ".join([name, *steps]) + " x"
-
-
-def _variables_inside(call: Call) -> tuple[Call, list]:
-    """`call`, but a variable that `fn` makes is made outside of the graph, and filled inside it."""
-    made: list[tf.Variable] = []
-
-    def make(next_creator: Callable, **kwargs: Any) -> tf.Variable:
-        made.append(_make_variable(**kwargs))  # its handle is to live as long as the graph
-        return made[-1]
-
-    def fn(*args: Any, **kwargs: Any) -> Any:
-        with tf.variable_creator_scope(make):
-            return call.fn(*args, **kwargs)
-
-    return dataclasses.replace(call, fn=fn), made
-
-
-def _make_variable(*, initial_value: Any, **kwargs: Any) -> tf.Variable:
-    # tf.function forbids new variables in the thread that traces
-    with ThreadPoolExecutor(1) as outside:
-        if not any(tf.is_tensor(each) for each in tf.nest.flatten(initial_value)):
-            with contextlib.suppress(Exception):  # numbers, or the initializer of a layer, which is built for good
-                return outside.submit(tf.Variable, initial_value, **kwargs).result()
-        value = tf.convert_to_tensor(initial_value() if callable(initial_value) else initial_value)
-        zeros = np.zeros([size or 1 for size in value.shape], value.dtype.as_numpy_dtype)
-        kwargs |= {"shape": value.shape, "dtype": value.dtype}
-        variable = outside.submit(tf.Variable, zeros, **kwargs).result()
-    variable.assign(value)
-    return variable
-
-
 def _without_graph(call: Call, error: Exception) -> list[Finding]:
     """The findings where `fn` cannot be traced: the numbers of an eager run, and the line at which tracing failed."""
     statuses, who = run_eagerly(call), whom(call)
-    at, op = _left(error)
+    at, op = left_at(error)
     found = []
     for index, status in enumerate(statuses):
         source = call.sources[index]
@@ -408,19 +302,3 @@ def _without_graph(call: Call, error: Exception) -> list[Finding]:
         else:
             found.append(_finding(who[index], status, "left_tensorflow", op=op, at=at))
     return found
-
-
-def _left(error: Exception) -> tuple[Place | None, str | None]:
-    """Where, and with which call, `fn` left TensorFlow."""
-    if isinstance(error.__cause__, Exception):  # what a LeftTensorFlow was raised from
-        error = error.__cause__
-    frames = traceback.extract_tb(error.__traceback__)
-    at = place(frames)
-    if at is None:
-        return None, None
-    frame = next(f for f in reversed(frames) if (f.filename, f.lineno) == at[:2])
-    start, end = getattr(frame, "colno", None), getattr(frame, "end_colno", None)
-    whole = linecache.getline(at.file, at.line)
-    part = whole[start:end] if start is not None and frame.end_lineno == at.line else at.code
-    called = re.match(r"[A-Za-z_][\w.]*", part)
-    return at, called[0] if called else part.strip()

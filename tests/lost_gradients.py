@@ -496,6 +496,30 @@ def a_round_on_both_ways():
     return fn, [w]
 
 
+@loses("non_differentiable_op", op="Round")
+def a_round_in_a_branch():
+    w = tf.Variable([2.4, 0.3])
+
+    def fn():
+        return tf.cond(w[0] > 0.0, lambda: tf.reduce_sum(tf.round(w)), lambda: tf.reduce_sum(w))  # here
+
+    return fn, [w]
+
+
+@loses("non_differentiable_op", op="Floor")
+def a_floor_in_a_loop():
+    def fn(x):
+        return tf.reduce_sum(tf.map_fn(lambda v: tf.floor(v) * 2.0, x))  # here
+
+    return fn, [tf.constant([1.5, 2.5])]
+
+
+@loses("not_used", None)
+def a_variable_of_the_branch_not_taken():
+    a, b = tf.Variable(2.0), tf.Variable(3.0)
+    return (lambda: tf.cond(b > 0.0, lambda: b**2, lambda: a * b)), [a, b]
+
+
 # ------------------------------------------------------------------ stopped
 
 

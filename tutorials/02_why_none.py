@@ -71,13 +71,7 @@ print("repaired:", tapekit.gradient(lambda x: x**2, 3.0).numpy())
 
 # %%
 step, total = tf.Variable(0.5, name="step"), tf.Variable(1.0, name="total")
-
-
-def through_state():
-    return total.assign_add(step * 2.0) ** 2
-
-
-print(tapekit.explain(through_state, [step, total]))
+print(tapekit.explain(lambda: total.assign_add(step * 2.0) ** 2, [step, total]))
 print("repaired:", tapekit.gradient(lambda: (total + step * 2.0) ** 2, step).numpy())
 
 # %% [markdown]
