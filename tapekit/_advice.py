@@ -156,7 +156,7 @@ def _stop_gradient(name: str, op: str, *, library: str | None = None, **facts: A
 
 
 def _stateful(name: str, op: str, *, code: str | None = None, **facts: Any) -> tuple[str, str]:
-    called = re.search(r"[\w.\[\]:, ]*(assign\w*|update_state|set_weights|insert)\(", code or "")
+    called = re.search(r"[\w.]+(?:\[[^\]]*\]\.)?(?:assign\w*|update_state|set_weights|insert)\(", code or "")
     op = called[0].strip() + "...)" if called else op
     return (
         f"{op} writes the value into a variable or a table, and what is read there later has no way back: a tape "

@@ -234,6 +234,31 @@ def test_a_target_that_is_no_tensor_is_a_finding():
     assert (finding.cause, finding.line) == ("left_tensorflow", line_of("return loss.numpy()"))
 
 
+def test_a_written_state_is_told_with_the_call_that_writes_it():
+    step, total = tf.Variable(0.5), tf.Variable([1.0, 2.0])
+
+    def fn():
+        total[0].assign(step * 2.0)
+        return tf.reduce_sum(total**2)
+
+    (finding,) = tapekit.explain(fn, step)
+    assert finding.why.startswith("total[0].assign(...) writes the value into a variable")
+
+
+def test_cancelling_ways_are_told_apart_from_a_flat_operation():
+    w = tf.Variable([1.0, 2.0])
+    (finding,) = tapekit.explain(lambda: tf.reduce_sum(w - tf.reduce_mean(w)), w)
+    assert "add up to exactly 0" in finding.why
+    (finding,) = tapekit.explain(lambda: tf.reduce_sum(tf.nn.relu(-w)), w)
+    assert "every input of this ReLU is negative" in finding.why
+
+
+def test_a_ragged_source_is_explained_too():
+    rows = tf.ragged.constant([[1.0, 2.0], [3.0]])
+    assert tapekit.explain(lambda r: tf.reduce_sum(r * r), [rows])
+    assert tapekit.explain(lambda r: tf.reduce_sum(tf.round(r)), [rows])[0].status == "none"
+
+
 def test_a_nan_behind_a_mask_gets_the_double_where_repair():
     x = tf.constant([0.0, 4.0])
     (finding,) = tapekit.explain(lambda x: tf.reduce_sum(tf.where(x > 0.0, 1.0 / x, 0.0)), [x])
