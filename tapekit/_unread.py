@@ -58,15 +58,13 @@ def unread(recording: Recording, flow: Flow, call: Call, index: int, way: Way | 
     source, leaf = call.sources[index], call.leaves[index]
     ready = _ready_made(recording, flow, call)
     numbers = np.asarray(source)
-    for other in ready:
-        if _holds(numbers, other.value):
-            return {
-                "cause": "wrong_tensor",
-                "at": other.at,
-                "other": str(other),
-                "whole": other.value.size == numbers.size,
-            }
     own_names = _names_of(leaf)
+    for other in ready:
+        # 1.0 and 2.0 may be the same by chance; 0.3071 is not
+        telling = bool(np.any(other.value * 4 % 1)) or assigned(call.fn, other.name, own_names) is not None
+        if telling and _holds(numbers, other.value):
+            whole = other.value.size == numbers.size
+            return {"cause": "wrong_tensor", "at": other.at, "other": str(other), "whole": whole}
     for other in ready:
         made = assigned(call.fn, other.name, own_names)
         if made and other.name in own_names and as_variable(leaf) is not None:
@@ -99,6 +97,14 @@ def _ready_made(recording: Recording, flow: Flow, call: Call) -> list[ReadyMade]
             name, owner = match[0] if match else ("", None)
             at = next((at for op, _ in uses if (at := place(op.traceback))), None)
             found.setdefault(name or id(inside), ReadyMade(name, value, owner, at, bool(name) or outside is not None))
+    held = {id(variable.handle): variable for variable in recording.graph.variables}
+    for outside, inside in recording.graph.captures:
+        other = held.get(id(outside))
+        if inside.dtype == tf.resource and other is not None and id(other) not in sources and is_float(other):
+            uses = flow.consumers.get(inside.ref(), [])
+            at = next((at for op, _ in uses if (at := place(op.traceback))), None)
+            if uses:  # a clone of the source, perhaps
+                found[id(other)] = ReadyMade(other.name.split(":")[0], np.asarray(other), None, at, False)
     return list(found.values())
 
 
@@ -108,9 +114,8 @@ def _equal(value: np.ndarray, other: Any) -> bool:
 
 
 def _holds(numbers: np.ndarray, part: np.ndarray) -> bool:
-    """Whether `part` is a copy or a piece of `numbers`, and not by chance."""
-    telling = part.size > 1 and np.unique(part).size > 1
-    return telling and part.size <= numbers.size and bool(np.isin(part, numbers).all())
+    """Whether `part` may be a copy or a piece of `numbers`."""
+    return np.unique(part).size > 1 and part.size <= numbers.size and bool(np.isin(part, numbers).all())
 
 
 def _reachable(value: Any, name: str = "", owner: Any = None, depth: int = 0) -> Iterator[tuple[str, Any, Any]]:

@@ -56,6 +56,13 @@ def a_forgotten_term():
     return fn, [w, b]
 
 
+@loses("not_used", None)
+def data_that_equals_the_unused_variable_by_chance():
+    w, b = tf.Variable([1.0, 2.0], name="w"), tf.Variable(1.0, name="b")
+    x = tf.constant([1.0, 2.0])
+    return (lambda: tf.reduce_sum(b * x)), [w, b]
+
+
 @loses("not_used")
 def an_unused_argument():
     return (lambda a, b=2.0: tf.constant(3.0) * b), [tf.constant(1.0)]
@@ -175,6 +182,32 @@ def a_row_taken_before():
         return v * tf.reduce_sum(row**2)  # here
 
     return fn, [table, v]
+
+
+@loses("replaced_by_tensor")
+def a_step_that_rebinds_the_name():
+    w = tf.Variable([0.31, 0.72], name="w")
+    variables = [w]
+    w = w - 0.1 * tf.constant([1.0, 2.0])  # here
+
+    def fn():
+        return tf.reduce_sum(w**2)
+
+    return fn, variables
+
+
+@loses("wrong_tensor")
+def a_clone_is_called():
+    model, x = keras.Sequential([dense(3)]), tf.ones([1, 2])
+    model(x)
+    clone = keras.models.clone_model(model)
+    clone(x)
+    clone.set_weights(model.get_weights())
+
+    def fn():
+        return tf.reduce_sum(clone(x))  # here
+
+    return fn, [model.layers[0].kernel]
 
 
 @loses("wrong_tensor")

@@ -87,8 +87,8 @@ def test_the_programs_are_many_and_cover_every_cause_that_explain_gives():
     causes = {cause for program in SICK for cause in program.causes} - {None}
     assert len(SICK) >= 40
     assert causes == {
-        "not_used", "outside_tape", "wrong_tensor", "rewrapped", "left_tensorflow", "integer_dtype", "stateful",
-        "non_differentiable_op", "stop_gradient", "custom_gradient", "zero", "nan",
+        "not_used", "outside_tape", "wrong_tensor", "replaced_by_tensor", "rewrapped", "left_tensorflow",
+        "integer_dtype", "stateful", "non_differentiable_op", "stop_gradient", "custom_gradient", "zero", "nan",
     }  # fmt: skip
 
 
