@@ -7,21 +7,37 @@
 10.0
 """
 
+from tapekit.checking import GradientCheck, SourceCheck, check_gradient
 from tapekit.explaining import Explanation, Finding, explain
 from tapekit.gradients import gradient, hvp, jvp, value_and_gradient, vjp
 from tapekit.jacobians import hessian, jacobian, per_example_gradient
-from tapekit.plots import animate_trace, plot_trace
+from tapekit.logs import GradientLog
+from tapekit.plots import (
+    LivePlot,
+    animate_trace,
+    plot_check,
+    plot_gradient_flow,
+    plot_gradient_heatmap,
+    plot_gradient_history,
+    plot_trace,
+    plot_update_ratio,
+)
 from tapekit.tape import GradientTape, MissingGradientWarning
 from tapekit.tracing import Op, Trace, trace
 
 __all__ = [
     "Explanation",
     "Finding",
+    "GradientCheck",
+    "GradientLog",
     "GradientTape",
+    "LivePlot",
     "MissingGradientWarning",
     "Op",
+    "SourceCheck",
     "Trace",
     "animate_trace",
+    "check_gradient",
     "explain",
     "gradient",
     "hessian",
@@ -29,7 +45,12 @@ __all__ = [
     "jacobian",
     "jvp",
     "per_example_gradient",
+    "plot_check",
+    "plot_gradient_flow",
+    "plot_gradient_heatmap",
+    "plot_gradient_history",
     "plot_trace",
+    "plot_update_ratio",
     "trace",
     "value_and_gradient",
     "vjp",

@@ -107,6 +107,11 @@ def capture(call: Call, ask: Callable[[Recording], Any]) -> tuple[Recording, Any
     for name, source in zip(call.names, call.sources, strict=True):
         if isinstance(source, tf.RaggedTensor):
             raise TypeError(f"{call.where}: source {name!r} is ragged. A dense one is needed. Give its .flat_values.")
+        if isinstance(source, tf.distribute.DistributedValues) and tf.distribute.in_cross_replica_context():
+            raise RuntimeError(
+                f"{call.where}: source {name!r} has a value on each replica. In a strategy's scope none of them is "
+                "meant. Call it outside of the scope, or inside strategy.run."
+            )
     concrete, recording = _graph_of(call, ask)
     with _variables_kept(concrete, call):
         answers = concrete()
@@ -116,10 +121,9 @@ def capture(call: Call, ask: Callable[[Recording], Any]) -> tuple[Recording, Any
 def place(frames: Iterable[traceback.FrameSummary]) -> Place | None:
     """The innermost line of a stack (of ``op.traceback``, of an exception) that is the user's own."""
     for frame in reversed(list(frames)):
-        if not frame.filename.startswith(LIBRARIES) and not INSTALLED.search(frame.filename):
-            return Place(
-                frame.filename, frame.lineno or 0, linecache.getline(frame.filename, frame.lineno or 0).strip()
-            )
+        file, line = frame.filename, frame.lineno or 0
+        if not file.startswith(LIBRARIES) and not INSTALLED.search(file):
+            return Place(file, line, linecache.getline(file, line).strip())
     return None
 
 
@@ -199,8 +203,7 @@ def _variables_kept(concrete: Any, call: Call) -> Iterator[None]:
     variables = [*concrete.graph.variables, *(s for s in call.sources if isinstance(s, tf.Variable))]
     handles = {id(variable.handle): (variable.handle, variable.dtype) for variable in variables}
     for handle, inside in concrete.graph.captures:
-        for op in inside.consumers():
-            # a variable that is assigned and never read: TensorFlow does not list it
+        for op in inside.consumers():  # a variable that is assigned and never read TensorFlow does not list
             if inside.dtype == tf.resource and op.type.startswith("Assign"):
                 handles[id(handle)] = (handle, op.get_attr("dtype"))
     before = [(handle, tf.raw_ops.ReadVariableOp(resource=handle, dtype=dtype)) for handle, dtype in handles.values()]

@@ -13,7 +13,7 @@ from tapekit._sources import is_float
 PLUMBING = {"Identity", "ReadVariableOp", "EnsureShape"}
 # They read a shape, not a value.
 SHAPES = {"Shape", "ShapeN", "Size", "Rank", "VariableShape", "ZerosLike", "OnesLike"}
-# They hold a body of their own, and are not made a second time.
+# They hold a body of their own, which is not to be made a second time: edges from one input are one.
 BODIES = {"StatelessWhile", "StatelessIf", "StatelessCase", "PartitionedCall"}
 
 
@@ -65,16 +65,13 @@ class Graph:
 
     def _add(self, output: tf.Tensor, single: bool) -> None:
         op = output.op
-        inputs: list[str] = []
-        edges: list[tf.Tensor] = []
-        merge = op.type in BODIES or op.op_def.is_stateful
-        for tensor, root in self._feeds(op):
-            feed = self._name(root)
-            if feed not in inputs or not merge:
-                inputs.append(feed)
-                edges.append(root if merge else tensor)
+        feeds = [(self._name(root), tensor, root) for tensor, root in self._feeds(op)]
+        lists = any(tensor.dtype == tf.variant for tensor in self.recording.inputs[op])
+        if lists or op.type in BODIES or op.op_def.is_stateful:
+            feeds = list({feed: (feed, root, root) for feed, _, root in feeds}.values())
         name = self._name(output, single)
-        self.inputs[name], self.edges[name] = inputs, edges
+        self.inputs[name] = [feed for feed, _, _ in feeds]
+        self.edges[name] = [tensor for _, tensor, _ in feeds]
 
     def _feeds(self, op: tf.Operation) -> Iterator[tuple[tf.Tensor, tf.Tensor]]:
         """The inputs of `op` that are shown, as they are and before plumbing."""
@@ -107,10 +104,8 @@ class Graph:
         graph = self.recording.graph
         variables = {id(variable.handle): variable.name.split(":")[0] for variable in graph.variables}
         names = {inside.ref(): variables.get(id(outside)) for outside, inside in graph.captures}
-        reads = {
-            name: self.tensors[name].op for name in self.constants if self.tensors[name].op.type == "ReadVariableOp"
-        }
-        found = {name: names.get(op.inputs[0].ref()) for name, op in reads.items()}
+        ops = {name: self.tensors[name].op for name in self.constants}
+        found = {name: names.get(op.inputs[0].ref()) for name, op in ops.items() if op.type == "ReadVariableOp"}
         return {name: new for name, new in found.items() if new and new not in self.tensors}
 
     def _scope(self, name: str) -> str:
@@ -123,6 +118,10 @@ class Graph:
     def ask(self, shown: dict[str, Sequence[str]], edges: dict[str, list], keep: Callable) -> dict[str, dict]:
         """Of each operation in `shown` (with its inputs) the value, the gradient and what flows back along `edges`, and
         the values of constants, all made small by `keep`."""
+
+        def small(tensor: tf.Tensor | None) -> tf.Tensor | None:
+            return None if tensor is None else keep(tensor)
+
         names, sources = list(shown), self.recording.call.names
         uses = Counter(name for inputs in shown.values() for name in inputs)
         asked = [*self.recording.sources, *(self.tensors[name] for name in names)]
@@ -138,14 +137,13 @@ class Graph:
                 contributions[name] = self._flow_back(output, inputs, edges[name], upstream)
             if all(end.shape.rank == 0 and end.dtype != tf.resource for end in (output, *edges[name])):
                 local[name] = self._flow_back(output, inputs, edges[name])
-        values = {
-            name: self.tensors[name] for name in [*names, *(c for c in self.constants if c in uses or c == self.target)]
-        }
+        constants = [name for name in self.constants if name in uses or name == self.target]
+        values = {name: self.tensors[name] for name in [*names, *constants]}
         return {
             "shape": {name: tf.shape(value) for name, value in values.items()},
             "value": {name: keep(value) for name, value in values.items()},
-            "gradient": {name: _each(keep, gradient) for name, gradient in gradients.items()},
-            "contributions": {name: [_each(keep, flow) for flow in flows] for name, flows in contributions.items()},
+            "gradient": {name: small(gradient) for name, gradient in gradients.items()},
+            "contributions": {name: [small(flow) for flow in flows] for name, flows in contributions.items()},
             "local": local,
         }
 
@@ -164,10 +162,6 @@ class Graph:
         grad_ys = None if upstream is None else [upstream]
         flows = self.recording.vjp([output], edges, grad_ys, stop=[e for e in edges if e.dtype != tf.resource])
         return [None if name in self.constants else flow for name, flow in zip(inputs, flows, strict=True)]
-
-
-def _each(keep: Callable, tensor: tf.Tensor | None) -> tf.Tensor | None:
-    return None if tensor is None else keep(tensor)
 
 
 def _dependent(recording: Recording) -> set:

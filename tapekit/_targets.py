@@ -49,7 +49,10 @@ def _tensor(call: Call, member: Any) -> Any:
             return member
         need = f"Only a float or complex target has a gradient; {_AUX}"
     elif member is None:
-        need = "It must return the tensor to differentiate; perhaps a return statement is missing"
+        need = (
+            "It must return the tensor to differentiate; perhaps a return statement is missing, or a gradient "
+            "inside fn is None"
+        )
     elif tf.is_tensor(member) or not isinstance(member, (bool, int, float, complex, np.ndarray, np.generic)):
         need = f"It must return a tensor; {_AUX}"
     else:

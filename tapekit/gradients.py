@@ -18,6 +18,7 @@ example) are in `tapekit.jacobians`.
 """
 
 import dataclasses
+import functools
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -225,7 +226,8 @@ def _differentiate(
         output_gradients = tf.nest.pack_sequence_as(target, flat)
     value = (target, aux) if has_aux else target
     if has_aux:
-        call = dataclasses.replace(call, fn=lambda *args, **kwargs: fn(*args, **kwargs)[0])  # what is differentiated
+        # what is differentiated, should it have to be explained
+        call = dataclasses.replace(call, fn=functools.wraps(fn)(lambda *args, **kwargs: fn(*args, **kwargs)[0]))
     return call, target, value, tape.gradient(target, call.sources, output_gradients=output_gradients)
 
 

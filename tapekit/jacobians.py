@@ -8,6 +8,7 @@ One law gives the shapes: Jacobian shape = target.shape + source.shape. Where on
 """
 
 import dataclasses
+import inspect
 import logging
 from collections.abc import Callable
 from typing import Any
@@ -108,6 +109,7 @@ def per_example_gradient(
     """
     mode_of("per_example_gradient", unconnected)
     call = bind("per_example_gradient", fn, vars, closure=True)
+    _check_takes_one(fn)
     examples = _examples(batch)
     first = tf.nest.map_structure(lambda rows: rows[0], examples)
     call = dataclasses.replace(call, fn=lambda: fn(first))
@@ -157,6 +159,20 @@ def _vectorized(fast: Callable, slow: Callable) -> Any:
 class _Silence(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         return record.module != "pfor" and "pfor" not in record.getMessage()
+
+
+def _check_takes_one(fn: Callable) -> None:
+    try:
+        signature = inspect.signature(fn)
+    except (ValueError, TypeError):  # some built-in callables have no signature to read
+        return
+    try:
+        signature.bind(None)
+    except TypeError as error:
+        raise TypeError(
+            f"per_example_gradient: fn{signature} cannot be called as fn(example): {error}. An example is one "
+            "structure, like the batch. Let fn take it whole: def fn(example): x, y = example."
+        ) from None
 
 
 def _examples(batch: Any) -> Any:

@@ -92,19 +92,16 @@ class Trace:
             ops.append(op)
         used = {name for op in ops for name in op.inputs} | {self.target.name}
         constants = [op for op in self.constants if op.name in used]
-        target = kept[self.target.name].name if self.target.name in kept else self.target.name
-        return _assemble(ops, self.sources, constants, target, self.layers, True)
+        return Trace(tuple(ops), self.sources, tuple(constants), ops[-1] if ops else self.target, self.layers, True)
 
     def to_dot(self) -> str:
         """The trace in Graphviz's language: write it to a file and call ``dot -Tsvg``."""
         lines = ["digraph trace {", "  rankdir=LR; node [shape=box];"]
         for op in (*self.sources, *self.constants, *self.ops):
-            label = "\\n".join(
-                [op.name.replace('"', "'"), f"{_summary(op.value, op.shape)} | {_summary(op.gradient, op.shape)}"]
-            )
-            lines.append(f'  "{op.name}" [label="{label}"];')
+            numbers = f"{_summary(op.value, op.shape)} | {_summary(op.gradient, op.shape)}"
+            lines.append(f"  {_quoted(op.name)} [label={_quoted(op.name, numbers)}];")
             for name, flow in zip(op.inputs, op.contributions, strict=True):
-                lines.append(f'  "{name}" -> "{op.name}"{"" if flow is not None else " [style=dashed]"};')
+                lines.append(f"  {_quoted(name)} -> {_quoted(op.name)}{' [style=dashed]' if flow is None else ''};")
         return "\n".join([*lines, "}"])
 
     def __str__(self) -> str:
@@ -113,7 +110,8 @@ class Trace:
             line = f"{Path(op.file).name}:{op.line}  {op.code}" if op.file else op.type.lower()
             feeds = ", ".join(op.inputs)
             feeds = feeds if len(feeds) <= 48 else "..." + feeds[-45:]
-            rows.append((op.name, feeds, _summary(op.value, op.shape), _summary(op.gradient, op.shape), line[:80]))
+            line = line if len(line) <= 80 else line[:77] + "..."
+            rows.append((op.name, feeds, _summary(op.value, op.shape), _summary(op.gradient, op.shape), line))
         widths = [max(len(row[column]) for row in rows) for column in range(4)] + [0]
         return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
 
@@ -135,7 +133,9 @@ def trace(fn: Callable, vars: Any, /, *, depth: int | None = None, values: bool 
         A `Trace`: plain NumPy data, which can be printed, indexed, folded, drawn and pickled.
 
     Raises:
-        RuntimeError: `fn` leaves TensorFlow (`.numpy()`, `np.*`, `float()`): at which file and line, and what to write.
+        RuntimeError: `fn` leaves TensorFlow (`.numpy()`, `np.*`, `float()`): at which file and line, and what to write;
+            or `trace` is called inside a `tf.function` or a strategy's scope.
+        TypeError, ValueError: what is no source, a `fn` that returns no tensor, a `depth` below 1.
 
     Example:
         >>> import tapekit
@@ -147,25 +147,26 @@ def trace(fn: Callable, vars: Any, /, *, depth: int | None = None, values: bool 
 
     Source: the circuit diagrams of CS231n, https://cs231n.github.io/optimization-2/
     """
+    if depth is not None and not (isinstance(depth, int) and depth >= 1):
+        raise ValueError(f"trace: depth is {depth!r}. It is None (every operation) or how many scopes deep: 1, 2, ...")
     call = bind("trace", fn, vars)
-    keep = _whole if values else _norm
-    seen: dict[str, Any] = {}
+    keep = tf.identity if values else _norm
+    graphs: list[tuple[Graph, dict[str, _Kept]]] = []
 
     def ask(recording: Recording) -> dict[str, Any]:
-        graph = seen["graph"] = Graph(recording)
-        kept = seen["kept"] = (
-            {name: _Kept(name, feeds, ()) for name, feeds in graph.inputs.items()}
-            if depth is None
-            else _fold(graph.inputs, graph.scopes, graph.layers, graph.constants, graph.target, depth)
-        )
+        graph = Graph(recording)
+        kept = {name: _Kept(name, feeds, ()) for name, feeds in graph.inputs.items()}
+        if depth is not None:
+            kept = _fold(graph.inputs, graph.scopes, graph.layers, graph.constants, graph.target, depth)
+        graphs.append((graph, kept))
         edges = {
             old: [graph.tensors[name] for name in feeds] if members else graph.edges[old]
             for old, (_, feeds, members) in kept.items()
         }
-        return graph.ask({name: kept[name].feeds for name in kept}, edges, keep)
+        return graph.ask({old: feeds for old, (_, feeds, _) in kept.items()}, edges, keep)
 
     _, answer = capture(call, ask)
-    graph, kept = seen["graph"], seen["kept"]
+    graph, kept = graphs[-1]
     variables = graph.variable_names()
     names = variables | {old: new for old, (new, *_) in kept.items()}
     values_before = [keep(tf.convert_to_tensor(source)).numpy() for source in call.sources]  # fn may have assigned them
@@ -191,28 +192,13 @@ def trace(fn: Callable, vars: Any, /, *, depth: int | None = None, values: bool 
         Op(name, "Source", (), value, answer["gradient"][name], (), (), tuple(source.shape), source.dtype.name)
         for name, source, value in zip(call.names, call.sources, values_before, strict=True)
     ]
-    constants = [
-        record(name, "Variable" if name in variables else "Constant")
-        for name in graph.constants
-        if name in answer["value"]
-    ]
-    ops = [
-        record(name, "Scope" if len(members) > 1 else graph.tensors[name].op.type, feeds)
-        for name, (_, feeds, members) in kept.items()
-    ]
-    return _assemble(ops, sources, constants, names.get(graph.target, graph.target), graph.layers, depth is not None)
-
-
-def _assemble(
-    ops: Sequence[Op],
-    sources: Sequence[Op],
-    constants: Sequence[Op],
-    target: str,
-    layers: Collection[str],
-    folded: bool,
-) -> Trace:
-    found = next(op for op in (*ops, *sources, *constants) if op.name == target)
-    return Trace(tuple(ops), tuple(sources), tuple(constants), found, frozenset(layers), folded)
+    shown = [name for name in graph.constants if name in answer["value"]]
+    constants = [record(name, "Variable" if name in variables else "Constant") for name in shown]
+    types = {name: "Scope" if len(kept[name].members) > 1 else graph.tensors[name].op.type for name in kept}
+    ops = [record(name, types[name], kept[name].feeds) for name in kept]
+    last = names.get(graph.target, graph.target)
+    target = next(op for op in (*ops, *sources, *constants) if op.name == last)
+    return Trace(tuple(ops), tuple(sources), tuple(constants), target, frozenset(graph.layers), depth is not None)
 
 
 class _Kept(NamedTuple):
@@ -276,15 +262,16 @@ def _total(members: Sequence[Op], source: Op) -> Any:
     return sum(flows[1:], flows[0]) if flows else None
 
 
-def _whole(tensor: tf.Tensor) -> tf.Tensor:
-    return tensor
-
-
 def _norm(tensor: tf.Tensor) -> tf.Tensor:
     """The L2 norm; a scalar stays what it is."""
     if tensor.shape.rank == 0 or tensor.dtype == tf.string:
         return tensor
     return tf.norm(tf.cast(tensor, tf.complex128 if tensor.dtype.is_complex else tf.float64))  # no square overflows
+
+
+def _quoted(*lines: str) -> str:
+    """A string of Graphviz's language."""
+    return '"' + "\\n".join(line.replace("\\", "\\\\").replace('"', '\\"') for line in lines) + '"'
 
 
 def _summary(value: Any, shape: tuple[int, ...]) -> str:
@@ -293,7 +280,7 @@ def _summary(value: Any, shape: tuple[int, ...]) -> str:
         return "none"
     value = np.asarray(value)
     if value.dtype.kind not in "fcV" or value.size == 0:
-        return f"{list(shape)} {value.dtype}" if shape else str(value)
+        return f"{list(shape)} {value.dtype}" if shape else str(value.item())
     real = value.dtype.kind != "c"
     value = value.astype(np.float64 if real else np.complex128)  # no square overflows
     if not shape:

@@ -326,6 +326,11 @@ def test_unconnected_raise_explains_the_target_alone_where_there_is_aux():
         tapekit.value_and_gradient(lambda: (tf.floor(w), w * 2.0), w, has_aux=True, unconnected="raise")
 
 
+def test_an_argument_keeps_its_name_where_there_is_aux():
+    with pytest.warns(tapekit.MissingGradientWarning, match="no gradient reaches 'speed'"):
+        tapekit.value_and_gradient(lambda speed: (tf.floor(speed), 1), tf.constant(1.5), has_aux=True)
+
+
 def test_unconnected_raise_raises_inside_a_tf_function_too():
     w = tf.Variable(0.3, name="w")
 

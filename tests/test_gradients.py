@@ -527,6 +527,10 @@ class TestPerExample:
 
         assert step(tf.constant([1.0, 10.0])).numpy().tolist() == [4.0, 400.0]
 
+    def test_a_fn_that_takes_the_members_of_an_example_is_told_how(self):
+        with pytest.raises(TypeError, match=r"fn\(x, y\) cannot be called as fn\(example\).*x, y = example"):
+            tapekit.per_example_gradient(lambda x, y: x, tf.Variable(1.0), (self.x, self.y))
+
     def test_a_number_cannot_be_closed_over(self):
         with pytest.raises(
             ValueError, match=r"the Python float 2.0, but fn is called without it .* used it. close over|Close"

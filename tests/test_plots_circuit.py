@@ -1,7 +1,8 @@
-from itertools import combinations
+from itertools import combinations, pairwise
 
 import matplotlib
 import matplotlib.pyplot as plt
+import numpy as np
 import pytest
 import tensorflow as tf
 from matplotlib.colors import to_hex
@@ -86,12 +87,13 @@ def test_sources_target_and_operations_have_colours_of_their_own():
     assert len(set(faces)) == 4  # source, constant, operation, target
 
 
-def test_labels_do_not_stand_on_each_other():
-    ax = plot_trace(trace(lambda x: tf.add_n([x, x, x]) * x, 2.0))
+@pytest.mark.parametrize("direction", ["right", "down"])
+def test_labels_stand_neither_on_each_other_nor_on_boxes(direction):
+    ax = plot_trace(trace(lambda x: tf.add_n([x] * 5) * x, 2.0), direction=direction)
     renderer = ax.figure.canvas.get_renderer()
     extents = [text.get_window_extent(renderer) for text in ax.texts if text.get_bbox_patch() is not None]
-    assert len(extents) == 5
-    for one, other in combinations(extents, 2):
+    assert len(extents) == 7
+    for one, other in combinations(extents + boxes_and_texts(ax)[0], 2):
         assert one.x1 < other.x0 or other.x1 < one.x0 or one.y1 <= other.y0 or other.y1 <= one.y0
 
 
@@ -121,22 +123,72 @@ def test_more_than_sixty_operations_are_folded_by_scope():
 
     found = trace(run, 1.0)
     ax = plot_trace(found)
-    assert (
-        ax.get_title() == "add_4: value | gradient (80 operations folded by scope to 8)"
-        or "80 operations" in ax.get_title()
-    )
+    assert ax.get_title() == "stage7: value | gradient (80 operations folded by scope to 8)"
     _, texts = boxes_and_texts(ax)
     assert [text for text, _ in texts if text.startswith("stage")] == [f"stage{block}" for block in range(8)]
 
 
-def test_a_wrong_direction_says_which_there_are():
+def test_many_operations_without_a_scope_are_drawn_and_the_title_says_so():
+    ax = plot_trace(trace(lambda x: sum(tf.sin(x) for _ in range(35)), 1.0))
+    assert ax.get_title() == "add_34: value | gradient (70 operations in no scope to fold by)"
+
+
+@pytest.mark.parametrize("direction", ["right", "down"])
+def test_sixty_operations_fill_a_page_line_by_line(direction):
+    def run(x):
+        for _ in range(30):
+            x = tf.sin(x * 1.5)
+        return x
+
+    ax = plot_trace(trace(run, 1.0), direction=direction)
+    assert max(ax.figure.get_size_inches()) < 20
+    assert ax.texts[0].get_fontsize() == pytest.approx(9, rel=0.01)
+    boxes, _ = boxes_and_texts(ax)
+    assert len(boxes) == 91
+    for arrow in arrows(ax):  # each goes on in the next line without crossing a box
+        for line in arrow.get_path().to_polygons(ax.transData, closed_only=False):
+            for x, y in np.concatenate([np.linspace(a, b, 50) for a, b in pairwise(line)]):
+                assert not any(b.x0 + 1 < x < b.x1 - 1 and b.y0 + 1 < y < b.y1 - 1 for b in boxes)
+
+
+def test_names_are_shown_as_they_are_written():
+    ax = plot_trace(trace(lambda **k: k["$a$"] * k["größe"], {"$a$": 2.0, "größe": 3.0}))
+    assert not any(text.get_parse_math() for text in ax.texts if "$" in text.get_text())
+    assert {"$a$", "größe"} < {text.get_text() for text in ax.texts}
+
+
+def test_the_sources_of_a_deep_folded_model_are_not_drawn_and_the_title_says_so():
+    def run(*weights):
+        x = 1.0
+        for stage, weight in enumerate(weights):
+            with tf.name_scope(f"stage{stage}"):
+                x = tf.sin(weight) * x
+        return x
+
+    ax = plot_trace(trace(run, [1.0] * 35, depth=1))
+    assert ax.get_title() == "stage34: value | gradient (35 sources not drawn)"
+    assert len(boxes_and_texts(ax)[0]) == 35
+
+
+def test_boxes_are_ordered_so_that_edges_do_not_cross():
+    ax = plot_trace(trace(lambda a, b, c: tf.sin(c) * 2 + tf.tanh(a) * tf.cos(b), [1.0, 2.0, 3.0]))
+    height = {text.get_text(): text.get_position()[1] for text in ax.texts}
+    rank = sorted(["Sin", "Tanh", "Cos"], key=height.get)
+    assert sorted("abc", key=height.get) == [{"Sin": "c", "Tanh": "a", "Cos": "b"}[op] for op in rank]
+
+
+def test_a_wrong_direction_or_no_trace_says_what_to_give():
     with pytest.raises(ValueError, match=r"plot_trace: direction is 'up'. It is 'right' or 'down'."):
         plot_trace(circuit(), direction="up")
+    with pytest.raises(
+        TypeError, match=r"animate_trace: a function arrived. Give a Trace: animate_trace\(tapekit.trace"
+    ):
+        animate_trace(circuit)
 
 
 def test_the_film_goes_forward_then_back_and_adds_up_at_the_fork():
     found = trace(lambda x: x * x + x, 3.0)
-    picture = _draw(found, None, "right")
+    picture = _draw("animate_trace", found, None, "right")
     show, frames = _film(picture)
     ax = picture.ax
 
@@ -155,6 +207,18 @@ def test_the_film_goes_forward_then_back_and_adds_up_at_the_fork():
     assert gradients == ["1", "4", "7"]
     assert len(state(7)[1]) == 4
     assert frames == 3 + 4 + 3
+    lit = []
+    for frame in range(4):
+        show(frame)
+        lit.append([name for name, box in picture.boxes.items() if box.get_linewidth() > 2])
+    assert lit == [[], ["mul"], ["add"], []]
+
+
+def test_norms_that_arrive_in_the_film_are_not_added_up():
+    picture = _draw("", trace(lambda v: tf.reduce_sum(v * v - v), tf.constant([3.0, 4.0]), values=False), None, "right")
+    show, frames = _film(picture)
+    show(frames)
+    assert picture.gradients["v"].get_text() == "8.6"  # of 2 v - 1 = [5, 7]
 
 
 def test_the_film_can_be_saved_and_stepped_through(tmp_path):

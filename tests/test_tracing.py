@@ -157,6 +157,7 @@ def test_contributions_add_up_in_many_programs(depth):
         (lambda: tf.reduce_sum(tf.split(m, 3)[0] * tf.split(m, 3)[1] + m[0]), [m]),
         (lambda: tf.reduce_sum(tf.where(v > 1.5, v, v * 2)), [v]),
         (lambda: tf.reduce_sum(tf.map_fn(lambda t: t * t, v) * v), [v]),
+        (lambda: tf.reduce_sum(tf.scan(lambda a, t: a * t, v) + v), [v]),
         (lambda: tf.reduce_sum(tf.random.normal([3]) * v * v), [v]),
         (lambda: [v * 2, m * m], [v, m]),
         (lambda: tf.reduce_sum(cell(sequence)), cell.trainable_variables),
@@ -240,6 +241,42 @@ def test_depth_one_is_a_chain_of_layers_with_the_signal_at_each_boundary():
     np.testing.assert_allclose(found.ops[0].gradient, last.gradient, rtol=1e-4, atol=1e-6)
     assert [(op.name, op.inputs) for op in whole.fold().ops] == [(op.name, op.inputs) for op in found.ops]
     check_edges(found)
+
+
+def test_layers_and_scopes_are_called_as_their_author_calls_them():
+    shared, inputs = keras.layers.Dense(3, name="shared"), keras.Input([3])
+    twice = keras.Model(inputs, shared(shared(inputs)), name="twice")
+    inner = keras.Sequential([keras.Input([3]), keras.layers.Dense(3, name="a"), keras.layers.Dense(3, name="b")])
+    inner.name = "inner"
+    outer = keras.Sequential([keras.Input([3]), inner, keras.layers.Dense(1, name="c")], name="outer")
+
+    def scopes(x):
+        for _ in range(2):
+            with tf.name_scope("block"):
+                x = tf.sin(x * x)
+        return x
+
+    def names(fn, depth):
+        return [op.name for op in trace(fn, tf.ones([2, 3]), depth=depth).ops]
+
+    assert names(twice, 1) == ["twice/shared", "twice/shared (2)"]
+    assert names(outer, 1) == ["outer/inner", "outer/c"]
+    assert names(outer, 2) == ["outer/inner/a", "outer/inner/b", "outer/c"]
+    assert names(scopes, 1) == ["block", "block_1"]
+
+
+def test_folding_leaves_operations_outside_of_scopes_as_they_are():
+    square = trace(lambda x: x * x, 2.0, depth=1)["mul"]
+    assert (square.type, square.inputs, square.contributions, square.local) == ("Mul", ("x", "x"), (2, 2), (2, 2))
+
+
+def test_norms_are_not_added_up():
+    def scoped(x):
+        with tf.name_scope("scope"):
+            return tf.reduce_sum(tf.sin(x) * tf.cos(x))
+
+    folded = trace(scoped, tf.ones([3]), values=False).fold()
+    assert [np.isnan(flow).item() for flow in folded.target.contributions] == [True]
 
 
 def test_values_false_keeps_only_norms():
@@ -329,6 +366,33 @@ def test_a_trace_can_be_pickled_and_written_for_graphviz():
     assert dot.startswith("digraph")
     assert '"x" -> "mul";' in dot
     assert '"y" -> "Floor" [style=dashed];' in dot
+    assert r'"a\"b" [label="a\"b\n2 | 2"];' in trace(lambda **k: k['a"b'] * 2, {'a"b': 2.0}).to_dot()
+
+
+@pytest.mark.parametrize("depth", [0, -1, "1", 1.0])
+def test_a_depth_is_a_whole_number(depth):
+    with pytest.raises(
+        ValueError, match=r"trace: depth is .*\. It is None \(every operation\) or how many scopes deep"
+    ):
+        trace(lambda x: x * 2.0, 1.0, depth=depth)
+
+
+def test_text_on_the_way_is_shown():
+    found = trace(lambda x: tf.strings.to_number(tf.strings.as_string(x, precision=1)) * x, 2.0)
+    assert found["AsString"].value == b"2.0"
+    assert re.search(r"^AsString +x +b'2.0' +none ", str(found), re.MULTILINE)
+
+
+def test_a_variable_of_a_strategy_is_traced_outside_its_scope_and_in_a_replica():
+    strategy = tf.distribute.MirroredStrategy(["/cpu:0"])
+    with strategy.scope():
+        v = tf.Variable(3.0, name="v")
+        with pytest.raises(
+            RuntimeError, match=r"trace: source 'v' has a value on each replica. .* inside strategy.run"
+        ):
+            trace(lambda: v * v, v)
+    assert trace(lambda: v * v, v)["v"].gradient == 6
+    assert strategy.run(lambda: trace(lambda: v * v, v))["v"].gradient == 6
 
 
 def test_an_unknown_name_says_where_the_names_are():
@@ -402,6 +466,8 @@ def test_a_scope_called_like_a_source_keeps_the_names_apart():
 
     found = trace(scoped, w, depth=1)
     assert [(op.name, op.type, op.inputs) for op in found.ops] == [("w/Sum", "Scope", ("w",))]
+    product = trace(lambda mul, y: mul * y, [2.0, 3.0])
+    assert [(op.name, op.inputs, op.value) for op in product.ops] == [("mul:op", ("mul", "y"), 6)]
 
 
 def test_a_trace_does_not_change_when_its_variables_do():

@@ -4,7 +4,7 @@
 - `animate_trace` plays the two passes as a film.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from functools import cache
 from itertools import pairwise
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 READABLE = 60  # boxes; more are folded by scope
 POINTS = 9  # font size of a figure of our own
 SMALL = 0.8  # edge labels, relative to the boxes' text
+LINE = 1.15  # from one of them to the next
 # Okabe and Ito's colours, which colour-blind readers tell apart; the faces differ in lightness, too.
 FORWARD, BACKWARD, CUT, GREY = "#0072B2", "#B34700", "#AA3377", "#8C8C8C"
 COLOURS = {"flow": BACKWARD, "cut": CUT, "constant": GREY}
@@ -64,13 +65,17 @@ def plot_trace(trace: "Trace", *, ax: "Axes | None" = None, direction: str = "ri
     Returns:
         The Axes.
 
+    Raises:
+        TypeError: `trace` is no `Trace`.
+        ValueError: another direction.
+
     Example:
         >>> import tapekit
         >>> ax = tapekit.plot_trace(tapekit.trace(lambda x, y, z: (x + y) * z, [-2.0, 5.0, -4.0]))
         >>> [text.get_text() for text in ax.texts if " x " in text.get_text()][-1]
         '1 x 3 = 3'
     """
-    return _draw(trace, ax, direction).ax
+    return _draw("plot_trace", trace, ax, direction).ax
 
 
 def animate_trace(trace: "Trace", *, interval: int = 600) -> "FuncAnimation":
@@ -82,10 +87,16 @@ def animate_trace(trace: "Trace", *, interval: int = 600) -> "FuncAnimation":
 
     Returns:
         The animation: `.to_jshtml()` steps through it in a notebook, `.save("circuit.gif", writer="pillow")` keeps it.
+
+    Example:
+        >>> import tapekit
+        >>> film = tapekit.animate_trace(tapekit.trace(lambda x: x * x, 3.0))
+        >>> "<img" in film.to_jshtml()
+        True
     """
     from matplotlib.animation import FuncAnimation
 
-    picture = _draw(trace, None, "right")
+    picture = _draw("animate_trace", trace, None, "right")
     show, frames = _film(picture)
     return FuncAnimation(picture.ax.figure, show, frames=frames, interval=interval, blit=False)  # type: ignore[arg-type]
 
@@ -97,7 +108,7 @@ def _film(picture: _Picture) -> tuple[Callable[[int], list], int]:
     position = {op.name: step for step, op in enumerate(trace.ops)}
     back = sorted(range(len(picture.edges)), key=lambda edge: -position[picture.edges[edge][0].op])
     back = [edge for edge in back if picture.edges[edge][0].kind != "constant"]
-    forward = max(1, len(trace.ops) + 1)  # the leaves, then the operations one by one
+    forward = len(trace.ops) + 1  # the leaves, then the operations one by one
     leaves = len(order) - len(trace.ops)
 
     def show(frame: int) -> list:
@@ -116,7 +127,7 @@ def _film(picture: _Picture) -> tuple[Callable[[int], list], int]:
                 arrived[edge.source].append(trace[edge.op].contributions[edge.which])
         for name, box in picture.boxes.items():
             box.set_alpha(1.0 if order[name] < lit else 0.25)
-            box.set_linewidth(2.4 if order[name] == lit - 1 and frame < forward else 1.2)
+            box.set_linewidth(2.4 if order[name] == lit - 1 and 0 < frame < forward else 1.2)
             picture.values[name].set_visible(order[name] < lit)
             picture.gradients[name].set_text(_sum(trace[name], arrived[name]))
         return []
@@ -135,33 +146,41 @@ def _sum(op: "Op", flows: list) -> str:
         return _number(sum(flows[1:], flows[0]), op.shape)
 
 
-def _draw(trace: "Trace", ax: "Axes | None", direction: str) -> _Picture:
+def _draw(where: str, trace: "Trace", ax: "Axes | None", direction: str) -> _Picture:
+    if not hasattr(trace, "ops"):
+        raise TypeError(f"{where}: a {type(trace).__name__} arrived. Give a Trace: {where}(tapekit.trace(fn, vars)).")
     if direction not in ("right", "down"):
-        raise ValueError(f"plot_trace: direction is {direction!r}. It is 'right' or 'down'.")
-    title = f"{_short(trace.target.name)}: value | gradient"
+        raise ValueError(f"{where}: direction is {direction!r}. It is 'right' or 'down'.")
+    notes = []
     if len(trace.ops) > READABLE and not trace.folded:
-        folded = trace.fold(1)
-        title += f" ({len(trace.ops)} operations folded by scope to {len(folded.ops)})"
-        trace = folded
+        folded = trace.fold()
+        smaller = len(folded.ops) < len(trace.ops)
+        how = f"folded by scope to {len(folded.ops)}" if smaller else "in no scope to fold by"
+        notes.append(f"{len(trace.ops)} operations {how}")
+        trace = folded if smaller else trace
     records = {op.name: op for op in (*trace.sources, *trace.constants, *trace.ops)}
     if len(records) > READABLE and trace.folded:
-        named = {op.name for op in trace.sources} - {trace.target.name}
-        records = {name: op for name, op in records.items() if name not in named}
-        title += f", {len(named)} sources not drawn"
+        left_out = {op.name for op in trace.sources} - {trace.target.name}
+        records = {name: op for name, op in records.items() if name not in left_out}
+        notes.append(f"{len(left_out)} sources not drawn")
+    title = f"{_short(trace.target.name)}: value | gradient" + (f" ({', '.join(notes)})" if notes else "")
     edges = [_edge(trace, op, index) for op in trace.ops for index, name in enumerate(op.inputs) if name in records]
     lines = {name: _lines(op) for name, op in records.items()}
     sizes = {name: (max(map(_width, text)) + 1.2, 1.35 * len(text) + 0.6) for name, text in lines.items()}
-    gaps = [_width(edge.label) * SMALL for edge in edges]
-    place, routes = layered([(edge.source, edge.op) for edge in edges], gaps, sizes, direction == "right")
+    right = direction == "right"
+    bundle = Counter(edge[:2] for edge in edges if edge.label)  # edges from one box to one other
+    gaps = [_width(edge.label) * SMALL if right else bundle[edge[:2]] * LINE for edge in edges]
+    place, routes = layered([(edge.source, edge.op) for edge in edges], gaps, sizes, right)
     ax, points = _axes(ax, place, sizes, routes)
-    ax.set_title(title, fontsize=max(points, 7))
+    ax.set_title(title, fontsize=max(points, 7), parse_math=False)
     boxes, values, gradients = {}, {}, {}
     for name, text in lines.items():
         face = TARGET if name == trace.target.name else FACES.get(records[name].type, "#FFFFFF")
         boxes[name], values[name], gradients[name] = _box(ax, text, place[name], sizes[name], face, points)
-    labels = _label_places(edges, routes)
+    lower = [0.0 if right else (bundle[edge[:2]] - 1) * LINE / 2 for edge in edges]
+    labels = _label_places(edges, routes, lower)
     drawn = [
-        (edge, *_arrow(ax, edge, route, at, direction == "right", points))
+        (edge, *_arrow(ax, edge, route, at, right, points))
         for edge, route, at in zip(edges, routes, labels, strict=True)
     ]
     return _Picture(trace, ax, boxes, values, gradients, drawn)
@@ -209,22 +228,19 @@ def _number(value: Any, shape: tuple[int, ...]) -> str:
 @cache
 def _width(text: str) -> float:
     """Of `text` at font size 1."""
-    from matplotlib.textpath import TextPath
+    from matplotlib.font_manager import FontProperties
+    from matplotlib.textpath import text_to_path
 
-    return TextPath((0, 0), text, size=1).get_extents().width if text.strip() else 0.0
+    return text_to_path.get_text_width_height_descent(text, FontProperties(size=1), ismath=False)[0]
 
 
 def _axes(ax: "Axes | None", place: dict, sizes: dict, routes: list) -> tuple["Axes", float]:
     """Axes whose unit is the font size, the same in both directions, and that size in points."""
     from matplotlib import pyplot as plt
 
-    corners = [
-        (x + side * sizes[name][0] / 2, y + side * sizes[name][1] / 2)
-        for name, (x, y) in place.items()
-        for side in (-1, 1)
-    ]
-    corners += [point for route in routes for point in route]
-    low, high = np.min(corners, 0) - 1.0, np.max(corners, 0) + 1.0
+    centres, halves = np.array(list(place.values())), np.array([sizes[name] for name in place]) / 2
+    corners = np.concatenate([centres - halves, centres + halves, *map(np.array, routes)])
+    low, high = corners.min(0) - 1.0, corners.max(0) + 1.0
     width, height = high - low
     if ax is None:
         inches = np.maximum(np.array([width, height]) * POINTS / 72, [4.5, 1.0])
@@ -245,19 +261,16 @@ def _box(ax: "Axes", text: list[str], at: tuple, size: tuple, face: str, points:
     from matplotlib.patches import FancyBboxPatch
 
     (x, y), (width, height) = at, size
-    box = FancyBboxPatch(
-        (x - width / 2, y - height / 2),
-        width,
-        height,
-        boxstyle="round,pad=0,rounding_size=0.4",
-        facecolor=face,
-        edgecolor="black",
-        linewidth=1.2,
-        zorder=2,
-    )
+    frame: dict[str, Any] = {
+        "boxstyle": "round,pad=0,rounding_size=0.4",
+        "linewidth": 1.2,
+        "edgecolor": "black",
+        "zorder": 2,
+    }
+    box = FancyBboxPatch((x - width / 2, y - height / 2), width, height, facecolor=face, **frame)
     ax.add_patch(box)
     rows = y + 1.35 * (np.arange(len(text))[::-1] - (len(text) - 1) / 2)
-    style: dict[str, Any] = {"fontsize": points, "va": "center_baseline", "zorder": 3}
+    style: dict[str, Any] = {"fontsize": points, "va": "center_baseline", "zorder": 3, "parse_math": False}
     for line, row in zip(text[:-1], rows[:-1], strict=True):
         ax.text(x, row, line, ha="center", **style)
     value, gradient = text[-1].split(" | ")
@@ -269,16 +282,17 @@ def _box(ax: "Axes", text: list[str], at: tuple, size: tuple, face: str, points:
     return box, forward, ax.text(bar + 0.35, rows[-1], gradient, ha="left", color=BACKWARD, **style)
 
 
-def _label_places(edges: list[_Edge], routes: list) -> list[tuple[float, float]]:
-    """The middle of the last stretch of each edge, moved so that no two labels of a gap stand on each other."""
-    found = [((route[-2][0] + route[-1][0]) / 2, (route[-2][1] + route[-1][1]) / 2) for route in routes]
+def _label_places(edges: list[_Edge], routes: list, lower: list[float]) -> list[tuple[float, float]]:
+    """The middle of the last stretch of each edge, or `lower`, moved so that no two labels stand on each other."""
+    ends = [(route[-2], route[-1], low) for route, low in zip(routes, lower, strict=True)]
+    found = [((a[0] + b[0]) / 2, (a[1] + b[1]) / 2 - low) for a, b, low in ends]
     labelled = sorted((number for number, edge in enumerate(edges) if edge.label), key=lambda number: found[number][1])
     for place, number in enumerate(labelled):
         x, y = found[number]
         for below in labelled[:place]:
             wide = (_width(edges[number].label) + _width(edges[below].label)) * SMALL / 2 + 0.4
-            if abs(x - found[below][0]) < wide and y - found[below][1] < 1.15:
-                y = found[below][1] + 1.15
+            if abs(x - found[below][0]) < wide and y - found[below][1] < LINE:
+                y = found[below][1] + LINE
         found[number] = (x, y)
     return found
 
@@ -288,34 +302,18 @@ def _arrow(ax: "Axes", edge: _Edge, route: list, at: tuple[float, float], right:
     from matplotlib.patches import FancyArrowPatch
     from matplotlib.path import Path
 
-    steps, codes = [route[0]], [Path.MOVETO]
-    for number, (a, b) in enumerate(pairwise(route)):
+    steps = [route[0]]
+    for a, b in pairwise(route):  # an S-curve, which is straight along an axis
         middle = ((a[0] + b[0]) / 2, (a[1] + b[1]) / 2)
-        if number % 2:  # past the boxes of a layer
-            steps, codes = [*steps, b], [*codes, Path.LINETO]
-        else:
-            bends = [(middle[0], a[1]), (middle[0], b[1])] if right else [(a[0], middle[1]), (b[0], middle[1])]
-            steps, codes = [*steps, *bends, b], [*codes, *[Path.CURVE4] * 3]
-    arrow = FancyArrowPatch(
-        path=Path(steps, codes),
-        arrowstyle="-|>",
-        mutation_scale=points,
-        color=COLOURS[edge.kind],
-        linestyle=(0, (4, 3)) if edge.kind == "cut" else "-",
-        linewidth=0.8 if edge.kind == "constant" else 1.2,
-        zorder=1,
-    )
+        steps += [(middle[0], a[1]), (middle[0], b[1])] if right else [(a[0], middle[1]), (b[0], middle[1])]
+        steps.append(b)
+    path = Path(steps, [Path.MOVETO] + [Path.CURVE4] * (len(steps) - 1))
+    colour, width = COLOURS[edge.kind], 0.8 if edge.kind == "constant" else 1.2
+    arrow = FancyArrowPatch(path=path, arrowstyle="-|>", mutation_scale=points, color=colour, linewidth=width, zorder=1)
+    arrow.set_linestyle((0, (4, 3)) if edge.kind == "cut" else "-")
     ax.add_patch(arrow)
     if not edge.label:
         return arrow, None
-    label = ax.text(
-        *at,
-        edge.label,
-        fontsize=points * SMALL,
-        ha="center",
-        va="center",
-        color=COLOURS[edge.kind],
-        zorder=4,
-        bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5, "alpha": 0.9},
-    )
-    return arrow, label
+    style: dict[str, Any] = {"fontsize": points * SMALL, "ha": "center", "va": "center", "color": colour, "zorder": 4}
+    paper = {"facecolor": "white", "edgecolor": "none", "pad": 0.5, "alpha": 0.9}
+    return arrow, ax.text(*at, edge.label, bbox=paper, **style)

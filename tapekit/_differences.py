@@ -1,0 +1,318 @@
+"""Numbers with an uncertainty: the slopes of `fn` along many lines, from differences of its values.
+
+A *line* moves the coordinates ``[start, start + width)`` of the point, and no other. All sources together are one
+long real vector, complex numbers as two coordinates; a line of width 1 is one element, a wider one is a random
+direction in a block of elements. `Lines` evaluates `fn` on lines, in one graph; `ladder` turns the values at many
+steps into slopes that know their own error. What they say about a gradient is decided in `checking`.
+
+Source: Press et al., Numerical Recipes, section 5.7 (step, rounding, Ridders' extrapolation).
+"""
+
+import warnings
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from tapekit._sources import Call, as_variable
+
+RUNGS = 12  # steps per line: every decade between a tenth of the scale and the square root of eps
+
+
+class Slopes(NamedTuple):
+    """What the values of `fn` say, an entry per line (``curve``: a row of `RUNGS` steps per line).
+
+    ``numeric`` +- ``uncertainty`` is the slope, measured best at ``step``; ``analytic`` what the gradient predicts on
+    the same line, ``norm`` its size there, ``finite`` whether it is. ``for_sum`` is the slope of the plain sum of the
+    outputs. ``left`` and ``right`` are the slopes on either side; ``kink`` where they differ however small the step;
+    ``diverges`` where no slope settles.
+    """
+
+    finite: np.ndarray
+    norm: np.ndarray
+    analytic: np.ndarray
+    numeric: np.ndarray
+    uncertainty: np.ndarray
+    step: np.ndarray
+    for_sum: np.ndarray
+    left: np.ndarray
+    right: np.ndarray
+    kink: np.ndarray
+    diverges: np.ndarray
+    steps: np.ndarray
+    curve: np.ndarray
+
+
+def real(tensor: tf.Tensor) -> tf.Tensor:
+    """Any tensor as one float64 vector; a complex number is two entries, real part and imaginary part."""
+    return tf.cast(flat(tensor), tf.float64)
+
+
+def float_outputs(call: Call, leaves: Sequence | None = None) -> list[tf.Tensor]:
+    """The float and complex tensors that `fn` returns."""
+    found = tf.nest.flatten(call(leaves), expand_composites=True)
+    tensors = [y if tf.is_tensor(y) else tf.convert_to_tensor(y) for y in found if y is not None]
+    return [y for y in tensors if y.dtype.is_floating or y.dtype.is_complex]
+
+
+class Lines:
+    """`fn` along lines: every evaluation runs in one graph, or one by one where `fn` cannot be traced.
+
+    With `wide`, `fn` gets float64 tensors in the place of its own arguments. Without it, tensors keep their dtype, and
+    variables are assigned (who calls this puts them back).
+    """
+
+    def __init__(
+        self, call: Call, outputs: Sequence, cotangents: Sequence, gradient: np.ndarray, *, wide: bool, graph: bool,
+        seed: int, progress: bool,
+    ):  # fmt: skip
+        self.call, self.wide, self.graph, self.progress = call, wide, graph, progress
+        self.cotangents = [real(c) for c in cotangents]
+        self.ones = [real(tf.ones_like(c)) for c in cotangents]
+        parts = [flat(tf.identity(dense(source)), wide) for source in call.sources]
+        self.narrow = max((x.dtype for x in parts), key=epsilon)
+        self.dtype = min((x.dtype for x in parts), key=epsilon)
+        self.sizes = [int(x.shape[0]) for x in parts]
+        self.ends = np.cumsum(self.sizes)
+        self.point = tf.concat([tf.cast(x, self.dtype) for x in parts], 0)
+        reference = float_outputs(call, self.leaves(self.point)) if wide else outputs
+        self.reference = [real(y) for y in reference]
+        pairs = zip(self.cotangents, self.reference, strict=True)
+        self.height = float(sum(tf.reduce_sum(tf.abs(c * y)) for c, y in pairs))
+        self.eps = max(epsilon(tensor.dtype) for tensor in (*reference, *parts))
+        self.finite = np.isfinite(gradient)
+        self.gradient = np.where(self.finite, gradient, 0.0)
+        self.unit = self._directions(np.random.default_rng(seed))
+        self.units, self.gradients = tf.constant(self.unit, self.dtype), tf.constant(self.gradient)
+        columns = [tf.TensorSpec([None], dtype) for dtype in (tf.int64, tf.int64, tf.float64)]
+        loop = tf.function(self._loop, autograph=False)
+        self.run = loop.get_concrete_function(*columns) if graph else self._one_by_one
+        self.offset = self.run(*(tf.zeros([1], spec.dtype) for spec in columns)).numpy()[0, :2]
+
+    def _directions(self, rng: np.random.Generator) -> np.ndarray:
+        """How far each coordinate moves at step 1: its own size, or what is typical of its source."""
+        x = self.point.numpy().astype("float64")
+        for part in np.split(x, self.ends[:-1]):
+            np.maximum(np.abs(part), np.sqrt(np.mean(np.square(part))) if len(part) else 0.0, out=part)
+        x[~((x > 0) & np.isfinite(x))] = 1.0
+        signs = rng.choice(np.array([-1.0, 1.0], "float32"), len(x))
+        if self.eps > 1e-8:  # a block's slope stands out of the rounding only if its elements pull together
+            signs = np.where(self.gradient == 0, signs, np.sign(self.gradient))
+        return x * signs * rng.uniform(0.5, 1.0, len(x))
+
+    def __call__(self, starts: np.ndarray, widths: np.ndarray, steps: np.ndarray) -> np.ndarray:
+        """``[lines, 5]``: change of <cotangent, fn>, of the sum, size of fn, change predicted by the gradient, step."""
+        chunk = max(1, min(4096, len(steps) // 20)) if self.progress else max(1, len(steps))
+        bar, parts = tf.keras.utils.Progbar(len(steps), unit_name="value") if self.progress else None, []
+        for s in (slice(a, a + chunk) for a in range(0, len(steps), chunk)):
+            parts.append(self._safely(np.asarray(starts[s]), np.asarray(widths[s]), np.asarray(steps[s], "float64")))
+            if bar is not None:
+                bar.update(min(s.stop, len(steps)))
+        rows = np.concatenate(parts)
+        rows[:, :2] -= self.offset
+        return rows
+
+    def agrees(self, outputs: Sequence) -> bool:
+        """Whether this is the function that gave `outputs`: its values are the same up to rounding."""
+        eps = max((epsilon(y.dtype) for y in outputs), default=0.0)
+        for y, y0 in zip(map(real, outputs), self.reference, strict=True):
+            near = np.sqrt(eps) * np.max(np.abs(y), initial=0.0, where=np.isfinite(y))
+            if y.shape != y0.shape or not np.allclose(y, y0, rtol=0, atol=near, equal_nan=True):
+                return False
+        return not abs(self.offset[0]) > np.sqrt(eps) * self.height
+
+    def _safely(self, starts, widths, steps):
+        """A batch that raises is halved until the line that raises is alone: its values are NaN."""
+        try:
+            return self.run(tf.constant(starts, tf.int64), tf.constant(widths, tf.int64), tf.constant(steps)).numpy()
+        except Exception:
+            if len(steps) == 1:
+                return np.full([1, 5], np.nan)
+        half = len(steps) // 2
+        parts = [self._safely(starts[s], widths[s], steps[s]) for s in (slice(half), slice(half, None))]
+        return np.concatenate(parts)
+
+    def _loop(self, starts, widths, steps):
+        return tf.map_fn(
+            lambda line: self._at(*line), (starts, widths, steps), fn_output_signature=tf.float64, parallel_iterations=1
+        )
+
+    def _one_by_one(self, starts, widths, steps):
+        return tf.stack([self._at(*line) for line in zip(starts, widths, steps, strict=True)])
+
+    def _at(self, start, width, step):
+        """One evaluation of `fn`, at point + step * unit on the coordinates of the line."""
+        stop, x = start + width, self.point
+        here, unit = x[start:stop], self.units[start:stop]
+        there = tf.cast(tf.cast(here + tf.cast(step, x.dtype) * unit, self.narrow), x.dtype)
+        done = tf.cast(there - here, tf.float64)  # the step really taken, fl(x + h) - x
+        unit = tf.cast(unit, tf.float64)
+        taken = tf.reduce_sum(done * unit) / tf.reduce_sum(unit * unit)
+        predicted = tf.reduce_sum(self.gradients[start:stop] * done)
+        moved = tf.ensure_shape(tf.concat([x[:start], there, x[stop:]], 0), x.shape)
+        values = self._watching_precision(lambda: float_outputs(self.call, self.leaves(moved)), moved)
+        change, for_sum, size = 0.0, 0.0, 0.0
+        for y, y0, cotangent, one in zip(map(real, values), self.reference, self.cotangents, self.ones, strict=True):
+            change += tf.reduce_sum(cotangent * (y - y0))
+            for_sum += tf.reduce_sum(one * (y - y0))
+            size += tf.reduce_sum(tf.where(y == y0, tf.zeros_like(y), tf.abs(cotangent * y)))
+        return tf.stack([tf.cast(v, tf.float64) for v in (change, for_sum, size, predicted, taken)])
+
+    def leaves(self, point: tf.Tensor) -> list:
+        """What `fn` is called with at `point`, one flat real vector."""
+        leaves = []
+        for leaf, source, x in zip(self.call.leaves, self.call.sources, tf.split(point, self.sizes), strict=True):
+            like = dense(source)
+            if not self.wide:
+                x = tf.cast(x, like.dtype.real_dtype)
+            if like.dtype.is_complex:
+                x = tf.complex(*tf.unstack(tf.reshape(x, [-1, 2]), axis=-1))
+            value = tf.reshape(x, like.shape)
+            if not self.wide and (variable := as_variable(leaf)) is not None:
+                variable.assign(value)
+                value = leaf
+            elif isinstance(leaf, tf.RaggedTensor):
+                value = leaf.with_flat_values(value)
+            leaves.append(value)
+        return leaves
+
+    def _watching_precision(self, run: Callable, moved: tf.Tensor) -> list:
+        """`run()`, and the coarsest dtype through which the moved point passes in it, as far as a graph shows it."""
+        if tf.executing_eagerly():
+            return run()
+        graph = tf.compat.v1.get_default_graph()
+        before = len(graph.get_operations())
+        values = run()
+        reached = {moved.name}
+        for op in graph.get_operations()[before:]:
+            if any(x.name in reached for x in op.inputs):
+                reached.update(y.name for y in (*op.outputs, *(op.inputs[:1] if op.type == "AssignVariableOp" else ())))
+                self.eps = max([self.eps, *(epsilon(y.dtype) for y in op.outputs)])
+        return values
+
+
+def ladder(lines: Lines, starts: np.ndarray, widths: np.ndarray, quick: bool = False) -> Slopes:
+    """The slope of each line from differences at many steps, extrapolated, with its error estimate.
+
+    `quick` takes three steps near eps^(1/3), where central differences are best as a rule; otherwise `RUNGS` steps
+    cover every scale at which `fn` may live, and the rounding of `fn` is measured.
+    """
+    starts, widths = np.asarray(starts), np.asarray(widths)
+    single = widths == 1
+    scale, size = np.abs(lines.unit[starts]), np.abs(lines.point.numpy()[starts].astype("float64"))
+    size = np.where(np.isfinite(size), size, 1.0)
+    wide = np.where(single, np.maximum(1.0, size) / scale, 1.0)
+    narrow = np.where(single & (size > 0), size / scale, 1.0)
+    best = lines.eps ** (1 / 3) * wide
+    parts = [slice(a, a + w) for a, w in zip(starts, widths, strict=True)]
+    along = [lines.gradient[part] * lines.unit[part] for part in parts]
+    if not single.all():  # many elements together: as far as changes fn by eps^(1/3) of itself
+        slope = np.array([abs(each.sum()) for each in along])
+        best = np.where(single, best, np.minimum(best, lines.eps ** (1 / 3) * lines.height / (slope + 1e-300)))
+    top, low = (best, best / 16) if quick else (0.1 * wide, np.minimum(narrow * np.sqrt(lines.eps), 0.01 * wide))
+    if not quick:
+        top, low = np.where(single, top, 30 * best), np.where(single, low, best / 100)
+    heights = np.geomspace(top, low, 3 if quick else RUNGS, axis=1)
+    steps = np.concatenate([heights, -heights], axis=1)
+    values = lines(np.repeat(starts, steps.shape[1]), np.repeat(widths, steps.shape[1]), steps.ravel())
+    up, down = np.split(values.reshape(*steps.shape, 5), 2, axis=1)
+    with np.errstate(all="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # a line where fn is nowhere defined is all NaN
+        # rounding: eps |f|, of the outputs that move, or how far the values at the smallest steps are from a line
+        moved = np.fmax(up[..., 2], down[..., 2])
+        least = lines.eps * np.where(moved > 0, moved, lines.height)
+        wobble = np.zeros(len(starts)) if quick else np.fmax(_wobble(up), _wobble(down))
+        unit = np.where(single, lines.unit[starts], 1.0)
+        finite, norm = [lines.finite[part].all() for part in parts], [np.linalg.norm(each) for each in along]
+        return Slopes(np.array(finite), np.array(norm), *_slopes(up, down, least, wobble, unit))
+
+
+def _slopes(up: np.ndarray, down: np.ndarray, least: np.ndarray, wobble: np.ndarray, unit: np.ndarray) -> tuple:
+    """Differences on the way up and down -> slopes, per `unit` of the line."""
+    h = up[..., 4] - down[..., 4]
+    central = (up[..., 0] - down[..., 0]) / h
+    right, left = up[..., 0] / up[..., 4], down[..., 0] / down[..., 4]
+    least = 2 * least / h
+    noise = np.fmax(least, 2 * wobble[:, None] / h)
+    best = _extrapolate(central, h, noise, 2)
+    for side, step in ((right, up[..., 4]), (left, -down[..., 4])):  # at the edge of a domain, one side is all there is
+        alone = _extrapolate(side, step, 2 * noise, 1)
+        best = np.where(np.isfinite(best[1]), best, alone)
+    value, error, at = best
+    kink, last = _kinks(right, left, noise)
+    diverges = _diverges(right, 2 * least) | _diverges(left, 2 * least)
+    rows = np.arange(len(unit))
+    analytic = np.nanmedian((up[..., 3] - down[..., 3]) / h, axis=1)
+    for_sum = ((up[..., 1] - down[..., 1]) / h)[rows, len(h[0]) // 2]
+    flip = unit < 0
+    left, right = left[rows, last] / unit, right[rows, last] / unit
+    return (
+        analytic / unit, value / unit, error / np.abs(unit), at / 2 * np.abs(unit), for_sum / unit,
+        np.where(flip, right, left), np.where(flip, left, right), kink, diverges,
+        h / 2 * np.abs(unit)[:, None], central / unit[:, None],
+    )  # fmt: skip
+
+
+def _extrapolate(slope: np.ndarray, h: np.ndarray, noise: np.ndarray, power: int) -> np.ndarray:
+    """``[value, uncertainty, step]`` per line: Richardson's extrapolation where two neighbours agree best.
+
+    A slope has the error c h^power, so that S(h) and S(h/r) give S(h/r) + (S(h/r) - S(h)) / (r^power - 1).
+    """
+    ratio = (h[:, :-1] / h[:, 1:]) ** power
+    better = slope[:, 1:] + (slope[:, 1:] - slope[:, :-1]) / (ratio - 1)
+    truncation = np.abs(np.diff(better, axis=1))
+    error = truncation + (noise[:, 1:] * (ratio + 1) / (ratio - 1))[:, 1:]
+    error = np.where(np.isfinite(error), error, np.inf)
+    best, rows = np.argmin(error, axis=1), np.arange(len(error))
+    return np.array([better[rows, best + 1], error[rows, best], h[rows, best + 2]])
+
+
+def _wobble(side: np.ndarray) -> np.ndarray:
+    """How far values at three neighbouring steps are from a line, at most, over the smallest steps."""
+    slope = np.diff(side[..., 0], axis=1) / np.diff(side[..., 4], axis=1)
+    return np.fmax.reduce(np.abs(np.diff(slope, axis=1) * side[:, 1:-1, 4])[:, -3:], axis=1)
+
+
+def _kinks(right: np.ndarray, left: np.ndarray, noise: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Where the two sides differ at the smallest step that noise leaves readable, no less than at larger steps."""
+    size, gap = np.fmax(np.abs(right), np.abs(left)), np.abs(right - left)
+    last, before, readable = _smallest(np.isfinite(gap) & (200 * noise <= size))
+    rows = np.arange(len(last))
+    differ = gap[rows, last] > 1e-3 * size[rows, last] + 20 * noise[rows, last]
+    return readable & differ & (gap[rows, last] >= 0.5 * gap[rows, before]), last
+
+
+def _diverges(slope: np.ndarray, noise: np.ndarray) -> np.ndarray:
+    """Where the slope grows like a power of 1/h to the smallest readable step: a jump, or a vertical tangent."""
+    last, _, readable = _smallest(np.isfinite(slope) & (200 * noise <= np.abs(slope)))
+    rows = np.arange(len(last))
+    tail = np.stack([slope[rows, np.maximum(last - rung, 0)] for rung in range(4)])
+    growth = tail[:-1] / tail[1:]
+    return readable & (growth.min(0) > 1.2) & (growth.max(0) < 1.5 * growth.min(0))
+
+
+def _smallest(readable: np.ndarray) -> tuple:
+    """The smallest readable rung of each line, the third larger one, and whether both can be read."""
+    last = readable.shape[1] - 1 - np.argmax(readable[:, ::-1], axis=1)
+    rows, before = np.arange(len(last)), np.maximum(last - 3, 0)
+    return last, before, readable[rows, last] & readable[rows, before] & (last - before == 3)
+
+
+def epsilon(dtype: tf.DType) -> float:
+    """The spacing of the numbers of `dtype` at 1; 0 for an integer."""
+    name = tf.as_dtype(dtype).real_dtype.name
+    return {"float16": 2.0**-10, "bfloat16": 2.0**-7, "float32": 2.0**-23, "float64": 2.0**-52}.get(name, 0.0)
+
+
+def dense(source):
+    return source.flat_values if isinstance(source, tf.RaggedTensor) else source
+
+
+def flat(tensor, wide: bool = False) -> tf.Tensor:
+    """A tensor as a flat real vector in its own precision, or, if `wide`, in float64."""
+    tensor = tf.convert_to_tensor(tensor)
+    if tensor.dtype.is_complex:
+        tensor = tf.stack([tf.math.real(tensor), tf.math.imag(tensor)], axis=-1)
+    flat = tf.reshape(tensor, [-1])
+    return tf.cast(flat, tf.float64) if wide else flat

@@ -1,0 +1,59 @@
+"""A `GradientLog` on disk: `append` rows that no kill takes away, `read` them back, `write_scalars` for TensorBoard."""
+
+import csv
+import io
+import pathlib
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+
+def append(path: pathlib.Path, end: int, header: list[str], steps: np.ndarray, rows: np.ndarray) -> int:
+    """Write rows behind the first `end` bytes, the header before them if there are none; the new `end`.
+
+    The file is closed each time. What a kill tore, behind `end`, is cut off.
+    """
+    text = io.StringIO()
+    if not end:
+        csv.writer(text, lineterminator="\n").writerow(header)
+        if path.exists() and path.stat().st_size:
+            raise FileExistsError("it exists; GradientLog.load(path) continues it")
+    line = "%d" + ",%.9g" * rows.shape[1] + "\n"  # 9 digits give a float32 back
+    text.writelines(line % (step, *row) for step, row in zip(steps.tolist(), rows.tolist(), strict=True))
+    data = text.getvalue().encode()
+    with open(path, "r+b" if end else "wb") as file:
+        if end:
+            file.truncate(end)
+            file.seek(end)
+        file.write(data)
+    return end + len(data)
+
+
+def read(path: pathlib.Path) -> tuple[int, list[str], np.ndarray, np.ndarray]:
+    """``(end, header, steps, rows)``, without a last line that is torn."""
+    data = path.read_bytes()
+    data = data[: data.rfind(b"\n") + 1]
+    lines = data.decode().splitlines()
+    if not lines:
+        return 0, [], np.zeros([0], np.int64), np.zeros([0, 2], np.float32)
+    header = next(csv.reader(lines[:1]))
+    if header[0] != "step":
+        raise ValueError(
+            f"GradientLog.load: {path} begins with {lines[0][:40]!r}. A file of GradientLog(path=) is needed."
+        )
+    table = np.loadtxt(lines[1:], delimiter=",", ndmin=2) if lines[1:] else np.zeros([0, len(header)])
+    return len(data), header, table[:, 0].astype(np.int64), table[:, 1:].astype(np.float32)
+
+
+def write_scalars(logdir: str, log: Any) -> None:
+    """Loss, norms, largest magnitudes and update ratios as TensorBoard scalars, a tag for each variable."""
+    tags = {"loss": log.loss, "global_norm": log.global_norm}
+    for field in ("norm", "max_abs", "update_ratio")[: 2 + log.updates]:
+        tags |= {f"{field}/{name}": getattr(log[name], field) for name in log.names}
+    writer = tf.summary.create_file_writer(logdir)
+    with writer.as_default():
+        for tag, values in tags.items():
+            for step, value in zip(log.steps, values, strict=True):
+                tf.summary.scalar(tag, value, step=step)
+    writer.close()

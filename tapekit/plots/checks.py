@@ -1,0 +1,75 @@
+"""The picture of a `GradientCheck`: the error of a difference against its step, the V-shaped curve."""
+
+from typing import Any
+
+import numpy as np
+
+COLOURS = (
+    "#0072B2",
+    "#D55E00",
+    "#009E73",
+    "#CC79A7",
+    "#E69F00",
+    "#56B4E9",
+)  # Okabe and Ito: safe for colour-blind eyes
+MARKERS = "os^Dvp"  # and in greyscale
+
+
+def plot_check(check: Any, *, ax: Any = None) -> Any:
+    """Draw, for each source, the error of the central difference against the step.
+
+    A large step errs by truncation (slope 2 on the log axes), a small one by rounding (slope -1); the best is between.
+    A ring marks the step that was used, at the height of the uncertainty: below the curve, because neighbouring steps
+    are extrapolated. A dashed line marks how far away the tape's gradient is, where the check did not pass. Of more
+    than six sources, the six worst are drawn.
+
+    Args:
+        check: what `tapekit.check_gradient` returned.
+        ax: the matplotlib `Axes` to draw on; a new figure if None.
+
+    Returns:
+        The `Axes`.
+    """
+    if ax is None:
+        import matplotlib.pyplot as plt
+
+        ax = plt.subplots(layout="constrained")[1]
+    sources = sorted(check, key=lambda source: (source.verdict == "pass", -np.nan_to_num(source.rel_error, nan=np.inf)))
+    for source, colour, marker in zip(sources, COLOURS, MARKERS, strict=False):
+        steps, error = np.array(source.steps), np.abs(np.array(source.differences) - source.numeric)
+        drawn = np.isfinite(error) & (error > 0)
+        wrong = source.verdict != "pass" and np.isfinite(source.abs_error) and source.abs_error > 0
+        said = f", tape off by {source.abs_error:.2g}" if wrong else "" if drawn.any() else ", nothing measured"
+        label = f"{source.name}: {source.verdict}{said}"
+        ax.loglog(steps[drawn], error[drawn], color=colour, marker=marker, markersize=4, linewidth=1.2, label=label)
+        if drawn.sum() < 3:
+            continue
+        if np.isfinite(source.uncertainty) and source.uncertainty > 0:
+            ring = {"markersize": 11, "markerfacecolor": "none", "markeredgecolor": colour, "markeredgewidth": 1.8}
+            ax.plot(source.step, source.uncertainty, "o", **ring)
+        if wrong:
+            ax.axhline(source.abs_error, color=colour, linestyle="--", linewidth=1.2)
+    _guides(ax)
+    several = f", the worst {len(COLOURS)} of {len(sources)} sources" if len(sources) > len(COLOURS) else ""
+    ax.set(xlabel="step h", ylabel="error of the central difference")
+    ax.set_title(f"Error against step: {check.verdict}{several}", fontsize=11)
+    ax.legend(fontsize=8, loc="best")
+    return ax
+
+
+def _guides(ax: Any) -> None:
+    """Grey lines of slope 2 and -1 beside the first curve: what truncation and rounding do."""
+    if not ax.lines or len(ax.lines[0].get_xdata()) < 3:
+        return
+    x, y = (np.asarray(data) for data in ax.lines[0].get_data())
+    low = x[np.argmin(y)]
+    ax.autoscale_view()
+    ax.set_autoscale_on(False)
+    for slope, end in ((2, np.argmax(x)), (-1, np.argmin(x))):
+        if not 0.1 < low / x[end] < 10:
+            ends = np.array([x[end], low])
+            ax.plot(ends, y[end] * (ends / x[end]) ** slope, ":", color="0.4", linewidth=1.2)
+            middle = np.sqrt(x[end] * low)
+            at = (middle, y[end] * (middle / x[end]) ** slope)
+            beside = {"xytext": (6, -10 if slope > 0 else 5), "textcoords": "offset points"}
+            ax.annotate(f"slope {slope}", at, color="0.3", fontsize=8, **beside)

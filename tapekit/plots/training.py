@@ -1,0 +1,252 @@
+"""Pictures of a `tapekit.GradientLog`: of one step, over the steps, and of everything at one look.
+
+- `plot_gradient_flow`: one step, layer by layer: does the signal reach the input?
+- `plot_gradient_history`: norms and loss over the steps: when did it go wrong?
+- `plot_gradient_heatmap`: all variables, all steps: where does it die?
+- `plot_update_ratio`: how far a step moves the weights: is the learning rate right?
+
+>>> from types import SimpleNamespace as Log
+>>> column = lambda *values: np.array([values])
+>>> log = Log(names=("a/kernel", "b/kernel"), steps=np.array([7]), norm=column(1.0, 0.1), max_abs=column(0.5, 0.05),
+...           zero_fraction=column(0, 0), nonfinite=column(0, 0), missing=column(False, False))
+>>> plot_gradient_flow(log).get_title()
+'Gradients at step 7, from input to loss'
+"""
+
+import itertools
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # Okabe and Ito, for every eye
+STYLES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (1, 1)))  # and for printers without colour
+NONE, ZERO, NONFINITE = (("x", "None"), ("v", "all zero"), ("*", "not finite"))
+COLUMNS = 600  # more steps than this cannot be told apart in a picture
+
+
+def plot_gradient_flow(log: Any, variables: Sequence | None = None, *, step: int = -1, ax: Any = None) -> Any:
+    """Draw norm and largest magnitude of each gradient of one step, layers in order of depth.
+
+    Args:
+        log: a `GradientLog`, or a list of gradients, with `variables` then.
+        variables: the variables of a list of gradients.
+        step: the number of the step; a negative one counts rows from the end.
+        ax: the axes to draw on; new ones by default.
+
+    Returns:
+        The axes.
+
+    Raises:
+        ValueError: the log is empty, or has no row of that step.
+    """
+    log = _with_rows("plot_gradient_flow", log if variables is None else _recorded(log, variables))
+    row = len(log.steps) + step if step < 0 else int(np.searchsorted(log.steps, step))
+    if not 0 <= row < len(log.steps) or (step >= 0 and log.steps[row] != step):
+        raise ValueError(
+            f"plot_gradient_flow: there is no row of step {step}. Rows are from {log.steps[0]} to {log.steps[-1]}."
+        )
+    ax = _axes(ax, (8, 4.5))
+    names = _short(log.names)
+    layers = list(dict.fromkeys(name.rpartition("/")[0] or name for name in names))
+    place = np.array([layers.index(name.rpartition("/")[0] or name) for name in names])
+    last = [name.rpartition("/")[2] for name in names]
+    bias = np.array([end.startswith(("bias", "beta")) or end == "b" for end in last])
+    marks = _marks(log, slice(row, row + 1))
+    usual = ~np.any([mask[0] for mask in marks.values()], axis=0)
+    for which, marker, colour, word in ((~bias, "o", COLOURS[0], "kernels"), (bias, "s", COLOURS[1], "biases")):
+        which = which & usual
+        if which.any():
+            look = {"marker": marker, "color": colour, "mfc": colour if marker == "o" else "white", "lw": 0.8}
+            ax.plot(place[which], log.norm[row, which], label=f"norm, {word}", **look)
+            ax.scatter(place[which], log.max_abs[row, which], marker="_", s=90, color=colour, label=f"largest, {word}")
+    ax.set_yscale("log")
+    for (marker, word), mask in marks.items():
+        if mask.any():
+            _edge_marks(ax, place[mask[0]], marker, word, 0.97 if word == NONFINITE[1] else 0.03)
+    _name_ticks(ax.xaxis, layers, 30)
+    ax.tick_params(axis="x", rotation=60 if max(map(len, layers)) > 3 else 0)
+    ax.set_title(f"Gradients at step {log.steps[row]}, from input to loss")
+    ax.set_ylabel("gradient (L2 norm, largest magnitude)")
+    ax.legend(fontsize="small")
+    return ax
+
+
+def plot_gradient_history(log: Any, *, ax: Any = None) -> Any:
+    """Draw the norm of each gradient and of all together over the steps, and the loss on an axis of its own.
+
+    Of more than six variables, the three largest and the three smallest have names; the rest is faint.
+
+    Args and Returns as for `plot_gradient_flow`.
+    """
+    log = _with_rows("plot_gradient_history", log)
+    ax = _axes(ax, (8, 4.5))
+    _draw_lines(ax, log, log.norm)
+    steps, total = _thin(log.steps, log.global_norm[:, np.newaxis])
+    ax.plot(steps, total[:, 0], color="black", lw=1.8, label="all together")
+    ax.set_yscale("log")
+    for (marker, word), mask in _marks(log).items():
+        rows = np.flatnonzero(mask.any(1))
+        if len(rows):
+            rows = rows[np.unique(np.linspace(0, len(rows) - 1, 100).astype(int))]
+            _edge_marks(ax, log.steps[rows], marker, word, {NONE: 0.09, ZERO: 0.03, NONFINITE: 0.97}[marker, word])
+    ax.margins(y=0.15)
+    ax.set(title="Gradient norms over the steps", xlabel="step", ylabel="gradient (L2 norm)")
+    handles, labels = ax.get_legend_handles_labels()
+    if np.isfinite(log.loss).any():
+        twin = ax.twinx()
+        steps, loss = _thin(log.steps, log.loss[:, np.newaxis])
+        twin.plot(steps, loss[:, 0], color="0.45", lw=1.2, ls=(0, (3, 1, 1, 1)), label="loss (right)")
+        twin.set_ylabel("loss")
+        ax.set(zorder=twin.get_zorder() + 1, frame_on=False)  # the legend above the loss
+        handles, labels = handles + twin.lines, [*labels, "loss (right)"]
+    ax.legend(handles, labels, fontsize="small", ncols=2, loc=_corner(log))
+    return ax
+
+
+def plot_gradient_heatmap(log: Any, *, ax: Any = None) -> Any:
+    """Draw log10 of every norm, variables from input (top) to loss by steps: one look tells where the signal dies.
+
+    Args and Returns as for `plot_gradient_flow`.
+    """
+    log = _with_rows("plot_gradient_heatmap", log)
+    ax = _axes(ax, (8, 1.5 + 0.2 * min(len(log.names), 30)))
+    norms = np.where(log.norm > 0, log.norm, np.nan)
+    picture = _by_columns(np.log10(norms), np.nanmean).T
+    extent = (log.steps[0] - 0.5, log.steps[-1] + 0.5, len(log.names) - 0.5, -0.5)
+    image = ax.imshow(picture, aspect="auto", cmap="cividis", extent=extent, interpolation="nearest")
+    ax.set_facecolor("0.85")  # under the marks
+    centres = np.linspace(*extent[:2], 2 * picture.shape[1] + 1)[1::2]
+    for (marker, word), mask in _marks(log).items():
+        found = [(v, np.flatnonzero(row)) for v, row in enumerate(_by_columns(mask, np.max).T) if row.any()]
+        if found:
+            few = [(v, columns[np.unique(np.linspace(0, len(columns) - 1, 25).astype(int))]) for v, columns in found]
+            x = np.concatenate([centres[columns] for _, columns in few])
+            y = np.concatenate([np.full(len(columns), v) for v, columns in few])
+            colour = "#D55E00" if word == NONFINITE[1] else "black"
+            ax.scatter(x, y, marker=marker, s=50 if word == NONFINITE[1] else 18, color=colour, lw=1, label=word)
+    if ax.get_legend_handles_labels()[0]:
+        ax.legend(loc="upper left", bbox_to_anchor=(0, -0.12), ncols=3, fontsize="small", frameon=False)
+    _name_ticks(ax.yaxis, _short(log.names), 30)
+    ax.set(title="Gradient norms, input (top) to loss (bottom)", xlabel="step")
+    ax.figure.colorbar(image, ax=ax, label="log10 of the gradient's L2 norm")
+    return ax
+
+
+def plot_update_ratio(log: Any, *, ax: Any = None) -> Any:
+    """Draw log10 of ||w_new - w_old|| / ||w_old|| over the steps, with the line at -3 where most networks train well.
+
+    Args and Returns as for `plot_gradient_flow`.
+
+    Source: A. Karpathy, CS231n, "Neural Networks Part 3", ratio of weights to updates.
+    """
+    log = _with_rows("plot_update_ratio", log)
+    if np.isnan(log.update_ratio).all():
+        raise ValueError("plot_update_ratio: the log has no update ratios. Make it with GradientLog(updates=True).")
+    ax = _axes(ax, (8, 4.5))
+    ratios = np.where((log.update_ratio > 0) & np.isfinite(log.update_ratio), log.update_ratio, np.nan)
+    _draw_lines(ax, log, np.log10(ratios))
+    ax.axhline(-3, color="black", lw=1.5)
+    ax.annotate("-3: usual", (0.99, -3), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize="small")
+    zero = log.steps[(log.update_ratio == 0).any(1)]
+    if len(zero):
+        _edge_marks(ax, zero, "v", "no update", 0.03)
+    ax.set(title="How far a step moves the weights", xlabel="step", ylabel="log10 of update norm / weight norm")
+    ax.legend(fontsize="small", ncols=2, loc=_corner(log))
+    return ax
+
+
+def _recorded(gradients: Any, variables: Sequence) -> Any:
+    from tapekit.logs import GradientLog  # only a plain list of gradients needs TensorFlow
+
+    log = GradientLog()
+    log.record(gradients, variables)
+    return log
+
+
+def _with_rows(where: str, log: Any) -> Any:
+    if isinstance(log, (list, tuple)):
+        raise ValueError(
+            f"{where}: a list of {len(log)} came, without variables. Give a GradientLog, or (gradients, variables)."
+        )
+    if not len(log.steps):
+        raise ValueError(f"{where}: the log has no rows yet. Record a step first: log.record(gradients, variables).")
+    return log
+
+
+def _axes(ax: Any, size: tuple[float, float]) -> Any:
+    if ax is not None:
+        return ax
+    import matplotlib.pyplot as plt
+
+    return plt.subplots(figsize=size, layout="constrained")[1]
+
+
+def _corner(log: Any) -> str:
+    """The best place of a legend, unless the search for it would take longer than the drawing."""
+    return "best" if len(log.steps) <= 2 * COLUMNS else "upper right"
+
+
+def _marks(log: Any, rows: slice = slice(None)) -> dict[tuple[str, str], np.ndarray]:
+    """Where `[rows, variables]` a gradient is None, all zero or not finite."""
+    bad = log.nonfinite[rows] > 0
+    return {NONE: log.missing[rows], ZERO: (log.zero_fraction[rows] == 1) & ~bad, NONFINITE: bad}
+
+
+def _short(names: Sequence[str]) -> list[str]:
+    """The names without the model they all begin with."""
+    first = {name.split("/")[0] for name in names if name.count("/") > 1}
+    common = len(first) == 1 and all(name.count("/") > 1 for name in names)
+    return [name.split("/", 1)[1] if common else name for name in names]
+
+
+def _edge_marks(ax: Any, x: np.ndarray, marker: str, word: str, height: float) -> None:
+    """Marks at a share of the axes' height, for what has no place on a log axis."""
+    transform = ax.get_xaxis_transform()
+    ax.scatter(
+        x, np.full(len(x), height), marker=marker, s=45, color="black", transform=transform, label=word, zorder=3
+    )
+
+
+def _name_ticks(axis: Any, names: Sequence[str], most: int) -> None:
+    """A name at each place, or at every n-th if there are too many to read."""
+    places = range(0, len(names), -(-len(names) // most))
+    axis.set_ticks(places, [names[place] for place in places], fontsize="small")
+
+
+def _by_columns(values: np.ndarray, reduce: Callable) -> np.ndarray:
+    """`[rows, variables]` -> at most `COLUMNS` rows, each of which `reduce` makes of some neighbours."""
+    if len(values) <= COLUMNS:
+        return values
+    edges = np.linspace(0, len(values), COLUMNS + 1).astype(int)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # a mean of nothing is NaN, and drawn as nothing
+        return np.array([reduce(values[a:b], axis=0) for a, b in itertools.pairwise(edges)])
+
+
+def _thin(steps: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Lines that look the same and have a few points: the least and the greatest of neighbours in turn."""
+    if len(values) <= 2 * COLUMNS:
+        return steps, values
+    low, high = _by_columns(values, np.nanmin), _by_columns(values, np.nanmax)
+    edges = np.linspace(0, len(values), COLUMNS + 1).astype(int)[:-1]
+    return np.repeat(steps[edges], 2), np.stack([low, high], 1).reshape(-1, values.shape[1])
+
+
+def _draw_lines(ax: Any, log: Any, values: np.ndarray) -> None:
+    """One line a variable: all named, or the three largest and the three smallest of many."""
+    from matplotlib.collections import LineCollection
+
+    names = _short(log.names)
+    steps, values = _thin(log.steps, np.where(values == 0, np.nan, values))  # zeros are marks, not points
+    known = np.flatnonzero(~np.isnan(values).all(0))
+    order = known[np.argsort(np.nanmedian(values[:, known], axis=0))[::-1]]
+    named = sorted(order) if len(order) <= len(COLOURS) else [*order[:3], *order[-3:]]
+    faint = [np.column_stack([steps, values[:, v]]) for v in order if v not in named]
+    if faint:
+        ax.add_collection(LineCollection(faint, colors="0.75", linewidths=0.5, label=f"{len(faint)} between"))
+    for place, v in enumerate(named):
+        alone = "." if np.isfinite(values[:, v]).sum() == 1 else None
+        ax.plot(steps, values[:, v], color=COLOURS[place], ls=STYLES[place], marker=alone, lw=1.2, label=names[v])
+    ax.autoscale_view()

@@ -1,0 +1,494 @@
+"""The checker is tested by planting mistakes, and by right gradients that are hard to measure."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tapekit.checking import GradientCheck, SourceCheck, check_gradient
+
+X = np.array([0.7, -1.3, 2.1], "float32")
+
+
+def planted(forward, backward):
+    """A function with a gradient of our choice: backward(dy, *xs)."""
+
+    @tf.custom_gradient
+    def fn(*xs):
+        return forward(*xs), lambda dy: backward(dy, *xs)
+
+    return fn
+
+
+def only(check):
+    (source,) = check
+    return source
+
+
+# --- planted mistakes -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("backward", "cause"),
+    [
+        (lambda dy, x: dy * 4 * x, "off by a factor of 2.000"),
+        (lambda dy, x: dy * 2.002 * x, "off by a factor of 1.001"),
+        (lambda dy, x: -dy * 2 * x, "sign flipped"),
+        (lambda dy, x: tf.zeros_like(x), "missing: the gradient is 0 where the slope is"),
+        (lambda dy, x: None, "missing: the gradient is None, the slope is"),
+        (lambda dy, x: dy * 2 * x * np.nan, "the gradient is nan"),
+        (lambda dy, x: 2 * x, "the upstream gradient is ignored"),
+        (lambda dy, x: dy * dy * 2 * x, "the upstream gradient is applied twice"),
+        (lambda dy, x: tf.clip_by_norm(dy, 0.5) * 2 * x, "not linear in the upstream gradient"),
+        (lambda dy, x: tf.reduce_mean(dy) * 2 * x, "right for the sum of the outputs, wrong per output"),
+        (lambda dy, x: dy[:2], "wrong shape: the gradient is (2,), the source (3,)"),
+        (lambda dy, x: dy * tf.constant([2.0, 2.0, 2.6]) * x, "off by a factor of 1.300"),
+        (lambda dy, x: dy * (2 * x + tf.constant([0.1, 0.0, -0.3])), "off by"),
+    ],
+)
+def test_a_planted_mistake_is_a_failure_with_its_cause(backward, cause):
+    check = check_gradient(planted(tf.square, backward), X)
+    assert check.verdict == "fail"
+    assert not check
+    assert cause in only(check).cause
+    assert cause in str(check)
+
+
+def test_the_numbers_at_the_worst_element_are_those_of_the_element():
+    wrong = planted(lambda x: tf.reduce_sum(x**2), lambda dy, x: dy * tf.constant([2.0, 2.0, 2.6]) * x)
+    source = only(check_gradient(wrong, X))
+    assert source.index == (2,)
+    assert source.numeric == pytest.approx(4.2, rel=1e-6)
+    assert source.analytic == pytest.approx(5.46, rel=1e-6)
+    assert source.uncertainty < 1e-8
+    assert source.abs_error == pytest.approx(1.26, rel=1e-5)
+    assert source.rel_error == pytest.approx(1.26 / 5.46, rel=1e-5)
+    assert source.checked == "3 of 3 elements"
+
+
+def test_a_gradient_that_raises_fails_with_what_it_raised():
+    def backward(dy, x):
+        raise RuntimeError("no kernel for this")
+
+    source = only(check_gradient(planted(tf.square, backward), X))
+    assert source.verdict == "fail"
+    assert source.cause == "the gradient raises RuntimeError: no kernel for this"
+
+
+def test_a_transposed_gradient_fails_for_the_matrix_only():
+    def backward(dy, a, b):
+        return tf.matmul(dy, b, transpose_b=True), tf.transpose(tf.matmul(a, dy, transpose_a=True))
+
+    rng = np.random.default_rng(0)
+    check = check_gradient(planted(tf.matmul, backward), [rng.normal(size=(3, 3)), rng.normal(size=(3, 3))])
+    assert [source.verdict for source in check] == ["pass", "fail"]
+
+
+def test_a_missing_reduction_over_the_batch_fails():
+    biased = planted(lambda x, b: x + b, lambda dy, x, b: (dy, dy[0]))
+    check = check_gradient(biased, [np.ones((4, 3), "float32"), np.zeros(3, "float32")])
+    assert [source.verdict for source in check] == ["pass", "fail"]
+
+
+def test_one_variable_of_five_is_named():
+    variables = [tf.Variable(np.full(3, 0.3 + i, "float32"), name=f"w{i}") for i in range(5)]
+    wrong = planted(tf.sin, lambda dy, x: dy * tf.cos(x) * 1.01)
+
+    def loss():
+        return tf.add_n([tf.reduce_sum((wrong if i == 3 else tf.sin)(v + 0.0)) for i, v in enumerate(variables)])
+
+    check = check_gradient(loss, variables)
+    assert [source.name for source in check if source.verdict != "pass"] == ["w3"]
+    assert check["w3"].cause == "off by a factor of 1.010"
+
+
+@pytest.mark.parametrize("size", [3_000, 40_000])
+def test_one_wrong_element_among_many_is_found_and_located(size):
+    bad = size * 7 // 11
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=size).astype("float32")
+    x[bad] = 0.4
+    factor = np.ones(size, "float32")
+    factor[bad] = 1.01
+    check = check_gradient(
+        planted(lambda x: tf.reduce_sum(tf.sin(x)), lambda dy, x: dy * tf.cos(x) * tf.constant(factor)), x
+    )
+    source = only(check)
+    assert (source.verdict, source.index) == ("fail", (bad,))
+    assert source.cause == "off by a factor of 1.010"
+    assert source.numeric == pytest.approx(np.cos(0.4), rel=1e-6)
+    assert "blocks" in source.checked
+
+
+def test_a_mistake_in_the_second_order_only_is_found_by_order_2():
+    slope = planted(tf.cos, lambda dy, x: dy * tf.sin(x))  # the derivative of cos is -sin
+    fn = planted(tf.sin, lambda dy, x: dy * slope(x))
+    assert check_gradient(fn, X)
+    check = check_gradient(fn, X, order=2)
+    assert (check.verdict, check.order) == ("fail", 2)
+    assert "x, second order: sign flipped" in str(check).replace("vars,", "x,")
+    assert check_gradient(tf.sin, X, order=2)
+
+
+def test_order_2_with_variables_and_a_dict():
+    w = tf.Variable([0.5, -0.25], dtype=tf.float64)
+    assert check_gradient(lambda: tf.reduce_sum(tf.exp(w) ** 2), w, order=2)
+    point = {"a": tf.constant([1.0, 2.0]), "b": {"c": tf.constant(0.5)}}
+    check = check_gradient(lambda a, b: tf.sin(a) * b["c"], point, order=2)
+    assert check
+    assert [source.name for source in check] == ["a", "b['c']"]
+
+
+def test_an_error_of_a_thousandth_in_float32_and_of_a_hundred_thousandth_in_float64_is_found():
+    wrong = planted(tf.exp, lambda dy, x: dy * tf.exp(x) * tf.cast(1.001, x.dtype))
+    assert check_gradient(wrong, X).verdict == "fail"
+    finer = planted(tf.exp, lambda dy, x: dy * tf.exp(x) * tf.cast(1.00001, x.dtype))
+    assert check_gradient(finer, X.astype("float64")).verdict == "fail"
+    assert check_gradient(finer, X.astype("float64"), rtol=1e-4).verdict == "pass"
+    assert check_gradient(finer, X.astype("float64"), atol=1e-3).verdict == "pass"
+
+
+@pytest.mark.parametrize("size", [1e-5, 1.0, 1e5])
+def test_the_size_of_the_function_hides_nothing(size):
+    wrong = planted(lambda x: size * x * x, lambda dy, x: dy * 4 * size * x)
+    assert check_gradient(wrong, X).verdict == "fail"
+    assert check_gradient(lambda x: size * x * x, X).verdict == "pass"
+
+
+@pytest.mark.parametrize(
+    ("fn", "x", "order"),
+    [
+        (lambda x: tf.math.xlogy(x, tf.constant(2.0, x.dtype)), [0.0, 0.5], 1),
+        (tf.math.cumprod, [2.0, 3.0, 0.0], 1),
+        (tf.math.bessel_i1, [0.0, 0.8], 1),
+        (tf.math.bessel_i0, [0.0, 0.8], 2),
+    ],
+)
+def test_gradients_that_are_wrong_in_tensorflow_2_21_are_caught(fn, x, order):
+    assert check_gradient(fn, np.array(x), order=order).verdict == "fail"
+
+
+# --- right gradients that are hard to measure -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+def test_every_float_dtype_passes_and_a_halved_gradient_fails(dtype):
+    x = tf.cast(X, dtype)
+    assert check_gradient(lambda x: tf.sin(x) * x, x)
+    halved = planted(tf.sin, lambda dy, x: dy * tf.cos(x) / 2)
+    assert check_gradient(halved, x).verdict == "fail"
+
+
+@pytest.mark.parametrize("dtype", ["complex64", "complex128"])
+def test_complex_gradients_are_held_to_real_and_imaginary_parts(dtype):
+    z = tf.cast(tf.complex(X, X[::-1]), dtype)
+    assert check_gradient(lambda z: z * tf.exp(z), z)
+    assert check_gradient(lambda z: tf.abs(z) ** 2, z)
+    unconjugated = planted(tf.square, lambda dy, z: dy * 2 * z)
+    assert check_gradient(unconjugated, z).verdict == "fail"
+    assert check_gradient(lambda a, b: tf.abs(tf.complex(a, b)), [X, X])
+
+
+@pytest.mark.parametrize(
+    ("fn", "x"),
+    [
+        (tf.math.log, [1e-6, 1.0, 1e6]),
+        (tf.sqrt, [1e-6, 4e-6]),
+        (tf.square, [1e6, -3e6]),
+        (tf.square, [1e-6, -2e-6]),
+        (lambda x: tf.sin(100 * x), [0.3, 0.71]),
+        (lambda x: tf.tanh(1e4 * (x - 0.5)), [0.50003, 0.49995]),
+        (tf.math.reduce_variance, [1000.3, 1001.1, 998.7, 1000.2]),
+        (tf.math.acos, [0.999, -0.9999]),
+    ],
+)
+def test_every_scale_and_every_edge_of_a_domain_passes(fn, x):
+    check_gradient(fn, np.array(x, "float32")).raise_if_failed()
+
+
+def test_a_function_that_raises_beyond_its_domain_passes_inside():
+    def root(x):
+        tf.debugging.assert_greater(x, tf.zeros_like(x))
+        return tf.sqrt(x)
+
+    assert check_gradient(root, np.array([1e-3, 1.0], "float32"))
+
+
+def smooth(seed):
+    """A random composition of smooth functions, with a random matrix between them."""
+    rng = np.random.default_rng(seed)
+    pieces = [tf.sin, tf.tanh, tf.exp, tf.nn.softplus, tf.math.asinh, tf.square, tf.nn.softmax, tf.math.erf]
+    chosen = rng.choice(len(pieces), 3)
+    matrices = [rng.normal(size=(4, 4)) / 2 for _ in chosen]
+    x = rng.normal(size=(2, 4)) * 10.0 ** rng.integers(-2, 1)
+
+    def fn(x):
+        for number, matrix in zip(chosen, matrices, strict=True):
+            x = pieces[number](0.5 * x @ tf.constant(matrix, x.dtype))
+        return x
+
+    return fn, x
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_random_smooth_functions_never_fail(seed):
+    fn, x = smooth(seed)
+    for dtype in ("float32", "float64"):
+        check = check_gradient(fn, tf.constant(x, dtype), seed=seed)
+        assert check.verdict == "pass", str(check)
+    variable = tf.Variable(x, dtype=tf.float32)  # no float64 here: fn closes over it
+    assert check_gradient(lambda: tf.reduce_sum(fn(variable)), variable, seed=seed).verdict in ("pass", "inconclusive")
+
+
+def test_a_small_slope_under_a_large_loss_is_inconclusive_where_float64_is_not_possible():
+    x, w = tf.Variable([1.0, 2.0]), tf.Variable([0.3])
+    wrong = planted(tf.sin, lambda dy, x: dy * 3 * tf.cos(x))
+
+    def loss():
+        return 1e4 * tf.reduce_sum(x * x) + 1e-2 * tf.reduce_sum(wrong(w + 0.0))
+
+    check = check_gradient(loss, [x, w])
+    assert check["vars[1]"].verdict == "inconclusive"
+    assert "too noisy to tell in float32" in check["vars[1]"].cause
+    large = lambda x, w: 1e4 * tf.reduce_sum(x * x) + 1e-2 * tf.reduce_sum(wrong(w))  # noqa: E731
+    assert check_gradient(large, [tf.constant([1.0, 2.0]), tf.constant([0.3])])["w"].verdict == "fail"
+
+
+def test_a_coarse_dtype_inside_is_no_mistake():
+    a, b = np.array([[0.3, -1.2, 0.8]], "float32"), np.array([[1.1], [-0.4], [0.5]], "float32")
+    coarse = lambda a, b: tf.cast(tf.matmul(tf.cast(a, tf.bfloat16), tf.cast(b, tf.bfloat16)), a.dtype)  # noqa: E731
+    assert check_gradient(coarse, [a, b]).verdict in ("pass", "inconclusive")
+    weights = [tf.Variable(a), tf.Variable(b)]
+    assert check_gradient(lambda: coarse(*[w + 0.0 for w in weights]), weights).verdict in ("pass", "inconclusive")
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e-20, 1e18])
+def test_extreme_values_bring_no_exception_and_no_false_alarm(value):
+    check = check_gradient(tf.square, np.array([1.0, value], "float32"))
+    assert check.verdict == ("pass" if np.isfinite(value) else "inconclusive")
+
+
+def test_a_gradient_that_is_zero_but_for_rounding_passes():
+    # a shift of all logits changes nothing, as the key bias of attention does
+    logits, shift = tf.Variable([[1.0, 2.0, 0.3]]), tf.Variable([0.1, 0.2])
+    weights = tf.constant([[3.0, -1.0, 2.0]])
+    loss = lambda: tf.reduce_sum(weights * tf.nn.softmax(logits + tf.reduce_sum(shift)))  # noqa: E731
+    check_gradient(loss, [logits, shift]).raise_if_failed()
+
+
+def test_the_rounding_of_the_callers_dtype_is_no_mistake():
+    x = np.array([0.5, 3.0, 4.0], "float32")  # 1 - tanh(2x)^2 loses most of float32's digits
+    check_gradient(lambda x: tf.tanh(2 * x), x, order=2).raise_if_failed()
+
+
+def test_a_none_that_is_right_and_an_unused_variable_pass():
+    used, unused = tf.Variable(2.0), tf.Variable([1.0, 2.0])
+    assert check_gradient(lambda: used**2, [used, unused])
+    assert check_gradient(lambda x: tf.floor(x) * 2.0, np.array([0.3, -1.6, 2.45], "float32"))
+
+
+def test_indexed_slices_ragged_and_empty_tensors_pass():
+    assert check_gradient(lambda e: tf.gather(e, [[0, 2], [2, 2]]), tf.ones([4, 2]))
+    assert check_gradient(lambda r: tf.reduce_sum(r**2, axis=1), tf.ragged.constant([[1.0, 2.0], [], [3.0]]))
+    check = check_gradient(lambda e, y: tf.reduce_sum(e) + y, [tf.zeros([0, 3]), 1.5])
+    assert check
+    assert check["e"].checked == "0 of 0 elements"
+    assert check_gradient(lambda x: x[:0], X)
+
+
+def test_numbers_keras_variables_and_structured_outputs_pass():
+    weight = keras.Variable([0.5, 0.25])
+    assert check_gradient(lambda: tf.reduce_sum(tf.sin(weight.value)), weight)
+    assert check_gradient(lambda x: {"square": x * x, "count": tf.size(x)}, 3.0)
+    layer = keras.layers.Dense(3, activation="tanh")
+    layer.build([None, 2])
+    check = check_gradient(lambda: layer(tf.constant([[0.3, -0.4]])), layer.trainable_variables)
+    assert check
+    assert [source.name for source in check] == ["dense/kernel", "dense/bias"] or all("/" in s.name for s in check)
+
+
+def test_a_function_that_only_runs_eagerly_gets_its_verdict():
+    assert check_gradient(lambda x: x * x if float(x[0]) > 0 else x, X)
+    check = check_gradient(lambda x, w: x * float(np.sum(w.numpy())), [X, X + 1])
+    assert [source.verdict for source in check] == ["pass", "fail"]
+    assert check["w"].cause.startswith("missing: the gradient is None, the slope is")
+
+
+def test_a_variable_argument_that_fn_does_not_use_is_moved_itself():
+    v = tf.Variable([0.5, 1.0])
+    assert check_gradient(lambda *ignored: tf.reduce_sum(tf.sin(v)), [v])
+    assert check_gradient(lambda w: tf.reduce_sum(tf.sin(w)), v)
+
+
+def test_inside_jit_and_py_function():
+    assert check_gradient(tf.function(lambda x: tf.reduce_sum(tf.tanh(x) ** 2), jit_compile=True), X)
+    assert check_gradient(lambda x: tf.py_function(lambda q: tf.sin(q) * q, [x], x.dtype), X)
+
+
+# --- kinks and chance -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_kink_is_named_with_its_slopes(seed):
+    source = only(check_gradient(lambda x: tf.reduce_sum(tf.nn.relu(x)), np.array([0.0, 1.0], "float32"), seed=seed))
+    assert (source.verdict, source.index) == ("kink", (0,))
+    assert source.cause == "kink: the slope is 0 on the left and 1 on the right"
+
+
+@pytest.mark.parametrize(
+    ("fn", "x"),
+    [
+        (tf.reduce_max, [1.0, 1.0, 0.3]),
+        (tf.nn.relu6, [6.0, 1.0]),
+        (lambda x: tf.nn.relu(1 - x), [1.0, 0.3]),
+        (tf.sign, [0.0, 1.0]),
+        (lambda x: tf.reduce_sum(tf.sqrt(tf.abs(x))), [0.0, 1.0]),
+    ],
+)
+def test_kinks_ties_and_jumps_are_kinks(fn, x):
+    assert check_gradient(fn, np.array(x, "float32")).verdict == "kink"
+
+
+@pytest.mark.parametrize("distance", [1e-3, -1e-3, 1e-5])
+def test_a_right_gradient_near_a_kink_passes(distance):
+    assert check_gradient(tf.nn.relu, np.array([distance, 1.0], "float32"))
+    assert check_gradient(lambda x: tf.abs(x - 1), np.array([1 + distance], "float64"))
+
+
+def test_a_function_with_two_formulas_and_one_slope_passes():
+    assert check_gradient(lambda x: tf.where(x > 0, x**2, x**3), np.array([0.0, 1.0], "float32"))
+    assert check_gradient(lambda x: x * tf.abs(x), np.array([0.0, 1.0], "float32"))
+
+
+def test_a_kink_excuses_no_mistake_elsewhere_and_none_of_its_own():
+    weights = tf.constant([1.0, 1.0, 1.3])
+    wrong = planted(tf.nn.relu, lambda dy, x: dy * tf.cast(x > 0, dy.dtype) * weights)
+    source = only(check_gradient(wrong, np.array([0.0, 1.0, 2.0], "float32")))
+    assert (source.verdict, source.index) == ("fail", (2,))
+    outside = planted(tf.abs, lambda dy, x: dy * tf.where(x == 0, 5.0, tf.sign(x)))
+    source = only(check_gradient(outside, np.array([0.0, 1.0], "float32")))
+    assert source.verdict == "fail"
+    assert "the gradient is not between them" in source.cause
+
+
+def test_a_straight_through_estimator_is_no_derivative():
+    fake = planted(lambda x: tf.round(x * 100) / 100, lambda dy, x: dy)
+    assert check_gradient(fake, X).verdict == "fail"
+
+
+def test_random_functions_and_random_gradients_are_nondeterministic():
+    check = check_gradient(lambda x: tf.nn.dropout(x, 0.5), np.ones(50, "float32"))
+    assert check.verdict == "nondeterministic"
+    assert "random" in only(check).cause
+    noisy = planted(tf.square, lambda dy, x: dy * 2 * x * (1 + 0.01 * tf.random.normal([3])))
+    assert check_gradient(noisy, X).verdict == "nondeterministic"
+    assert check_gradient(lambda x: x + tf.random.normal([3]), X).verdict == "nondeterministic"
+    calls = []
+    assert check_gradient(lambda x: x * (1 + 0.001 * len(calls)) + 0 * float(calls.append(1) is None), X).verdict == (
+        "nondeterministic"
+    )
+
+
+# --- what it leaves behind, what it says ------------------------------------------------------------------------------
+
+
+def bits(*variables):
+    return [variable.numpy().tobytes() for variable in variables]
+
+
+def test_variables_are_put_back_bit_for_bit_also_after_an_exception():
+    v, counter = tf.Variable([0.1, 1e-40, -0.0]), tf.Variable(3)
+    before = bits(v, counter)
+
+    def loss():
+        counter.assign_add(1)
+        return tf.reduce_sum(v[:1] ** 2)
+
+    assert check_gradient(loss, v)
+    assert bits(v, counter) == before
+
+    calls = []
+
+    def interrupted():
+        counter.assign_add(1)
+        v.assign_add([1.0, 1.0, 1.0])
+        calls.append(1)
+        if len(calls) > 2:
+            raise KeyboardInterrupt
+        return tf.reduce_sum(v**2)
+
+    with pytest.raises(KeyboardInterrupt):
+        check_gradient(interrupted, v)
+    assert bits(v, counter) == before
+
+
+def test_a_counter_behind_a_line_that_only_runs_eagerly_is_put_back():
+    counter = tf.Variable(7)
+
+    def fn(x):
+        if float(x[0]) > 0:
+            counter.assign_add(1)
+        return tf.square(x)
+
+    assert check_gradient(fn, X)
+    assert int(counter) == 7
+
+
+def test_batch_normalization_keeps_its_moving_averages():
+    layer = keras.layers.BatchNormalization()
+    layer.build([None, 3])
+    before = [v.numpy().copy() for v in layer.variables]
+    x = tf.constant(np.random.default_rng(0).normal(size=(5, 3)).astype("float32"))
+    assert check_gradient(lambda: layer(x, training=True), layer.trainable_variables)
+    for old, variable in zip(before, layer.variables, strict=True):
+        np.testing.assert_array_equal(old, variable.numpy())
+
+
+def test_it_gives_the_same_numbers_every_time_and_other_cotangents_by_seed():
+    first, again, other = (check_gradient(tf.sin, X, seed=seed) for seed in (0, 0, 1))
+    assert first == again
+    assert only(first).numeric != only(other).numeric
+
+
+def test_raise_if_failed_shows_the_table():
+    check = check_gradient(planted(tf.square, lambda dy, x: dy * x), X)
+    with pytest.raises(AssertionError, match=r"off by a factor of 0\.500"):
+        check.raise_if_failed()
+    check_gradient(tf.square, X).raise_if_failed()
+
+
+def test_the_verdict_of_several_sources_is_the_gravest():
+    def check(*verdicts):
+        return GradientCheck(tuple(SourceCheck(f"s{i}", verdict, "") for i, verdict in enumerate(verdicts)))
+
+    assert check("pass", "kink", "fail").verdict == "fail"
+    assert check("pass", "inconclusive", "kink").verdict == "kink"
+    assert not check("pass", "inconclusive")
+    assert check("pass", "pass")
+    assert len(check("pass", "pass")) == 2
+
+
+def test_progress_shows_a_bar(capsys):
+    check_gradient(tf.sin, X, progress=True)
+    assert "18/18" in capsys.readouterr().out
+    check_gradient(tf.sin, X)
+    assert not capsys.readouterr().out
+
+
+def test_what_cannot_be_checked_is_said_in_a_sentence():
+    with pytest.raises(TypeError, match=r"check_gradient: fn returned a int32 tensor of shape \(3,\)"):
+        check_gradient(lambda x: tf.cast(x, tf.int32), X)
+    with pytest.raises(TypeError, match="check_gradient: fn returned None"):
+        check_gradient(lambda x: None, X)
+    with pytest.raises(ValueError, match="order is 3"):
+        check_gradient(tf.sin, X, order=3)
+    x = tf.constant(X)
+    with pytest.raises(ValueError, match=r"a float32 tensor of shape \(3,\) that fn closes over"):
+        check_gradient(lambda: x * x, x)
+    with pytest.raises(TypeError, match="source 'x' is int32"):
+        check_gradient(lambda x: x, tf.constant([1]))
+    with pytest.raises(RuntimeError, match=r"called inside a tf\.function"):
+        tf.function(lambda: float(check_gradient(tf.sin, 1.0)))()
+    check = check_gradient(tf.math.log, np.array([-1.0], "float32"))
+    assert check.verdict == "inconclusive"
+    assert "nothing to compare with" in only(check).cause

@@ -1,0 +1,259 @@
+"""The pictures of a log, read back from their Artists."""
+
+import subprocess
+import sys
+import textwrap
+import types
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import tapekit
+from tapekit.plots import training
+
+NAMES = ("net/one/kernel", "net/one/bias", "net/two/kernel", "net/two/bias")
+
+
+@pytest.fixture(autouse=True)
+def _close():
+    yield
+    plt.close("all")
+
+
+def a_log(rows=5, updates=True):
+    """Of four variables: norms 2**row * (1, 10, 100, 1000); the loss falls by one a step."""
+    log = tapekit.GradientLog(updates=updates)
+    variables = [tf.Variable([3.0, 4.0], name=name) for name in NAMES]
+    for row in range(rows):
+        gradients = [tf.constant([0.6, 0.8]) * 2.0**row * 10.0**v for v in range(4)]
+        log.record(gradients, variables, loss=10.0 - row)
+        for place, v in enumerate(variables):
+            v.assign(v * (1 + 10.0 ** -(place + 1)))
+    return log
+
+
+def a_sick_log():
+    """First variable None, second zero, third not finite at step 1, fourth fine."""
+    log = tapekit.GradientLog()
+    variables = [tf.Variable([0.0, 0.0], name=name) for name in NAMES]
+    for row in range(3):
+        spoilt = tf.constant([np.nan if row == 1 else 1.0, 1.0])
+        log.record([None, tf.zeros([2]), spoilt, tf.ones([2])], variables)
+    return log
+
+
+def lines(ax):
+    return {line.get_label(): line for line in ax.lines}
+
+
+def marks(ax):
+    return {c.get_label(): c.get_offsets() for c in ax.collections}
+
+
+def test_the_flow_shows_kernels_and_biases_layer_by_layer():
+    ax = tapekit.plot_gradient_flow(a_log(), step=1)
+    assert ax.get_title() == "Gradients at step 1, from input to loss"
+    assert ax.get_yscale() == "log"
+    assert [tick.get_text() for tick in ax.get_xticklabels()] == ["one", "two"]
+    kernels, biases = (lines(ax)[f"norm, {kind}"] for kind in ("kernels", "biases"))
+    np.testing.assert_allclose(kernels.get_xydata(), [[0, 2], [1, 200]], rtol=1e-6)
+    np.testing.assert_allclose(biases.get_xydata(), [[0, 20], [1, 2000]], rtol=1e-6)
+    np.testing.assert_allclose(marks(ax)["largest, kernels"], [[0, 1.6], [1, 160]], rtol=1e-6)
+    assert kernels.get_marker() != biases.get_marker()
+
+
+def test_the_flow_gives_none_zero_and_not_finite_marks_of_their_own():
+    ax = tapekit.plot_gradient_flow(a_sick_log(), step=1)
+    assert marks(ax)["None"][:, 0].tolist() == [0]
+    assert marks(ax)["all zero"][:, 0].tolist() == [0]
+    assert marks(ax)["not finite"][:, 0].tolist() == [1]
+    assert {"None", "all zero", "not finite"} <= {t.get_text() for t in ax.get_legend().get_texts()}
+    assert lines(ax)["norm, biases"].get_xdata().tolist() == [1]
+
+
+def test_the_flow_takes_gradients_with_their_variables():
+    variables = [tf.Variable([3.0, 4.0], name="a/kernel"), tf.Variable([1.0], name="b/kernel")]
+    ax = tapekit.plot_gradient_flow([tf.constant([3.0, 4.0]), None], variables)
+    assert lines(ax)["norm, kernels"].get_xydata().tolist() == [[0, 5]]
+    assert marks(ax)["None"][:, 0].tolist() == [1]
+    with pytest.raises(ValueError, match=r"a list of 1 came, without variables. Give a GradientLog"):
+        tapekit.plot_gradient_flow([tf.constant([3.0])])
+
+
+def test_the_step_of_the_flow_is_a_step_or_a_row_from_the_end():
+    log = tapekit.GradientLog(every=10)
+    variable = tf.Variable([1.0], name="w")
+    for step in range(21):
+        log.record([tf.constant([float(step)])], [variable])
+    assert "step 10," in tapekit.plot_gradient_flow(log, step=10).get_title()
+    assert "step 10," in tapekit.plot_gradient_flow(log, step=-2).get_title()
+    assert "step 20," in tapekit.plot_gradient_flow(log).get_title()
+    for step in (11, 30, -4):
+        with pytest.raises(ValueError, match=f"there is no row of step {step}. Rows are from 0 to 20"):
+            tapekit.plot_gradient_flow(log, step=step)
+
+
+def test_the_history_has_a_line_for_each_variable_the_whole_and_the_loss():
+    log = a_log()
+    ax = tapekit.plot_gradient_history(log)
+    assert ax.get_yscale() == "log"
+    for v, name in enumerate(("one/kernel", "one/bias", "two/kernel", "two/bias")):
+        np.testing.assert_allclose(lines(ax)[name].get_ydata(), 2.0 ** np.arange(5) * 10.0**v, rtol=1e-6)
+    np.testing.assert_allclose(lines(ax)["all together"].get_ydata(), log.global_norm)
+    (twin,) = (other for other in ax.figure.axes if other is not ax)
+    assert twin.lines[0].get_ydata().tolist() == [10, 9, 8, 7, 6]
+    assert twin.get_ylabel() == "loss"
+    assert "loss (right)" in {t.get_text() for t in ax.get_legend().get_texts()}
+
+
+def test_the_history_marks_the_steps_that_were_not_finite():
+    ax = tapekit.plot_gradient_history(a_sick_log())
+    assert marks(ax)["not finite"][:, 0].tolist() == [1]
+    assert marks(ax)["all zero"][:, 0].tolist() == [0, 1, 2]
+    assert marks(ax)["None"][:, 0].tolist() == [0, 1, 2]
+    assert len(ax.figure.axes) == 1  # no loss was given
+
+
+def test_of_many_variables_the_extremes_have_names_and_the_rest_is_faint():
+    log = a_large_log(rows=50)
+    ax = tapekit.plot_gradient_history(log)
+    named = set(lines(ax)) - {"all together"}
+    assert named == {f"layer{v}/kernel" for v in (0, 1, 2, 197, 198, 199)}
+    (faint,) = (c for c in ax.collections if c.get_label() == "194 between")
+    assert len(faint.get_segments()) == 194
+
+
+def test_no_two_named_lines_look_alike():
+    ax = tapekit.plot_gradient_history(a_large_log(rows=50))
+    looks = [(line.get_color(), line.get_linestyle()) for line in ax.lines]
+    assert len({colour for colour, _ in looks}) == len(looks)
+
+
+def test_the_heatmap_is_log10_of_the_norms_from_input_to_loss():
+    ax = tapekit.plot_gradient_heatmap(a_log())
+    expected = np.arange(4)[:, None] + np.log10(2) * np.arange(5)
+    np.testing.assert_allclose(ax.images[0].get_array(), expected, atol=1e-6)
+    assert [tick.get_text() for tick in ax.get_yticklabels()] == ["one/kernel", "one/bias", "two/kernel", "two/bias"]
+    assert ax.get_ylim() == (3.5, -0.5)
+    assert "log10" in ax.figure.axes[1].get_ylabel()
+
+
+def test_the_heatmap_marks_none_zero_and_not_finite():
+    ax = tapekit.plot_gradient_heatmap(a_sick_log())
+    assert marks(ax)["None"].tolist() == [[0, 0], [1, 0], [2, 0]]
+    assert marks(ax)["all zero"].tolist() == [[0, 1], [1, 1], [2, 1]]
+    assert marks(ax)["not finite"].tolist() == [[1, 2]]
+    assert ax.images[0].get_array()[:2].mask.all() or np.isnan(np.asarray(ax.images[0].get_array())[:2]).all()
+
+
+def test_the_update_ratio_is_drawn_as_log10_with_the_line_at_minus_three():
+    ax = tapekit.plot_update_ratio(a_log())
+    for v, name in enumerate(("one/kernel", "one/bias", "two/kernel", "two/bias")):
+        np.testing.assert_allclose(lines(ax)[name].get_ydata(), -(v + 1), atol=1e-3)
+    assert any(set(line.get_ydata()) == {-3} for line in ax.lines)
+    with pytest.raises(ValueError, match=r"no update ratios. Make it with GradientLog\(updates=True\)"):
+        tapekit.plot_update_ratio(a_log(updates=False))
+
+
+PLOTS = [
+    tapekit.plot_gradient_flow,
+    tapekit.plot_gradient_history,
+    tapekit.plot_gradient_heatmap,
+    tapekit.plot_update_ratio,
+]
+
+
+@pytest.mark.parametrize("plot", PLOTS)
+def test_a_plot_draws_on_the_axes_it_is_given_and_changes_no_setting(plot):
+    before = dict(plt.rcParams)
+    _, (left, right) = plt.subplots(1, 2)
+    assert plot(a_log(), ax=right) is right
+    assert not left.has_data()
+    assert dict(plt.rcParams) == before
+    with pytest.raises(ValueError, match=f"{plot.__name__}: the log has no rows yet"):
+        plot(tapekit.GradientLog())
+
+
+def a_large_log(rows, variables=200):
+    scale = np.exp(-np.arange(variables) / 30)
+    norm = np.random.default_rng(0).uniform(1, 1.01, size=(rows, variables)).astype("float32") * scale
+    zeros = np.zeros([rows, variables], np.float32)
+    return types.SimpleNamespace(
+        names=tuple(f"layer{v}/kernel" for v in range(variables)),
+        steps=np.arange(rows),
+        loss=np.ones(rows),
+        global_norm=np.ones(rows),
+        norm=norm,
+        max_abs=norm,
+        update_ratio=norm,
+        zero_fraction=zeros,
+        nonfinite=zeros.astype(int),
+        missing=zeros.astype(bool),
+    )
+
+
+def test_a_long_log_is_thinned_and_keeps_its_spikes():
+    log = a_large_log(20_000)
+    log.norm[12_345, 0] = 777
+    log.nonfinite[15_000, 7] = 2
+    ax = tapekit.plot_gradient_history(log)
+    line = lines(ax)["layer0/kernel"]
+    assert len(line.get_xdata()) == 2 * training.COLUMNS
+    assert line.get_ydata().max() == 777
+    assert marks(ax)["not finite"][:, 0].tolist() == [15_000]
+    ax = tapekit.plot_gradient_heatmap(log)
+    assert ax.images[0].get_array().shape == (200, training.COLUMNS)
+    assert marks(ax)["not finite"][:, 1].tolist() == [7]
+    assert marks(ax)["not finite"][0, 0] == pytest.approx(15_000, abs=20)
+    assert len(ax.get_yticks()) <= 30
+    assert len(tapekit.plot_gradient_flow(log).get_xticks()) <= 30
+
+
+def test_live_plot_rewrites_its_file_every_few_steps(tmp_path):
+    path, drawn, log = tmp_path / "live.png", [], tapekit.GradientLog()
+
+    def plot(log, ax):
+        drawn.append(len(log))
+        return tapekit.plot_gradient_history(log, ax=ax)
+
+    live = tapekit.LivePlot(log, plot, every=3, path=path)
+    variable = tf.Variable([1.0], name="w")
+    live.update()
+    for _ in range(8):
+        log.record([tf.constant([1.0])], [variable])
+        live.update()
+    assert drawn == [2, 5, 8]
+    assert path.read_bytes()[:4] == b"\x89PNG"
+    assert plt.get_fignums() == []
+
+
+def test_live_plot_redraws_in_place_in_a_notebook(monkeypatch):
+    import IPython
+    import IPython.display
+
+    shown, updated = [], []
+    handle = types.SimpleNamespace(update=updated.append)
+    monkeypatch.setattr(IPython, "get_ipython", lambda: types.SimpleNamespace(kernel=True))
+    monkeypatch.setattr(IPython.display, "display", lambda image, display_id: shown.append(image) or handle)
+    live = tapekit.LivePlot(a_log(), every=1)
+    live.update(), live.update(), live.update()
+    assert len(shown) == 1
+    assert len(updated) == 2
+
+
+def test_live_plot_needs_a_place_outside_a_notebook():
+    with pytest.raises(ValueError, match="path is None, and this is no notebook"):
+        tapekit.LivePlot(tapekit.GradientLog())
+
+
+def test_importing_tapekit_does_not_import_pyplot():
+    program = """
+        import sys
+        import tensorflow  # which brings Keras, which brings pyplot where it is installed
+        sys.modules.pop("matplotlib.pyplot", None)
+        import tapekit
+        assert "matplotlib.pyplot" not in sys.modules
+        """
+    subprocess.run([sys.executable, "-c", textwrap.dedent(program)], check=True, capture_output=True)

@@ -1,0 +1,162 @@
+# %% [markdown]
+# # 5. Is this gradient right?
+#
+# A gradient is a claim: *move x by a little, and f moves by the gradient times that*. So move x, and look. That is a
+# finite difference, and this tutorial asks how far it can be trusted, and then lets it judge: a formula with a
+# mistake, a kink, a layer of your own, and an operation of TensorFlow that is wrong today.
+# Before: [4. A training loop you can see](04_training_loop.ipynb).
+# Next: [6. Vanishing, exploding, repaired](06_vanishing_exploding.ipynb)
+
+# %%
+import os
+import sys
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's start-up lines, out of the way
+if "google.colab" in sys.modules:
+    os.system("pip install -q tapekit")
+
+import keras
+import matplotlib.pyplot as plt
+import numpy as np
+import tensorflow as tf
+
+import tapekit
+
+PICTURES = Path("tutorials/pictures") if Path("tutorials").is_dir() else Path("pictures")
+PICTURES.mkdir(exist_ok=True)
+
+# %% [markdown]
+# ## How small a step?
+#
+# The slope of sin at 1 is cos(1). With a step h it is measured *forward*, (f(x + h) - f(x)) / h, which errs by the
+# order of h, or *central*, (f(x + h) - f(x - h)) / 2h, which errs by the order of h².
+#
+# **Predict:** the smaller h, the better? And how good can it get in float32, which carries 7 digits?
+
+# %%
+steps = np.logspace(-1, -14, 53)
+figure, axes = plt.subplots(1, 2, figsize=(9, 3.8), sharey=True, layout="constrained")
+best = {}
+for ax, dtype in zip(axes, ["float32", "float64"], strict=True):
+    x, h = tf.constant(1.0, dtype), tf.constant(steps, dtype)
+    up, down, here = tf.sin(x + h), tf.sin(x - h), tf.sin(x)
+    for name, slope, marker in (("forward", (up - here) / h, "o"), ("central", (up - down) / (2 * h), "s")):
+        error = np.abs(slope.numpy().astype("float64") - np.cos(1.0))
+        best[name, dtype] = error.min(), steps[error.argmin()]
+        ax.loglog(steps, np.maximum(error, 1e-14), marker=marker, markersize=3, label=name)
+        if dtype == "float64":  # the straight part on the right: its slope on log axes is the order
+            right = steps > 1e-4
+            order = np.polyfit(np.log(steps[right]), np.log(error[right]), 1)[0]
+            print(f"{name}: the error falls like h to the power {order:.2f}")
+    ax.set(title=f"Error of the slope of sin at 1, {dtype}", xlabel="step h")
+    ax.legend()
+axes[0].set_ylabel("error")
+figure.savefig(PICTURES / "05_v_curve.png", dpi=100)
+print("Picture: tutorials/pictures/05_v_curve.png")
+for (name, dtype), (error, step) in best.items():
+    print(f"{name} in {dtype}: {error:.0e} at best, with h = {step:.0e}")
+
+# %% [markdown]
+# A V, both times. On the right the formula errs (truncation: slope 1 for forward, 2 for central); on the left the
+# digits run out (rounding: the difference of two nearly equal numbers, divided by ever less). float32 gives five of its
+# seven digits at best, float64 twelve of sixteen, each at another step. So `tapekit.check_gradient` takes many steps,
+# in float64 where it can, and *measures its own uncertainty* before it accuses anybody.
+#
+# ## A formula with a mistake
+#
+# `custom_gradient` lets you write the derivative yourself. **Predict:** is this one right?
+
+
+# %%
+@tf.custom_gradient
+def bell(x):
+    value = tf.exp(-(x**2))
+    return value, lambda upstream: upstream * -x * value
+
+
+check = tapekit.check_gradient(lambda x: tf.reduce_sum(bell(x)), tf.constant([0.3, 1.0, -2.0]))
+print(check)
+assert check.verdict == "fail"
+
+# %% [markdown]
+# The factor 2 is missing, and the column `+-` says how sure that is. Here is the same V, drawn by the check: the ring
+# is the step it used (below the curve, for it extrapolates), the dashed line how far off the tape is.
+
+# %%
+ax = tapekit.plot_check(check)
+ax.figure.savefig(PICTURES / "05_check.png", dpi=80)
+print("Picture: tutorials/pictures/05_check.png")
+
+# %% [markdown]
+# ## A kink is not a mistake
+#
+# relu has no slope at 0. TensorFlow says 0 there, a central difference says 0.5. **Predict:** who is right?
+
+# %%
+check = tapekit.check_gradient(lambda x: tf.reduce_sum(tf.nn.relu(x)), tf.constant([0.0, 1.0]))
+print(check)
+assert check.verdict == "kink"
+assert tapekit.check_gradient(lambda x: tf.reduce_sum(tf.nn.relu(x)), tf.constant([1e-4, 1.0]))  # near is not at
+
+# %% [markdown]
+# Nobody: left and right differ, and any number between the two is as good.
+#
+# ## A layer of your own
+#
+# Give the loss as a function of nothing, and the variables. They are moved, one element at a time, and put back bit
+# for bit. float64 is not possible here: the uncertainty is larger, and the check knows it.
+
+
+# %%
+class Gate(keras.layers.Layer):
+    def build(self, shape):
+        self.scale = self.add_weight(shape=[shape[-1]], initializer="ones", name="scale")
+        self.shift = self.add_weight(shape=[shape[-1]], initializer="zeros", name="shift")
+
+    def call(self, x):
+        return x * tf.sigmoid(self.scale * x + self.shift)
+
+
+gate, x = Gate(name="gate"), tf.random.stateless_normal([8, 3], seed=[0, 5])
+gate(x)
+check = tapekit.check_gradient(lambda: tf.reduce_mean(gate(x) ** 2), gate.trainable_variables)
+print(check)
+assert check
+
+# %% [markdown]
+# ## TensorFlow itself
+#
+# The product of 2, 3 and x is 6x: its slope is 6, also at x = 0. In TensorFlow 2.21 `cumprod` divides by x on the way
+# back. **Predict:** what does it answer?
+
+# %%
+check = tapekit.check_gradient(lambda x: tf.math.cumprod(x)[-1], tf.constant([2.0, 3.0, 0.0]))
+print(check)
+print("x log 2 at 0:", tapekit.check_gradient(lambda x: tf.math.xlogy(x, tf.constant(2.0, x.dtype)), 0.0)["x"].cause)
+
+# %% [markdown]
+# ## Exercise
+#
+# The logarithm of a sum of exponentials, written so that it cannot overflow. Repair its backward pass so that the
+# check passes, in second order too. (The derivative is the softmax.)
+
+
+# %%
+@tf.custom_gradient
+def log_sum_exp(x):
+    exps = tf.exp(x - tf.reduce_max(x))
+    return tf.reduce_max(x) + tf.math.log(tf.reduce_sum(exps)), lambda upstream: upstream * exps  # not this
+
+
+@tf.custom_gradient
+def repaired(x):  # one answer
+    exps = tf.exp(x - tf.reduce_max(x))
+    total = tf.reduce_sum(exps)
+    return tf.reduce_max(x) + tf.math.log(total), lambda upstream: upstream * exps / total
+
+
+point = tf.constant([1.0, 2.0, 2.5])
+print(tapekit.check_gradient(log_sum_exp, point)["x"].cause)
+assert not tapekit.check_gradient(log_sum_exp, point)
+assert tapekit.check_gradient(repaired, point, order=2)
