@@ -8,6 +8,7 @@
 """
 
 from tapekit.checking import GradientCheck, SourceCheck, check_gradient
+from tapekit.explaining import Explanation, Finding, explain
 from tapekit.gradients import gradient, hvp, jvp, value_and_gradient, vjp
 from tapekit.jacobians import hessian, jacobian, per_example_gradient
 from tapekit.logs import GradientLog
@@ -25,6 +26,8 @@ from tapekit.tape import GradientTape, MissingGradientWarning
 from tapekit.tracing import Op, Trace, trace
 
 __all__ = [
+    "Explanation",
+    "Finding",
     "GradientCheck",
     "GradientLog",
     "GradientTape",
@@ -35,6 +38,7 @@ __all__ = [
     "Trace",
     "animate_trace",
     "check_gradient",
+    "explain",
     "gradient",
     "hessian",
     "hvp",

@@ -60,10 +60,11 @@ class Call:
         return names(self.vars, self.fn if self.takes_vars else None)
 
 
-def bind(where: str, fn: Callable, vars: Any, *, closure: bool = False) -> Call:
+def bind(where: str, fn: Callable, vars: Any, *, closure: bool = False, integers: bool = False) -> Call:
     """Apply the calling rule and check every member of `vars`; `where` begins the error messages.
 
-    With `closure`, `fn` is for the caller to call: it closes over `vars`, whatever its parameters.
+    With `closure`, `fn` is for the caller to call: it closes over `vars`, whatever its parameters. With `integers`,
+    sources pass that can have no gradient.
     """
     if not callable(fn):
         raise TypeError(
@@ -80,9 +81,10 @@ def bind(where: str, fn: Callable, vars: Any, *, closure: bool = False) -> Call:
     leaves, sources = [], []
     for index, value in enumerate(flat):
         leaf, source = watchable(value)
-        if source is None or not is_float(source) or (leaf is not value and not takes_vars):
+        refused = source is None or not (integers or is_float(source))
+        if refused or (leaf is not value and not takes_vars):
             name = names(vars, fn if takes_vars else None)[index]
-            kind = TypeError if source is None or not is_float(source) else ValueError
+            kind = TypeError if refused else ValueError
             raise kind(f"{where}: source {name!r} is {_refusal(value, source, where, closure)}")
         leaves.append(leaf)
         sources.append(source)

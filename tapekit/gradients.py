@@ -17,6 +17,8 @@ example) are in `tapekit.jacobians`.
 [2.0, 3.0]
 """
 
+import dataclasses
+import functools
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -223,6 +225,9 @@ def _differentiate(
         flat = vectors_like(call, "output_gradients", output_gradients, target, tf.nest.flatten(target))
         output_gradients = tf.nest.pack_sequence_as(target, flat)
     value = (target, aux) if has_aux else target
+    if has_aux:
+        # what is differentiated, should it have to be explained
+        call = dataclasses.replace(call, fn=functools.wraps(fn)(lambda *args, **kwargs: fn(*args, **kwargs)[0]))
     return call, target, value, tape.gradient(target, call.sources, output_gradients=output_gradients)
 
 
@@ -243,7 +248,9 @@ def finish(
         missing = ", ".join(repr(name) for name, g in zip(call.names, flat, strict=True) if g is None)
         text = f"{call.where}: no gradient reaches {missing}: TensorFlow gives None."
         if mode == "raise":
-            raise ValueError(text)
+            from tapekit.explaining import report  # at the top it would close a circle: imports run one way
+
+            raise ValueError(f"{text}\n{report(call)}")
         if mode == "warn":
             advice = "tapekit.explain(fn, vars) says why and where; unconnected='zero' or 'none' silences this."
             warnings.warn(f"{text} {advice}", MissingGradientWarning, stacklevel=3)

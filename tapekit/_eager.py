@@ -1,0 +1,141 @@
+"""What surrounds a run of `fn`: an eager one for what cannot be a graph, variables made inside, all put back."""
+
+import contextlib
+import dataclasses
+import gc
+import random
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tapekit._sources import Call, is_float
+from tapekit.tape import watch_all
+
+
+def run_eagerly(call: Call) -> list[str]:
+    """The status of each source's gradient, from a plain tape. Every variable is afterwards what it was."""
+    floats = [source for source in call.sources if is_float(source)]
+    with _variables_kept():
+        with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
+            watch_all(tape, floats)
+            result = call()
+        target = [t for t in tf.nest.flatten(result) if tf.is_tensor(t) and is_float(t)]
+        return [_status(_gradient(tape, target, source)) for source in call.sources]
+
+
+def reaches(call: Call, index: int) -> bool:
+    """Whether the target is another one if the numbers of source `index` are. True where this cannot be tried."""
+    source = call.sources[index]
+    if isinstance(source, tf.RaggedTensor) or not (call.takes_vars or isinstance(source, tf.Variable)):
+        return True
+    results = []
+    for moved in (source, 1.25 * tf.convert_to_tensor(source) + 0.5):
+        with _variables_kept():
+            leaves = list(call.leaves)
+            if isinstance(source, tf.Variable):
+                source.assign(moved)
+            else:
+                leaves[index] = moved
+            try:
+                results.append([np.asarray(each) for each in tf.nest.flatten(call(leaves))])
+            except Exception:  # the moved numbers may be none that fn can take
+                return True
+    return not all(np.array_equal(a, b) for a, b in zip(*results, strict=True))
+
+
+def _gradient(tape: tf.GradientTape, target: list, source: tf.Tensor) -> tf.Tensor | None:
+    if not target or not is_float(source):
+        return None
+    try:
+        return tape.gradient(target, source)
+    except LookupError:  # an operation without a registered gradient
+        return None
+
+
+def _status(gradient: tf.Tensor | None) -> str:
+    if gradient is None:
+        return "none"
+    values = gradient.flat_values if isinstance(gradient, tf.RaggedTensor) else gradient
+    array = np.asarray(tf.convert_to_tensor(values))
+    if not np.isfinite(array).all():
+        return "not_finite"
+    return "ok" if array.any() or not array.size else "zero"
+
+
+@contextmanager
+def _variables_kept() -> Iterator[None]:
+    """Every variable there is, is afterwards what it was: an eager run does not tell which ones it assigns."""
+    before = []
+    for found in gc.get_objects():
+        if issubclass(type(found), tf.Variable):
+            try:
+                # shares the variable's memory until the variable is assigned
+                before.append((found.handle, tf.raw_ops.ReadVariableOp(resource=found.handle, dtype=found.dtype)))
+            except Exception:  # not initialised, or of a graph
+                continue
+    try:
+        yield
+    finally:
+        for handle, value in before:
+            tf.raw_ops.AssignVariableOp(resource=handle, value=value)
+
+
+@contextmanager
+def draws_kept() -> Iterator[None]:
+    """Eager draws that follow `tf.random.set_seed` go on afterwards where they were."""
+    seed, following = tf.compat.v1.get_seed(None)  # draws one, if a seed was set
+    if seed is None:
+        yield
+        return
+    tf.random.set_seed(seed)
+    count = next((n for n in range(1_000_000) if tf.compat.v1.get_seed(None)[1] == following), 0)
+    try:
+        yield
+    finally:
+        tf.random.set_seed(seed)
+        for _ in range(count):
+            tf.compat.v1.get_seed(None)
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """The random state of Python and of NumPy is afterwards what it was; a graph does not touch TensorFlow's."""
+    python, numpy = random.getstate(), np.random.get_state()
+    try:
+        yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)
+
+
+def variables_inside(call: Call) -> tuple[Call, list]:
+    """`call`, but a variable that `fn` makes is made outside of the graph, and filled inside it."""
+    made: list[tf.Variable] = []
+
+    def make(next_creator: Callable, **kwargs: Any) -> tf.Variable:
+        made.append(make_variable(**kwargs))  # its handle is to live as long as the graph
+        return made[-1]
+
+    def fn(*args: Any, **kwargs: Any) -> Any:
+        with tf.variable_creator_scope(make):
+            return call.fn(*args, **kwargs)
+
+    return dataclasses.replace(call, fn=fn), made
+
+
+def make_variable(*, initial_value: Any, **kwargs: Any) -> tf.Variable:
+    # tf.function forbids new variables in the thread that traces
+    with ThreadPoolExecutor(1) as outside:
+        if not any(tf.is_tensor(each) for each in tf.nest.flatten(initial_value)):
+            with contextlib.suppress(Exception):  # numbers, or the initializer of a layer, which is built for good
+                return outside.submit(tf.Variable, initial_value, **kwargs).result()
+        value = tf.convert_to_tensor(initial_value() if callable(initial_value) else initial_value)
+        zeros = np.zeros([size or 1 for size in value.shape], value.dtype.as_numpy_dtype)
+        kwargs |= {"shape": value.shape, "dtype": value.dtype}
+        variable = outside.submit(tf.Variable, zeros, **kwargs).result()
+    variable.assign(value)
+    return variable
