@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from tapekit._sources import Call, describe, is_float
+from tapekit._sources import Call, describe, is_float, variable_scope_kept
 
 LIBRARIES = (sysconfig.get_paths()["stdlib"], str(Path(__file__).parent), "<frozen")
 INSTALLED = re.compile(r"[/\\](site|dist)-packages[/\\]|__autograph_generated_file")
@@ -112,7 +112,8 @@ def capture(call: Call, ask: Callable[[Recording], Any]) -> tuple[Recording, Any
                 f"{call.where}: source {name!r} has a value on each replica. In a strategy's scope none of them is "
                 "meant. Call it outside of the scope, or inside strategy.run."
             )
-    concrete, recording = _graph_of(call, ask)
+    with variable_scope_kept():
+        concrete, recording = _graph_of(call, ask)
     with _variables_kept(concrete, call):
         answers = concrete()
     return recording, tf.nest.map_structure(lambda tensor: None if tensor is None else tensor.numpy(), answers)

@@ -16,7 +16,7 @@ import dataclasses
 import inspect
 import itertools
 import types
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -106,6 +106,22 @@ def as_variable(value: Any) -> tf.Variable | None:
         return value
     inner = getattr(value, "value", None)
     return inner if isinstance(inner, tf.Variable) else None
+
+
+@contextlib.contextmanager
+def variable_scope_kept() -> Iterator[None]:
+    """Undo what TensorFlow leaves behind when the body of a `tf.map_fn` raises in a graph.
+
+    It is a caching device on the global variable scope, which keeps every later `strategy.scope()` from opening.
+    """
+    scope = tf.compat.v1.get_variable_scope()
+    before = scope.caching_device
+    try:
+        yield
+    finally:
+        if scope.caching_device is not before:
+            with tf.Graph().as_default():  # it cannot be set eagerly
+                scope.set_caching_device(before)
 
 
 def is_float(tensor: Any) -> bool:

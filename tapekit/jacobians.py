@@ -15,7 +15,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from tapekit._sources import bind, describe
+from tapekit._sources import bind, describe, variable_scope_kept
 from tapekit._targets import one_target, target_of
 from tapekit.gradients import dense, finish, mode_of, zeros
 from tapekit.tape import watch_all
@@ -148,7 +148,8 @@ def _vectorized(fast: Callable, slow: Callable) -> Any:
     logger, silence = tf.get_logger(), _Silence()
     logger.addFilter(silence)
     try:
-        return fast()
+        with variable_scope_kept():
+            return fast()
     except Exception:  # vectorizing fails in many ways; an error of fn's own is raised again by slow()
         pass
     finally:

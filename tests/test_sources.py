@@ -1,5 +1,6 @@
 """The one calling rule, and what may be a source."""
 
+import contextlib
 import functools
 import re
 from collections import namedtuple
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import tapekit
 from tapekit._sources import bind, describe, names
 
 Point = namedtuple("Point", "x y")
@@ -193,3 +195,23 @@ def test_the_structure_that_comes_in_goes_out():
 )
 def test_describe_gives_kind_dtype_and_shape(value, words):
     assert re.escape(describe(value)) == re.escape(words)
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda fn, x: tapekit.per_example_gradient(lambda row: fn(tf.Variable(x)), tf.Variable(x), x),
+        tapekit.trace,
+        tapekit.explain,
+        tapekit.check_gradient,
+    ],
+    ids=["per_example_gradient", "trace", "explain", "check_gradient"],
+)
+def test_a_loop_that_raises_in_a_graph_does_not_keep_a_strategy_from_opening(ask):
+    def fn(x):
+        return tf.reduce_sum(tf.map_fn(lambda row: row * float(row.numpy()), x))
+
+    with contextlib.suppress(Exception):
+        ask(fn, tf.constant([1.0, 2.0]))
+    with tf.distribute.OneDeviceStrategy("/cpu:0").scope():
+        assert tf.compat.v1.get_variable_scope().caching_device is None
