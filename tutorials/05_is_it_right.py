@@ -1,11 +1,10 @@
 # %% [markdown]
 # # 5. Is this gradient right?
 #
-# A gradient is a claim: *move x by a little, and f moves by the gradient times that*. So move x, and look. That is a
-# finite difference, and this tutorial asks how far it can be trusted, and then lets it judge: a formula with a
-# mistake, a kink, a layer of your own, and an operation of TensorFlow that is wrong today.
-# Before: [4. A training loop you can see](04_training_loop.ipynb).
-# Next: [6. Vanishing, exploding, repaired](06_vanishing_exploding.ipynb)
+# A gradient is a claim: *move x by a little, and f moves by the gradient times that*. So move x, and look. How far can
+# such a finite difference be trusted? Then it judges: a formula with a mistake, a kink, a layer, TensorFlow itself.
+# Before: [4. A training loop you can see](04_training_loop.ipynb). Next:
+# [6. Vanishing, exploding, repaired](06_vanishing_exploding.ipynb)
 
 # %%
 import os
@@ -30,9 +29,7 @@ PICTURES.mkdir(exist_ok=True)
 # ## How small a step?
 #
 # The slope of sin at 1 is cos(1). With a step h it is measured *forward*, (f(x + h) - f(x)) / h, which errs by the
-# order of h, or *central*, (f(x + h) - f(x - h)) / 2h, which errs by the order of h².
-#
-# **Predict:** the smaller h, the better? And how good can it get in float32, which carries 7 digits?
+# order of h, or *central*, (f(x + h) - f(x - h)) / 2h, which errs by the order of h². **Predict:** the smaller h, the better? And how good can it get in float32, which carries 7 digits?
 
 # %%
 steps = np.logspace(-1, -14, 53)
@@ -78,17 +75,13 @@ def bell(x):
 check = tapekit.check_gradient(lambda x: tf.reduce_sum(bell(x)), tf.constant([0.3, 1.0, -2.0]))
 print(check)
 assert check.verdict == "fail"
-
-# %% [markdown]
-# The factor 2 is missing, and the column `+-` says how sure that is. Here is the same V, drawn by the check: the ring
-# is the step it used (below the curve, for it extrapolates), the dashed line how far off the tape is.
-
-# %%
-ax = tapekit.plot_check(check)
-ax.figure.savefig(PICTURES / "05_check.png", dpi=80)
+tapekit.plot_check(check).figure.savefig(PICTURES / "05_check.png", dpi=80)
 print("Picture: tutorials/pictures/05_check.png")
 
 # %% [markdown]
+# The factor 2 is missing, and the column `+-` says how sure that is. The picture is the same V, drawn by the check: the
+# ring is the step it used (below the curve, for it extrapolates), the dashed line how far off the tape is.
+#
 # ## A kink is not a mistake
 #
 # relu has no slope at 0. TensorFlow says 0 there, a central difference says 0.5. **Predict:** who is right?
@@ -104,8 +97,8 @@ assert tapekit.check_gradient(lambda x: tf.reduce_sum(tf.nn.relu(x)), tf.constan
 #
 # ## A layer of your own
 #
-# Give the loss as a function of nothing, and the variables. They are moved, one element at a time, and put back bit
-# for bit. float64 is not possible here: the uncertainty is larger, and the check knows it.
+# Give the loss as a function of nothing, and the variables. They are moved, and put back bit for bit. float64 is not
+# possible here: the uncertainty is larger, and the check knows it.
 
 
 # %%
