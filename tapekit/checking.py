@@ -1,13 +1,9 @@
 """Is this gradient right? The tape against differences of the function's own values, with a verdict per source.
 
-`check_gradient` asks `tf.GradientTape` for the gradient under a random cotangent, measures the slopes of `fn` with
-their uncertainty (`_differences`), and says which of five things is true:
-
-- ``pass``: they agree;
-- ``fail``: they differ by more than the tolerance and more than the uncertainty;
-- ``kink``: there is no slope to agree with, left and right differ;
-- ``nondeterministic``: `fn` gives something else every time;
-- ``inconclusive``: the uncertainty hides the answer.
+`check_gradient` holds `tf.GradientTape` under a random cotangent against measured slopes and their uncertainty. Either
+they agree (``pass``), or differ by more than tolerance and uncertainty (``fail``), or there is no slope, for left and
+right differ (``kink``), or `fn` gives something else every time (``nondeterministic``), or the uncertainty hides the
+answer (``inconclusive``).
 
 >>> x = tf.constant([1.0, 2.0])
 >>> check_gradient(lambda x: tf.reduce_sum(x**3), x).verdict
@@ -120,10 +116,9 @@ def check_gradient(
 ) -> GradientCheck:
     """Compare the gradient of `fn` with differences of its own values, and say which is right.
 
-    The tape gives the gradient under a random cotangent, in the caller's dtype. The differences are taken in float64
-    where `fn` is the same function there, and know their own uncertainty. Up to 2,048 elements (a complex one counts
-    twice) each is checked by itself; beyond that, blocks of elements move together, and a block that fails is opened
-    until the wrong element is found.
+    The tape gives the gradient under a random cotangent, in the caller's dtype; the differences are taken in float64
+    where `fn` is the same function there. Up to 2,048 elements (a complex one counts twice) each is checked by itself;
+    beyond that blocks of elements move together, and a block that fails is opened until the wrong element is found.
 
     Args:
         fn: the function, called by the one rule of tapekit; it returns any float or complex tensors.
@@ -157,11 +152,8 @@ def check_gradient(
             "the tf.function."
         )
     if call.takes_vars:  # one tensor given twice is two sources here: each of its gradients is one partial derivative
-        apart = [tf.identity(leaf) if isinstance(leaf, tf.Tensor) else leaf for leaf in call.leaves]
-        sources = [
-            new if old is source else source for new, old, source in zip(apart, call.leaves, call.sources, strict=True)
-        ]
-        call = dataclasses.replace(call, leaves=apart, sources=sources)
+        leaves = [tf.identity(leaf) if isinstance(leaf, tf.Tensor) else leaf for leaf in call.leaves]
+        call = dataclasses.replace(call, leaves=leaves)
     with _put_back(call):
         for number, each in enumerate((call, differentiated(call, seed))[:order], 1):
             comparison = Comparison(each, rtol=rtol, atol=atol, seed=seed, progress=progress)
