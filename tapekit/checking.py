@@ -151,16 +151,30 @@ def check_gradient(
             "check_gradient: called inside a tf.function. It needs numbers, not a graph. Call it outside; fn may be "
             "the tf.function."
         )
-    if call.takes_vars:  # one tensor given twice is two sources here: each of its gradients is one partial derivative
-        leaves = [tf.identity(leaf) if isinstance(leaf, tf.Tensor) else leaf for leaf in call.leaves]
-        call = dataclasses.replace(call, leaves=leaves)
+    once = _once(call)
     with _put_back(call):
-        for number, each in enumerate((call, differentiated(call, seed))[:order], 1):
-            comparison = Comparison(each, rtol=rtol, atol=atol, seed=seed, progress=progress)
-            result = GradientCheck(tuple(_source(comparison, i, name) for i, name in enumerate(call.names)), number)
+        for number, each in enumerate((once, differentiated(once, seed))[:order], 1):
+            found = Comparison(each, rtol=rtol, atol=atol, seed=seed, progress=progress)
+            places = [next(i for i, other in enumerate(once.leaves) if other is leaf) for leaf in call.leaves]
+            result = GradientCheck(tuple(map(_source, [found] * len(places), places, call.names)), number)
             if not result:
                 break
     return result
+
+
+def _once(call: Call) -> Call:
+    """`call` with every source once: what is given twice moves in both places, as the tape adds up both gradients."""
+    few = {id(leaf): (leaf, source) for leaf, source in zip(call.leaves, call.sources, strict=True)}
+    leaves, sources = map(list, zip(*few.values(), strict=True))
+    order = {key: place for place, key in enumerate(few)}
+    places = [order[id(leaf)] for leaf in call.leaves]
+
+    def fn(*given):
+        return call([given[place] for place in places])
+
+    if not call.takes_vars:
+        return dataclasses.replace(call, leaves=leaves, sources=sources)
+    return dataclasses.replace(call, fn=fn, vars=leaves, leaves=leaves, sources=sources)
 
 
 def _source(found: Comparison, index: int, name: str) -> SourceCheck:

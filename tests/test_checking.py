@@ -256,6 +256,26 @@ def test_a_small_slope_under_a_large_loss_is_inconclusive_where_float64_is_not_p
     assert check_gradient(large, [tf.constant([1.0, 2.0]), tf.constant([0.3])])["w"].verdict == "fail"
 
 
+def test_an_error_of_a_few_uncertainties_is_inconclusive_and_of_a_hundred_a_failure():
+    w = tf.Variable([0.3])  # in float32, under a loss of 10,000
+
+    def check(error):
+        off = planted(tf.sin, lambda dy, x: dy * (tf.cos(x) + error))
+        return only(check_gradient(lambda: 1e4 + tf.reduce_sum(off(w + 0.0)), w))
+
+    uncertainty = check(1.0).uncertainty
+    assert check(10 * uncertainty).verdict == "inconclusive"
+    assert check(100 * uncertainty).verdict == "fail"
+
+
+def test_a_source_given_twice_moves_in_both_places_and_has_two_lines():
+    x, v = tf.constant(X), tf.Variable(X)
+    for fn, given in ((lambda a, b: a * b, [x, x]), (lambda a, b: a * b, [v, v]), (lambda: x * v, [x, v, x])):
+        check = check_gradient(fn, given)
+        assert check, str(check)
+        assert len(check) == len(given)
+
+
 def test_a_coarse_dtype_inside_is_no_mistake():
     a, b = np.array([[0.3, -1.2, 0.8]], "float32"), np.array([[1.1], [-0.4], [0.5]], "float32")
     coarse = lambda a, b: tf.cast(tf.matmul(tf.cast(a, tf.bfloat16), tf.cast(b, tf.bfloat16)), a.dtype)  # noqa: E731

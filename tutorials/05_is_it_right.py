@@ -57,8 +57,8 @@ for (name, dtype), (error, step) in best.items():
 # %% [markdown]
 # A V, both times. On the right the formula errs (truncation: slope 1 for forward, 2 for central); on the left the
 # digits run out (rounding: the difference of two nearly equal numbers, divided by ever less). float32 gives five of its
-# seven digits at best, float64 twelve of sixteen, each at another step: so `tapekit.check_gradient` takes many steps,
-# in float64 where it can, and *measures its own uncertainty* before it accuses anybody.
+# seven digits at best, float64 twelve of sixteen, at another step: so `tapekit.check_gradient` takes many steps, in
+# float64 where it can, and *measures its own uncertainty* before it accuses anybody.
 #
 # ## A formula with a mistake
 #
@@ -79,8 +79,8 @@ tapekit.plot_check(check).figure.savefig(PICTURES / "05_check.png", dpi=80)
 print("Picture: tutorials/pictures/05_check.png")
 
 # %% [markdown]
-# The factor 2 is missing, and the column `+-` says how sure that is. The picture is the same V, drawn by the check: the
-# ring is the step it used (below the curve, for it extrapolates), the dashed line how far off the tape is.
+# The factor 2 is missing, and the column `+-` says how sure that is. In the same V, drawn by the check, the ring is the
+# step it used (below the curve, for it extrapolates), the dashed line how far off the tape is.
 #
 # ## A kink is not a mistake
 #
@@ -119,19 +119,16 @@ assert check
 # %% [markdown]
 # ## TensorFlow itself
 #
-# The product of 2, 3 and x is 6x: its slope is 6, also at x = 0. **Predict:** what does `cumprod` of 2.21 answer? (It
-# divides by x on the way back.)
+# The product of 2, 3 and x has the slope 6, also at x = 0. **Predict:** `cumprod`, which divides by x on the way back?
 
 # %%
-check = tapekit.check_gradient(lambda x: tf.math.cumprod(x)[-1], tf.constant([2.0, 3.0, 0.0]))
-print(check)
+print(tapekit.check_gradient(lambda x: tf.math.cumprod(x)[-1], tf.constant([2.0, 3.0, 0.0])))
 print("x log 2 at 0:", tapekit.check_gradient(lambda x: tf.math.xlogy(x, tf.constant(2.0, x.dtype)), 0.0)["x"].cause)
 
 # %% [markdown]
 # ## Exercise
 #
-# The logarithm of a sum of exponentials, which cannot overflow. Repair its backward pass so that the check passes, in
-# second order too. (The derivative is the softmax.)
+# The logarithm of a sum of exponentials. Repair its backward pass (the softmax), so that it passes in second order too.
 
 
 # %%
