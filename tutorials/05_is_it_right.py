@@ -50,7 +50,7 @@ for ax, dtype in zip(axes, ["float32", "float64"], strict=True):
     ax.legend()
 axes[0].set_ylabel("error")
 figure.savefig(PICTURES / "05_v_curve.png", dpi=100)
-print("Picture: tutorials/pictures/05_v_curve.png")
+print("Picture:", PICTURES / "05_v_curve.png")
 for (name, dtype), (error, step) in best.items():
     print(f"{name} in {dtype}: {error:.0e} at best, with h = {step:.0e}")
 
@@ -76,7 +76,7 @@ check = tapekit.check_gradient(lambda x: tf.reduce_sum(bell(x)), tf.constant([0.
 print(check)
 assert check.verdict == "fail"
 tapekit.plot_check(check).figure.savefig(PICTURES / "05_check.png", dpi=80)
-print("Picture: tutorials/pictures/05_check.png")
+print("Picture:", PICTURES / "05_check.png")
 
 # %% [markdown]
 # The factor 2 is missing, and the column `+-` says how sure that is. In the same V, drawn by the check, the ring is the
