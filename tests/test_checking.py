@@ -276,6 +276,14 @@ def test_a_source_given_twice_moves_in_both_places_and_has_two_lines():
         assert len(check) == len(given)
 
 
+def test_the_extrapolated_slope_is_better_than_every_difference_and_inside_its_uncertainty():
+    source = only(check_gradient(lambda x: tf.exp(tf.sin(3 * x)), tf.constant(0.4, tf.float64)))
+    exact = 3 * np.cos(1.2) * np.exp(np.sin(1.2))
+    nearest = np.argmin(np.abs(np.log(source.steps) - np.log(source.step)))
+    assert abs(source.numeric - exact) < source.uncertainty
+    assert abs(source.numeric - exact) < 0.01 * abs(source.differences[nearest] - exact)
+
+
 def test_a_coarse_dtype_inside_is_no_mistake():
     a, b = np.array([[0.3, -1.2, 0.8]], "float32"), np.array([[1.1], [-0.4], [0.5]], "float32")
     coarse = lambda a, b: tf.cast(tf.matmul(tf.cast(a, tf.bfloat16), tf.cast(b, tf.bfloat16)), a.dtype)  # noqa: E731
