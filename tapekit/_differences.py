@@ -1,16 +1,15 @@
 """Numbers with an uncertainty: the slopes of `fn` along many lines, from differences of its values.
 
-A *line* moves the coordinates ``[start, start + width)`` of the point, and no other. All sources together are one
-long real vector, complex numbers as two coordinates; a line of width 1 is one element, a wider one is a random
-direction in a block of elements. `Lines` evaluates `fn` on lines, in one graph; `ladder` turns the values at many
-steps into slopes that know their own error. What they say about a gradient is decided in `checking`.
+A *line* moves the coordinates ``[start, start + width)`` of the point, all sources as one long real vector (a complex
+number is two coordinates): one element if the width is 1, else a random direction in a block. `Lines` evaluates `fn`
+on lines, in one graph; `ladder` turns the values at many steps into slopes that know their own error.
 
 Source: Press et al., Numerical Recipes, section 5.7 (step, rounding, Ridders' extrapolation).
 """
 
 import warnings
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -21,12 +20,11 @@ RUNGS = 12  # steps per line: every decade between a tenth of the scale and the 
 
 
 class Slopes(NamedTuple):
-    """What the values of `fn` say, an entry per line (``curve``: a row of `RUNGS` steps per line).
+    """What the values of `fn` say, an entry per line (``steps`` and ``curve``: a row per line).
 
     ``numeric`` +- ``uncertainty`` is the slope, measured best at ``step``; ``analytic`` what the gradient predicts on
-    the same line, ``norm`` its size there, ``finite`` whether it is. ``for_sum`` is the slope of the plain sum of the
-    outputs. ``left`` and ``right`` are the slopes on either side; ``kink`` where they differ however small the step;
-    ``diverges`` where no slope settles.
+    the line, ``norm`` its size there. ``for_sum`` is the slope of the plain sum of the outputs. ``kink``: ``left`` and
+    ``right`` slopes differ however small the step; ``diverges``: no slope settles.
     """
 
     finite: np.ndarray
@@ -42,11 +40,6 @@ class Slopes(NamedTuple):
     diverges: np.ndarray
     steps: np.ndarray
     curve: np.ndarray
-
-
-def real(tensor: tf.Tensor) -> tf.Tensor:
-    """Any tensor as one float64 vector; a complex number is two entries, real part and imaginary part."""
-    return tf.cast(flat(tensor), tf.float64)
 
 
 def float_outputs(call: Call, leaves: Sequence | None = None) -> list[tf.Tensor]:
@@ -70,7 +63,7 @@ class Lines:
         self.call, self.wide, self.graph, self.progress = call, wide, graph, progress
         self.cotangents = [real(c) for c in cotangents]
         self.ones = [real(tf.ones_like(c)) for c in cotangents]
-        parts = [flat(tf.identity(dense(source)), wide) for source in call.sources]
+        parts = [real(source) if wide else flat(source) for source in call.sources]
         self.narrow = max((x.dtype for x in parts), key=epsilon)
         self.dtype = min((x.dtype for x in parts), key=epsilon)
         self.sizes = [int(x.shape[0]) for x in parts]
@@ -85,10 +78,10 @@ class Lines:
         self.gradient = np.where(self.finite, gradient, 0.0)
         self.unit = self._directions(np.random.default_rng(seed))
         self.units, self.gradients = tf.constant(self.unit, self.dtype), tf.constant(self.gradient)
-        columns = [tf.TensorSpec([None], dtype) for dtype in (tf.int64, tf.int64, tf.float64)]
         loop = tf.function(self._loop, autograph=False)
-        self.run = loop.get_concrete_function(*columns) if graph else self._one_by_one
-        self.offset = self.run(*(tf.zeros([1], spec.dtype) for spec in columns)).numpy()[0, :2]
+        rows = tf.TensorSpec([None, 3], tf.float64)
+        self.run = loop.get_concrete_function(rows) if graph else self._one_by_one
+        self.offset = self.run(tf.zeros([1, 3], tf.float64)).numpy()[0, :2]
 
     def _directions(self, rng: np.random.Generator) -> np.ndarray:
         """How far each coordinate moves at step 1: its own size, or what is typical of its source."""
@@ -103,15 +96,14 @@ class Lines:
 
     def __call__(self, starts: np.ndarray, widths: np.ndarray, steps: np.ndarray) -> np.ndarray:
         """``[lines, 5]``: change of <cotangent, fn>, of the sum, size of fn, change predicted by the gradient, step."""
-        chunk = max(1, min(4096, len(steps) // 20)) if self.progress else max(1, len(steps))
-        bar, parts = tf.keras.utils.Progbar(len(steps), unit_name="value") if self.progress else None, []
-        for s in (slice(a, a + chunk) for a in range(0, len(steps), chunk)):
-            parts.append(self._safely(np.asarray(starts[s]), np.asarray(widths[s]), np.asarray(steps[s], "float64")))
+        rows = np.stack([starts, widths, steps], axis=1).astype("float64")
+        chunk = max(1, min(4096, len(rows) // 20) if self.progress else len(rows))
+        bar, values = tf.keras.utils.Progbar(len(rows), unit_name="value") if self.progress else None, []
+        for begin in range(0, len(rows), chunk):
+            values.append(self._safely(rows[begin : begin + chunk]))
             if bar is not None:
-                bar.update(min(s.stop, len(steps)))
-        rows = np.concatenate(parts)
-        rows[:, :2] -= self.offset
-        return rows
+                bar.update(min(begin + chunk, len(rows)))
+        return np.concatenate(values) - np.pad(self.offset, (0, 3))
 
     def agrees(self, outputs: Sequence) -> bool:
         """Whether this is the function that gave `outputs`: its values are the same up to rounding."""
@@ -122,28 +114,26 @@ class Lines:
                 return False
         return not abs(self.offset[0]) > np.sqrt(eps) * self.height
 
-    def _safely(self, starts, widths, steps):
+    def _safely(self, rows: np.ndarray) -> np.ndarray:
         """A batch that raises is halved until the line that raises is alone: its values are NaN."""
         try:
-            return self.run(tf.constant(starts, tf.int64), tf.constant(widths, tf.int64), tf.constant(steps)).numpy()
+            return self.run(tf.constant(rows)).numpy()
         except Exception:
-            if len(steps) == 1:
+            if len(rows) == 1:
                 return np.full([1, 5], np.nan)
-        half = len(steps) // 2
-        parts = [self._safely(starts[s], widths[s], steps[s]) for s in (slice(half), slice(half, None))]
-        return np.concatenate(parts)
+        return np.concatenate([self._safely(half) for half in np.array_split(rows, 2)])
 
-    def _loop(self, starts, widths, steps):
-        return tf.map_fn(
-            lambda line: self._at(*line), (starts, widths, steps), fn_output_signature=tf.float64, parallel_iterations=1
-        )
+    def _loop(self, rows):
+        return tf.map_fn(self._at, rows, parallel_iterations=1)
 
-    def _one_by_one(self, starts, widths, steps):
-        return tf.stack([self._at(*line) for line in zip(starts, widths, steps, strict=True)])
+    def _one_by_one(self, rows):
+        return tf.stack([self._at(row) for row in rows])
 
-    def _at(self, start, width, step):
+    def _at(self, row):
         """One evaluation of `fn`, at point + step * unit on the coordinates of the line."""
-        stop, x = start + width, self.point
+        start, width, step = tf.unstack(row)
+        start, x = tf.cast(start, tf.int64), self.point
+        stop = start + tf.cast(width, tf.int64)
         here, unit = x[start:stop], self.units[start:stop]
         there = tf.cast(tf.cast(here + tf.cast(step, x.dtype) * unit, self.narrow), x.dtype)
         done = tf.cast(there - here, tf.float64)  # the step really taken, fl(x + h) - x
@@ -164,8 +154,7 @@ class Lines:
         leaves = []
         for leaf, source, x in zip(self.call.leaves, self.call.sources, tf.split(point, self.sizes), strict=True):
             like = dense(source)
-            if not self.wide:
-                x = tf.cast(x, like.dtype.real_dtype)
+            x = x if self.wide else tf.cast(x, like.dtype.real_dtype)
             if like.dtype.is_complex:
                 x = tf.complex(*tf.unstack(tf.reshape(x, [-1, 2]), axis=-1))
             value = tf.reshape(x, like.shape)
@@ -309,10 +298,14 @@ def dense(source):
     return source.flat_values if isinstance(source, tf.RaggedTensor) else source
 
 
-def flat(tensor, wide: bool = False) -> tf.Tensor:
-    """A tensor as a flat real vector in its own precision, or, if `wide`, in float64."""
-    tensor = tf.convert_to_tensor(tensor)
+def flat(tensor: Any) -> tf.Tensor:
+    """Any tensor as one real vector in its own precision; a complex number is two entries."""
+    tensor = tf.convert_to_tensor(dense(tensor))
     if tensor.dtype.is_complex:
         tensor = tf.stack([tf.math.real(tensor), tf.math.imag(tensor)], axis=-1)
-    flat = tf.reshape(tensor, [-1])
-    return tf.cast(flat, tf.float64) if wide else flat
+    return tf.reshape(tensor, [-1])
+
+
+def real(tensor: Any) -> tf.Tensor:
+    """The same in float64."""
+    return tf.cast(flat(tensor), tf.float64)

@@ -4,14 +4,7 @@ from typing import Any
 
 import numpy as np
 
-COLOURS = (
-    "#0072B2",
-    "#D55E00",
-    "#009E73",
-    "#CC79A7",
-    "#E69F00",
-    "#56B4E9",
-)  # Okabe and Ito: safe for colour-blind eyes
+COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"]  # Okabe and Ito: for colour-blind eyes
 MARKERS = "os^Dvp"  # and in greyscale
 
 

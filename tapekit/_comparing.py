@@ -1,0 +1,278 @@
+"""The tape against the differences, line by line: what `check_gradient` measures, and which of the two is right.
+
+A `Comparison` asks the tape for the gradient under a random cotangent, chooses the lines (`_differences`) along which
+it is held against differences, looks again where they disagree, and judges each line. `checking` says it in words.
+"""
+
+import contextlib
+import dataclasses
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tapekit._differences import Lines, Slopes, dense, epsilon, float_outputs, ladder, real
+from tapekit._sources import Call, as_variable, describe, watchable
+
+ONE_BY_ONE = 2048  # elements up to which each is checked by itself; more are checked in blocks, and a bad block opened
+WIDTH = 256  # elements of a block, at least: one wrong among so many is still plain
+CROWD = 1024  # of more elements, float32 cannot see one: a block of them is judged by its sum
+EVALUATED = 1e8  # coordinates that all blocks together may copy: the larger the point, the fewer and wider the blocks
+BATCH = 256  # doubtful lines looked at again at a time
+OPENED = 16  # doubtful blocks opened: enough to name a wrong element of each source
+SURE = 20.0  # the error estimate is an estimate: over 500 functions, 20 of it separated right from wrong best
+RTOL = {"float16": 2e-2, "bfloat16": 1e-1, "float32": 3e-4, "float64": 1e-7}  # right gradients are off by less
+
+
+class Comparison:
+    """One order of one function. ``rows`` holds what is known of its lines: (start, width) -> slopes."""
+
+    def __init__(self, call: Call, *, rtol: float | None, atol: float | None, seed: int, progress: bool):
+        self.call, self.atol, self.seed, self.raises = call, atol or 0.0, seed, ""
+        self.outputs, self.raw = self._tape(1.0)
+        again, doubled = self._tape(-2.0)  # -2 is exact in binary: a gradient linear in its cotangent follows exactly
+        self.linear = [_same(None if g is None else -2 * tensor(g), h) for g, h in zip(self.raw, doubled, strict=True)]
+        self.random = not all(map(_same, self.outputs, again))
+        if not all(self.linear):
+            self.random |= not all(map(_same, self.raw, self._tape(1.0)[1]))
+        # the cotangent of a scalar is divided out again: the numbers are those that one expects to read
+        scalar = len(self.outputs) == 1 and not self.outputs[0].shape.rank and not self.outputs[0].dtype.is_complex
+        self.scale = self.cotangents[0] if scalar else 1.0
+        self.gradient, self.doubled = self.vector(self.raw), self.vector(doubled)
+        self.eps = max(epsilon(each.dtype) for each in (*call.sources, *self.outputs))
+        self.rows: dict[tuple[int, int], Slopes] = {}
+        if not (self.random or self.raises):
+            self.lines = self._lines(progress)
+            self.eps = max(self.eps, self.lines.eps)
+            self.rtol = max(r for name, r in RTOL.items() if epsilon(name) <= self.eps) if rtol is None else rtol
+            parts = np.split(np.abs(self.lines.gradient), self.lines.ends[:-1])
+            self.peaks = np.array([part.max(initial=0.0) for part in parts])
+            if len(self.gradient):
+                self._measure()
+
+    def _tape(self, factor: float | None) -> tuple[list, list]:
+        """The outputs, and the gradients under factor * cotangent, or (None) of the plain sum of the outputs."""
+        outputs, back = pull_back(self.call)
+        if not outputs:
+            raise TypeError(
+                f"check_gradient: fn returned {describe(self.call())}. Only float and complex tensors have gradients. "
+                "Return the tensor to differentiate: end fn with return loss."
+            )
+        self.cotangents = cotangents(outputs, self.seed)
+        upstream = [tf.ones_like(c) if factor is None else tf.cast(factor, c.dtype) * c for c in self.cotangents]
+        try:
+            return outputs, back(upstream)
+        except Exception as error:
+            self.raises = f"the gradient raises {type(error).__name__}: {error}".splitlines()[0][:200]
+            return outputs, [None] * len(self.call.sources)
+
+    def sum_gradient(self) -> np.ndarray:
+        """The gradient of the plain sum of the outputs."""
+        return self.vector(self._tape(None)[1])
+
+    def vector(self, gradients: Sequence) -> np.ndarray:
+        """All gradients as one real vector; zeros where there is none, or none that fits."""
+        parts = []
+        for gradient, source in zip(gradients, self.call.sources, strict=True):
+            like = dense(source)
+            fits = gradient is not None and tensor(gradient).shape == like.shape
+            parts.append(real(tensor(gradient) if fits else tf.zeros_like(like)))
+        return (tf.concat(parts, 0) / tf.cast(self.scale, tf.float64)).numpy()
+
+    def _lines(self, progress: bool) -> Lines:
+        """`fn` on lines: in float64 and in a graph, as far as it is the same function there."""
+        call = opened(self.call)
+        for graph, wide in itertools.product((True, False), repeat=2):
+            if wide and not self.call.takes_vars:
+                continue
+            with contextlib.suppress(*((Exception,) if graph or wide else ())):
+                lines = Lines(
+                    call, self.outputs, [c / self.scale for c in self.cotangents], self.gradient,
+                    wide=wide, graph=graph, seed=self.seed, progress=progress,
+                )  # fmt: skip
+                self.fine = self._gradient_in(lines) if wide else None
+                if lines.agrees(self.outputs) and (not wide or self._used()):
+                    return lines
+        return lines
+
+    def _gradient_in(self, lines: Lines) -> list | None:
+        """The tape's gradients in float64; None where it cannot go there."""
+        with contextlib.suppress(Exception):
+            outputs, back = pull_back(self.call, lines.leaves(lines.point))
+            return back([tf.cast(c, y.dtype) for c, y in zip(self.cotangents, outputs, strict=True)])
+        return None
+
+    def _used(self) -> bool:
+        """Whether `fn` uses the float64 tensors given to it, and not the variables that they stand for."""
+        if all(as_variable(leaf) is None for leaf in self.call.leaves):
+            return True
+        return self.fine is not None and all(
+            a is not None or b is None for a, b in zip(self.fine, self.raw, strict=True)
+        )
+
+    def _measure(self) -> None:
+        """A quick look along every line; all steps where it leaves a doubt, and at each source's worst element."""
+        total = len(self.gradient)
+        starts, widths = np.arange(total), np.ones(total, int)
+        if total > (ONE_BY_ONE if self.lines.graph else ONE_BY_ONE // 8):
+            count = min(total // WIDTH, max(4, int(EVALUATED / total))) if self.lines.graph else 32
+            starts = np.linspace(0, total, count, endpoint=False).astype(int)
+            if count >= 4 * len(self.call.sources):
+                starts = np.union1d(starts, self.lines.ends[:-1])
+            widths = np.diff(starts, append=total)
+        self._look(list(zip(starts.tolist(), widths.tolist(), strict=True)), quick=True)
+        doubt = {key: self.judge(key) for key in self.rows}
+        doubtful = sorted((key for key in doubt if doubt[key][0] != "pass"), key=lambda key: -doubt[key][1])
+        mine = filter(None, map(self.touching, range(len(self.raw))))
+        worst = [max(keys, key=lambda key: doubt[key][1]) for keys in mine]
+        todo = list(dict.fromkeys([*doubtful, *(key for key in worst if key[1] == 1)]))
+        for begin in range(0, min(len(todo), 16 * BATCH), BATCH):
+            batch = todo[begin : begin + BATCH]
+            self._look(batch)
+            if all(self.judge(key)[0] == "pass" for key in batch):
+                break  # what follows was in less doubt
+        for key in doubtful[:OPENED]:
+            self._open(key)
+
+    def _look(self, keys: list[tuple[int, int]], quick: bool = False) -> None:
+        starts, widths = np.transpose(keys)
+        slopes = ladder(self.lines, starts, widths, quick=quick)
+        self.rows.update((key, Slopes(*row)) for key, row in zip(keys, zip(*slopes, strict=True), strict=True))
+
+    def _open(self, block: tuple[int, int]) -> None:
+        """Halve a block that fails, and its worst part again, until the wrong element is found."""
+        parts = [block]
+        for _ in range(64):
+            start, width = worst = max(parts, key=lambda key: self.judge(key)[1])
+            if self.judge(worst)[0] != "fail" or width == 1:
+                return
+            cuts = [int(end) for end in self.lines.ends if start < end < start + width] or [start + width // 2]
+            edges = [start, *cuts, start + width]
+            halves = [(a, b - a) for a, b in itertools.pairwise(edges)]
+            self._look(halves)
+            del self.rows[worst]
+            parts = [*(key for key in parts if key != worst), *halves]
+
+    def judge(self, key: tuple[int, int], sure: bool = False) -> tuple[str, float]:
+        """The verdict on one line, and how far from agreement it is.
+
+        One wrong element must not drown in the sum over a block: a block is held to the size of one of its elements,
+        and opened if it fails; unless it is to be `sure`, then to the size of all.
+        """
+        row = self.rows[key]
+        a, n, u = row.analytic, row.numeric, row.uncertainty
+        if row.kink or row.diverges:
+            low, high = np.sort([row.left, row.right])
+            slack = 10 * self.rtol * max(abs(low), abs(high)) + self.atol
+            subgradient = low - slack <= a <= high + slack or row.diverges or not row.finite
+            return ("kink" if subgradient else "fail"), math.inf
+        if not row.finite:
+            return ("fail" if math.isfinite(n) else "inconclusive"), math.inf
+        if not math.isfinite(u):
+            return "inconclusive", 1e6
+        scale, error = max(abs(a), abs(n)), abs(a - n)
+        held = scale if key[1] == 1 else max(scale, row.norm) if sure else row.norm / math.sqrt(key[1])
+        allowed = self.rtol * held + self.atol
+        doubt = error / (allowed + 4 * u + 1e-300)
+        zero = abs(n) <= SURE * u and abs(a) <= self.eps * self.peaks.max()
+        seen = held if key[1] <= CROWD else scale
+        explained = error <= 4 * u and SURE * u <= max(
+            0.1 * seen, 0.01 * self.peaks[np.searchsorted(self.lines.ends, key[0], side="right")]
+        )
+        if error <= allowed or zero or explained or self._rounded(key, row):
+            return "pass", doubt
+        return ("fail" if error > SURE * u else "inconclusive"), 10 + doubt
+
+    def _rounded(self, key: tuple[int, int], row: Slopes) -> bool:
+        """Whether the tape is right in float64, and off by its own rounding in the caller's dtype."""
+        if self.fine is None or key[1] > 1:
+            return False
+        fine = self.vector(self.fine)[key[0]]
+        right = abs(fine - row.numeric) <= SURE * row.uncertainty + RTOL["float64"] * abs(row.numeric)
+        size = max(self.peaks.max(), self.lines.height / abs(self.lines.unit[key[0]]))
+        return right and abs(row.analytic - fine) <= 16 * self.eps * size
+
+    def touching(self, index: int) -> list[tuple[int, int]]:
+        """The lines that touch source number `index`."""
+        low, high = (int(end) for end in np.append(0, self.lines.ends)[index : index + 2])
+        return [key for key in self.rows if key[0] < high and sum(key) > low]
+
+
+def pull_back(call: Call, leaves: Sequence | None = None) -> tuple[list[tf.Tensor], Callable]:
+    """The outputs of `call`, and the function that carries their cotangents back to its sources."""
+    sources = [dense(watchable(leaf)[1]) for leaf in (call.leaves if leaves is None else leaves)]
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch(sources)
+        outputs = float_outputs(call, leaves)
+    return outputs, lambda upstream: tape.gradient(outputs, sources, upstream)
+
+
+def differentiated(call: Call, seed: int) -> Call:
+    """The gradient of `call` under a fixed cotangent, itself a function by the same calling rule."""
+
+    def slope(*args, **kwargs):
+        outputs, back = pull_back(call, tf.nest.flatten(kwargs or args) if call.takes_vars else None)
+        gradients = back(cotangents(outputs, seed + 1))
+        return [tensor(g) for g in gradients if g is not None] or [tf.zeros([])]
+
+    return dataclasses.replace(call, fn=slope)
+
+
+def opened(call: Call) -> Call:
+    """`call` as a function of the tensors that `fn` closes over: its graph, in which they can be replaced."""
+    closed = [not call.takes_vars and not isinstance(source, tf.Variable) for source in call.sources]
+    if not any(closed):
+        return call
+    entries: list[str] = []
+
+    def body():  # a captured tensor enters a graph once: what an identity of it reads is what fn reads
+        entries.extend(tf.identity(dense(x)).op.inputs[0].name for x in itertools.compress(call.sources, closed))
+        return float_outputs(call)
+
+    try:
+        concrete = tf.function(body, autograph=False).get_concrete_function()
+    except Exception as error:
+        name, source = next(itertools.compress(zip(call.names, call.sources, strict=True), closed))
+        raise ValueError(
+            f"check_gradient: source {name!r} is {describe(source)} that fn closes over, and fn cannot be traced to a "
+            "graph in which to move it. Let fn take it: check_gradient(lambda x: ..., x), or make it a tf.Variable."
+        ) from error
+    graph = concrete.graph.as_graph_def()
+
+    @tf.function(autograph=False)
+    def run(tensors):
+        fed = {inside.name: tf.identity(outside) for outside, inside in concrete.graph.captures}
+        fed.update(zip(entries, tensors, strict=True))
+        return tf.graph_util.import_graph_def(graph, fed, [y.name for y in concrete.outputs])
+
+    def fn(*leaves):
+        return run([dense(leaf) for leaf in itertools.compress(leaves, closed)])
+
+    return dataclasses.replace(call, fn=fn, vars=list(call.leaves), takes_vars=True)
+
+
+def cotangents(outputs: Sequence, seed: int) -> list[tf.Tensor]:
+    """Random and never 1: of both signs, of sizes from 0.5 to 1.5, in the dtype of the outputs."""
+    rng, drawn = np.random.default_rng(seed), []
+    for y in outputs:
+        shape = tuple(y.shape)
+        draw = [rng.uniform(0.5, 1.5, shape) * rng.choice([-1.0, 1.0], shape) for _ in range(2)]
+        drawn.append(tf.cast(draw[0] + 1j * draw[1] if y.dtype.is_complex else draw[0], y.dtype))
+    return drawn
+
+
+def tensor(gradient: Any) -> tf.Tensor:
+    """A gradient as one dense tensor: repeated rows of `tf.IndexedSlices` added, a ragged one by its values."""
+    return tf.convert_to_tensor(dense(gradient))
+
+
+def _same(first: Any, second: Any) -> bool:
+    """Whether two calls gave the same, but for the order in which threads add."""
+    if first is None or second is None:
+        return first is second
+    a, b = (real(tensor(each)).numpy() for each in (first, second))
+    size = np.max(np.abs(a), initial=0.0, where=np.isfinite(a))
+    return a.shape == b.shape and np.allclose(a, b, rtol=0, atol=16 * epsilon(first.dtype) * size, equal_nan=True)
