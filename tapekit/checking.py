@@ -24,7 +24,7 @@ import tensorflow as tf
 
 from tapekit._comparing import RTOL, SURE, Comparison, differentiated, tensor
 from tapekit._differences import dense, epsilon
-from tapekit._sources import Call, as_variable, bind
+from tapekit._sources import Call, as_variable, bind, variable_scope_kept
 
 ORDER = ("pass", "inconclusive", "kink", "fail", "nondeterministic")  # the last that occurs is the verdict of the whole
 
@@ -152,7 +152,7 @@ def check_gradient(
             "the tf.function."
         )
     once = _once(call)
-    with _put_back(call):
+    with variable_scope_kept(), _put_back(call):
         for number, each in enumerate((once, differentiated(once, seed))[:order], 1):
             found = Comparison(each, rtol=rtol, atol=atol, seed=seed, progress=progress)
             places = [next(i for i, other in enumerate(once.leaves) if other is leaf) for leaf in call.leaves]
