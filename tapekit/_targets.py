@@ -64,8 +64,8 @@ def _tensor(call: Call, member: Any) -> Any:
 
 
 def _vector(call: Call, what: str, vector: Any, like: Any) -> Any:
-    fits = like.dtype.is_complex or not np.iscomplexobj(vector)  # NumPy would drop the imaginary part
-    if not tf.is_tensor(vector) and fits:
+    # NumPy would drop the imaginary part of a complex vector.
+    if not tf.is_tensor(vector) and (like.dtype.is_complex or not np.iscomplexobj(vector)):
         with contextlib.suppress(TypeError, ValueError):
             vector = tf.convert_to_tensor(vector, like.dtype)
     if not tf.is_tensor(vector) or vector.dtype != like.dtype or not vector.shape.is_compatible_with(like.shape):

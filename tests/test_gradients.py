@@ -452,6 +452,16 @@ def test_fn_runs_once_whatever_is_asked_of_it():
         assert int(runs) == count
 
 
+def test_a_vector_can_be_a_tensor_of_the_graph():
+    @tf.function
+    def step(v):
+        for _ in tf.range(2):
+            v = tapekit.hvp(lambda x: tf.reduce_sum(x**3), tf.constant([1.0, 2.0]), v)
+        return v
+
+    assert step(tf.constant([1.0, 1.0])).numpy().tolist() == [36.0, 144.0]
+
+
 def test_jvp_of_two_outputs_has_their_structure():
     result = tapekit.jvp(lambda x: {"a": x**2, "b": [3.0 * x]}, 2.0, 1.0)
     assert float(result.tangent["a"]) == 4.0
