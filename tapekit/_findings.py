@@ -14,7 +14,7 @@ UPDATE = (1e-4, 1e-2)  # a decade either side of the 1e-3 that trains most netwo
 def findings(log: Any) -> tuple[str, ...]:
     """One sentence for each thing that is wrong in `log`, the first step and the variables named."""
     found = [f"{log.lost} rows are lost: the ring of {log.capacity} was overrun between two reads."] if log.lost else []
-    if not len(log):
+    if not len(log) or not log.names:
         return tuple(found)
     return tuple(found + _nonfinite(log) + _missing(log) + _dead(log) + _depth(log) + _spikes(log) + _updates(log))
 

@@ -1,5 +1,6 @@
 """The log against NumPy on the same gradients, in every kind of loop."""
 
+import contextlib
 import importlib.util
 import signal
 import subprocess
@@ -408,6 +409,24 @@ def test_a_batch_that_raises_leaves_nothing_behind(eagerly):
     assert len(log) == rows + 4
 
 
+def test_a_first_batch_that_raises_half_traced_is_traced_again():
+    class Model(keras.Sequential):
+        def train_step(self, data):
+            if self.fuse:
+                raise Explosion
+            return super().train_step(data)
+
+    model, log = Model([keras.Input([5]), keras.layers.Dense(3)]), GradientLog()
+    for fuse in (False, True):
+        model.fuse = fuse
+        model.compile("adam", "mse")  # whose variables are made in the first trace
+        with pytest.raises(Explosion) if fuse else contextlib.nullcontext():
+            fit(model, log)
+    model.fuse = False
+    fit(model, log)
+    assert len(log) == 8
+
+
 def test_a_generator_that_raises_between_compiled_steps_leaves_nothing_behind():
     def batches():
         for start in range(0, 24, 8):
@@ -617,6 +636,8 @@ def test_an_empty_log_reads_as_empty():
     assert log.norm.shape == log.missing.shape == (0, 0)
     assert log.to_dict().keys() == {"step", "loss", "global_norm"}
     assert str(log) == "GradientLog: no rows yet"
+    assert log.findings() == ()
+    log.record([], [])
     assert log.findings() == ()
 
 
