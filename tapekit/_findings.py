@@ -1,6 +1,7 @@
 """A `tapekit.GradientLog` read aloud: `findings`, plain sentences with the thresholds they use."""
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -31,7 +32,7 @@ def _nonfinite(log: Any) -> list[str]:
     row = int(bad.any(1).argmax())
     first = int(bad[row].argmax())
     return [
-        f"Not finite: {_some(log, bad.any(0))} had NaN or infinite elements in {bad.any(1).sum()} of {len(log)} rows, "
+        f"Not finite: {_those(log, bad.any(0))} had NaN or infinite elements in {bad.any(1).sum()} of {len(log)} rows, "
         f"first at step {log.steps[row]} ({log.nonfinite[row, first]} elements of {log.names[first]})."
     ]
 
@@ -41,7 +42,7 @@ def _missing(log: Any) -> list[str]:
     if not none.any():
         return []
     return [
-        f"None: {_some(log, none.any(0))} had no gradient in {none.any(1).sum()} of {len(log)} rows, first at step "
+        f"None: {_those(log, none.any(0))} had no gradient in {none.any(1).sum()} of {len(log)} rows, first at step "
         f"{log.steps[none.any(1).argmax()]}. tapekit.explain says where the chain broke."
     ]
 
@@ -52,7 +53,7 @@ def _dead(log: Any) -> list[str]:
     if not dead.any():
         return []
     return [
-        f"All zero: every element of the gradient of {_some(log, dead)} is 0 in {DEAD:.0%} of the rows or more, "
+        f"All zero: every element of the gradient of {_those(log, dead)} is 0 in {DEAD:.0%} of the rows or more, "
         f"first at step {log.steps[zero[:, dead].any(1).argmax()]}."
     ]
 
@@ -104,13 +105,16 @@ def _updates(log: Any) -> list[str]:
         if off.any():
             worst = middles[off].min() if word == "small" else middles[off].max()
             found.append(
-                f"Updates too {word}: a step changes {_some(log, off)} by {worst:.1e} of its norm (worst median from "
+                f"Updates too {word}: a step changes {_those(log, off)} by {worst:.1e} of its norm (worst median from "
                 f"step {log.steps[half]} on). About 1e-3 is usual (thresholds {UPDATE[0]:g} and {UPDATE[1]:g})."
             )
     return found
 
 
-def _some(log: Any, which: np.ndarray) -> str:
-    """The first three of the variables and the number of the others."""
-    names = [name for name, wanted in zip(log.names, which, strict=True) if wanted]
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+def some(names: Sequence[str]) -> str:
+    """At most four of the names, and how many more there are."""
+    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+
+
+def _those(log: Any, which: np.ndarray) -> str:
+    return some([log.names[i] for i in np.flatnonzero(which)])

@@ -29,30 +29,29 @@ def summarize(gradients: Sequence[tf.Tensor | None]) -> tuple[tf.Tensor, tf.Tens
     >>> table.numpy()[:, 0].tolist(), float(global_norm)
     ([5.0, -0.5, 3.5, 4.0, 0.0, 0.0], 5.0)
     """
-    present = [g for g in gradients if g is not None]
-    if not present:
+    groups: dict[Any, list[int]] = {}  # small gradients of one size are the rows of one matrix: fewer operations
+    for i, g in enumerate(gradients):
+        if g is not None:
+            size = g.shape.num_elements()
+            groups.setdefault((g.dtype, size) if size and size <= SMALL else i, []).append(i)
+    if not groups:
         return tf.fill([len(STATISTICS), len(gradients)], np.float32("nan")), tf.constant(0.0)
-    sizes = tf.cast(tf.stack([tf.size(g, tf.int64) for g in present]), tf.float64)
-    wide = np.array([g.dtype == tf.float64 or (g.shape.num_elements() or 0) <= SMALL for g in present])
-    groups: dict[Any, list[int]] = {}  # small gradients of one size: fewer operations
-    for i, g in enumerate(present):
-        groups.setdefault((g.dtype, g.shape.num_elements()) if wide[i] else i, []).append(i)
-    rows = [(tf.stack([tf.reshape(present[i], [-1]) for i in group]), wide[group[0]]) for group in groups.values()]
-    quick = tf.concat([_sums(tf.cast(x, tf.float64 if w else tf.float32)) for x, w in rows], 1)
-    quick = tf.gather(
-        tf.pad(quick, [[0, 1], [0, 0]]), np.argsort([i for group in groups.values() for i in group]), axis=1
-    )
-    trusted = _trustworthy(quick, sizes, wide)
-    sums = tf.cond(trusted, lambda: quick, lambda: tf.concat([_finite_sums(g) for g in present], 1))
+    rows = [tf.stack([tf.reshape(gradients[i], [-1]) for i in group]) for group in groups.values()]
+    sizes = tf.concat([tf.fill([x.shape[0]], tf.cast(tf.shape(x, tf.int64)[1], tf.float64)) for x in rows], 0)
+    wide = [x.dtype == tf.float64 or (x.shape[1] or 0) <= SMALL for x in rows]
+    quick = [_sums(tf.cast(x, tf.float64 if w else tf.float32)) for x, w in zip(rows, wide, strict=True)]
+    quick = tf.pad(tf.concat(quick, 1), [[0, 1], [0, 0]])
+    trusted = _trustworthy(quick, sizes, np.repeat(wide, [x.shape[0] for x in rows]))
+    sums = tf.cond(trusted, lambda: quick, lambda: tf.concat([_finite_sums(x) for x in rows], 1))
     squares, total, highest, lowest, nonzero, nonfinite = tf.unstack(sums)
     largest = tf.maximum(tf.maximum(highest, -lowest), 0.0)
     count = sizes - nonfinite
     mean = total / count
     std = tf.sqrt(tf.maximum(squares / count - mean**2, 0.0))  # E[x²] - E[x]²: no pass of its own
     table = tf.stack([tf.sqrt(squares), mean, std, largest, 1 - nonzero / count, nonfinite])
-    if len(present) < len(gradients):
-        place = np.cumsum([g is not None for g in gradients]) * [g is not None for g in gradients]
-        table = tf.gather(tf.pad(table, [[0, 0], [1, 0]], constant_values=np.nan), place, axis=1)
+    places = np.zeros(len(gradients), int)  # column 0 is for None
+    places[[i for group in groups.values() for i in group]] = np.arange(sum(map(len, groups.values()))) + 1
+    table = tf.gather(tf.pad(table, [[0, 0], [1, 0]], constant_values=np.nan), places, axis=1)
     return tf.cast(table, tf.float32), tf.cast(tf.sqrt(tf.reduce_sum(squares)), tf.float32)
 
 
@@ -99,8 +98,8 @@ def _sums(x: tf.Tensor) -> tf.Tensor:
 
 
 def _finite_sums(x: tf.Tensor) -> tf.Tensor:
-    """`_sums` over the finite elements, and the number of the others, `[sums, 1]`."""
-    x = tf.cast(tf.reshape(x, [1, -1]), tf.float64)
+    """`_sums` over the finite elements, and the number of the others."""
+    x = tf.cast(x, tf.float64)
     finite = tf.math.is_finite(x)
     return tf.concat([_sums(tf.where(finite, x, 0.0)), [tf.reduce_sum(tf.cast(~finite, tf.float64), 1)]], 0)
 

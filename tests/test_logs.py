@@ -238,6 +238,16 @@ def test_repeated_rows_of_indexed_slices_are_added_first(mode):
     assert_rows_are(log, dense)
 
 
+def test_gradients_of_sizes_known_only_when_it_runs_are_logged():
+    log, gradients = GradientLog(), [np.float32([[3.0, 4.0]]), np.ones([2, 2]), np.ones([5])]
+    variables = [tf.Variable(tf.zeros(g.shape), name="v", shape=[None] * g.ndim) for g in gradients]
+    step = tf.function(lambda *given: log.record(list(given), variables), autograph=False)
+    specs = [tf.TensorSpec(v.shape) for v in variables]
+    for _ in range(2):
+        step.get_concrete_function(*specs)(*(tf.constant(g, tf.float32) for g in gradients))
+    assert_rows_are(log, [gradients] * 2)
+
+
 def test_other_dtypes_are_logged_in_float32():
     variables = [tf.Variable(np.zeros(2), dtype=d, name=d) for d in ("float16", "bfloat16", "float64", "complex64")]
     log = GradientLog()
@@ -639,6 +649,7 @@ def test_an_empty_log_reads_as_empty():
     assert log.findings() == ()
     log.record([], [])
     assert log.findings() == ()
+    assert str(log).startswith("step 0 (row 1), loss nan, global norm 0")
 
 
 def test_the_printed_table_has_a_line_for_each_variable():
