@@ -1,4 +1,4 @@
-"""A `tapekit.GradientLog` read aloud: `findings`, plain sentences with the thresholds they use."""
+"""A `tapekit.GradientLog` read aloud: `findings`, plain sentences with the thresholds they use, and `table`."""
 
 import re
 from collections.abc import Sequence
@@ -9,6 +9,10 @@ import numpy as np
 DEPTH = 100.0  # the signal of the layer nearest the input against that nearest the loss, either way
 SPIKE, BEFORE = 10.0, 20  # the global norm against the median of the rows before
 DEAD = 0.9  # share of rows in which every element is 0
+TABLE = (
+    *(("norm", "norm", "10.4g"), ("mean", "mean", "10.3g"), ("std", "std", "10.3g"), ("max_abs", "max_abs", "10.4g")),
+    *(("zero_fraction", "zeros", "10.0%"), ("nonfinite", "not finite", "12.0f"), ("update_ratio", "update", "10.1e")),
+)
 UPDATE = (1e-4, 1e-2)  # a decade either side of the 1e-3 that trains most networks
 
 
@@ -18,6 +22,23 @@ def findings(log: Any) -> tuple[str, ...]:
     if not len(log) or not log.names:
         return tuple(found)
     return tuple(found + _nonfinite(log) + _missing(log) + _dead(log) + _depth(log) + _spikes(log) + _updates(log))
+
+
+def table(log: Any) -> str:
+    """The last row, a line for each variable."""
+    if not len(log):
+        return "GradientLog: no rows yet"
+    width = max([8, *map(len, log.names)])
+    lost = f", {log.lost} rows lost" if log.lost else ""
+    last = np.array([getattr(log, field)[-1] for field, _, _ in TABLE[: 6 + log.updates]])
+    lines = [
+        f"step {log.steps[-1]} (row {len(log)}), loss {log.loss[-1]:.4g}, global norm {log.global_norm[-1]:.4g}{lost}",
+        f"{'variable':<{width}}" + "".join(f"{head:>{form[:2]}}" for _, head, form in TABLE[: 6 + log.updates]),
+    ]
+    for name, missing, numbers in zip(log.names, log.missing[-1], last.T, strict=True):
+        cells = "".join(f"{number:>{form}}" for number, (_, _, form) in zip(numbers, TABLE, strict=False))
+        lines.append(f"{name:<{width}}" + (f"{'None':>10}" if missing else cells))
+    return "\n".join(lines)
 
 
 def is_bias(name: str) -> bool:

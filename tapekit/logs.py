@@ -29,7 +29,7 @@ import numpy as np
 import tensorflow as tf
 
 from tapekit import _distributed, _logfile, _sources
-from tapekit._findings import findings, some
+from tapekit._findings import findings, some, table
 from tapekit._fit import FitRecorder
 from tapekit._ring import Ring
 from tapekit._statistics import STATISTICS, as_gradient, as_loss, dense
@@ -172,8 +172,6 @@ class GradientLog(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         self.drain()
 
-    # ---- reading -------------------------------------------------------------------------------------------------
-
     def _count_steps(self, steps: int) -> None:
         self._since += steps
         if 2 * self._since > self.capacity * self.every:  # half: a train_step may apply twice
@@ -255,38 +253,26 @@ class GradientLog(keras.callbacks.Callback):
         columns = {"step": self.steps, "loss": self.loss, "global_norm": self.global_norm}
         for name in self.names:
             own = self[name]
-            columns |= {f"{name}.{field}": getattr(own, field) for field in (*self._fields(), "missing")}
+            columns |= {f"{name}.{field}": getattr(own, field) for field in (*COLUMNS[: 6 + self.updates], "missing")}
         return columns
 
     def __str__(self) -> str:
-        steps, rows = self._table()
-        if not len(steps):
-            return "GradientLog: no rows yet"
-        width = max([8, *map(len, self.names)])
-        lost = f", {self.lost} rows lost" if self.lost else ""
-        lines = [
-            f"step {steps[-1]} (row {len(steps)}), loss {rows[-1, 0]:.4g}, global norm {rows[-1, 1]:.4g}{lost}",
-            f"{'variable':<{width}}{'norm':>10}{'mean':>10}{'std':>10}{'max_abs':>10}{'zeros':>10}{'not finite':>12}"
-            + ("    update" if self.updates else ""),
-        ]
-        formats = ("10.4g", "10.3g", "10.3g", "10.4g", "10.0%", "12.0f", "10.1e")
-        for place, name in enumerate(self.names):
-            numbers = rows[-1, 2 + place :: len(self.names)]
-            cells = "".join(f"{number:>{form}}" for number, form in zip(numbers, formats, strict=False))
-            lines.append(f"{name:<{width}}" + (f"{'None':>10}" if np.isnan(numbers[5]) else cells))
-        return "\n".join(lines)
+        return table(self)
 
     def findings(self) -> tuple[str, ...]:
         """What is wrong, in sentences that name the first step, the variable and the threshold; empty if nothing is."""
         return findings(self)
 
-    # ---- on disk -------------------------------------------------------------------------------------------------
-
     def _write_file(self, steps: np.ndarray, rows: np.ndarray) -> None:
         if self.path is None or not self._chief:
             return
         path, self.path = self.path, None
-        header = ["step", "loss", "global_norm", *(f"{n}.{field}" for field in self._fields() for n in self.names)]
+        header = [
+            "step",
+            "loss",
+            "global_norm",
+            *(f"{n}.{field}" for field in COLUMNS[: 6 + self.updates] for n in self.names),
+        ]
         try:
             self._file_end = _logfile.append(path, self._file_end, header, steps, rows)
         except OSError as error:
@@ -295,9 +281,6 @@ class GradientLog(keras.callbacks.Callback):
                 "written. Write them elsewhere with log.save(path)."
             ) from error
         self.path = path
-
-    def _fields(self) -> tuple[str, ...]:
-        return COLUMNS if self.updates else STATISTICS
 
     def save(self, path: str | os.PathLike) -> None:
         """Write everything to one compressed ``.npz``, which `load` reads back."""
