@@ -1,6 +1,7 @@
-"""A `tapekit.GradientLog` read aloud: `findings`, plain sentences with the thresholds they use."""
+"""A `tapekit.GradientLog` read aloud: `findings`, plain sentences with the thresholds they use, and `table`."""
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -8,15 +9,36 @@ import numpy as np
 DEPTH = 100.0  # the signal of the layer nearest the input against that nearest the loss, either way
 SPIKE, BEFORE = 10.0, 20  # the global norm against the median of the rows before
 DEAD = 0.9  # share of rows in which every element is 0
+TABLE = (
+    *(("norm", "norm", "10.4g"), ("mean", "mean", "10.3g"), ("std", "std", "10.3g"), ("max_abs", "max_abs", "10.4g")),
+    *(("zero_fraction", "zeros", "10.0%"), ("nonfinite", "not finite", "12.0f"), ("update_ratio", "update", "10.1e")),
+)
 UPDATE = (1e-4, 1e-2)  # a decade either side of the 1e-3 that trains most networks
 
 
 def findings(log: Any) -> tuple[str, ...]:
     """One sentence for each thing that is wrong in `log`, the first step and the variables named."""
     found = [f"{log.lost} rows are lost: the ring of {log.capacity} was overrun between two reads."] if log.lost else []
-    if not len(log):
+    if not len(log) or not log.names:
         return tuple(found)
     return tuple(found + _nonfinite(log) + _missing(log) + _dead(log) + _depth(log) + _spikes(log) + _updates(log))
+
+
+def table(log: Any) -> str:
+    """The last row, a line for each variable."""
+    if not len(log):
+        return "GradientLog: no rows yet"
+    width = max([8, *map(len, log.names)])
+    lost = f", {log.lost} rows lost" if log.lost else ""
+    last = np.array([getattr(log, field)[-1] for field, _, _ in TABLE[: 6 + log.updates]])
+    lines = [
+        f"step {log.steps[-1]} (row {len(log)}), loss {log.loss[-1]:.4g}, global norm {log.global_norm[-1]:.4g}{lost}",
+        f"{'variable':<{width}}" + "".join(f"{head:>{form[:2]}}" for _, head, form in TABLE[: 6 + log.updates]),
+    ]
+    for name, missing, numbers in zip(log.names, log.missing[-1], last.T, strict=True):
+        cells = "".join(f"{number:>{form}}" for number, (_, _, form) in zip(numbers, TABLE, strict=False))
+        lines.append(f"{name:<{width}}" + (f"{'None':>10}" if missing else cells))
+    return "\n".join(lines)
 
 
 def is_bias(name: str) -> bool:
@@ -31,7 +53,7 @@ def _nonfinite(log: Any) -> list[str]:
     row = int(bad.any(1).argmax())
     first = int(bad[row].argmax())
     return [
-        f"Not finite: {_some(log, bad.any(0))} had NaN or infinite elements in {bad.any(1).sum()} of {len(log)} rows, "
+        f"Not finite: {_those(log, bad.any(0))} had NaN or infinite elements in {bad.any(1).sum()} of {len(log)} rows, "
         f"first at step {log.steps[row]} ({log.nonfinite[row, first]} elements of {log.names[first]})."
     ]
 
@@ -41,7 +63,7 @@ def _missing(log: Any) -> list[str]:
     if not none.any():
         return []
     return [
-        f"None: {_some(log, none.any(0))} had no gradient in {none.any(1).sum()} of {len(log)} rows, first at step "
+        f"None: {_those(log, none.any(0))} had no gradient in {none.any(1).sum()} of {len(log)} rows, first at step "
         f"{log.steps[none.any(1).argmax()]}. tapekit.explain says where the chain broke."
     ]
 
@@ -52,7 +74,7 @@ def _dead(log: Any) -> list[str]:
     if not dead.any():
         return []
     return [
-        f"All zero: every element of the gradient of {_some(log, dead)} is 0 in {DEAD:.0%} of the rows or more, "
+        f"All zero: every element of the gradient of {_those(log, dead)} is 0 in {DEAD:.0%} of the rows or more, "
         f"first at step {log.steps[zero[:, dead].any(1).argmax()]}."
     ]
 
@@ -104,13 +126,16 @@ def _updates(log: Any) -> list[str]:
         if off.any():
             worst = middles[off].min() if word == "small" else middles[off].max()
             found.append(
-                f"Updates too {word}: a step changes {_some(log, off)} by {worst:.1e} of its norm (worst median from "
+                f"Updates too {word}: a step changes {_those(log, off)} by {worst:.1e} of its norm (worst median from "
                 f"step {log.steps[half]} on). About 1e-3 is usual (thresholds {UPDATE[0]:g} and {UPDATE[1]:g})."
             )
     return found
 
 
-def _some(log: Any, which: np.ndarray) -> str:
-    """The first three of the variables and the number of the others."""
-    names = [name for name, wanted in zip(log.names, which, strict=True) if wanted]
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+def some(names: Sequence[str]) -> str:
+    """At most four of the names, and how many more there are."""
+    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+
+
+def _those(log: Any, which: np.ndarray) -> str:
+    return some([log.names[i] for i in np.flatnonzero(which)])

@@ -21,7 +21,7 @@ class FitRecorder:
         self.history: Any = None  # the fit that this records
         self.plain: Any = None  # the model's own train_function
         self.recorded: Any = None  # the same, compiled with records in it
-        self.sound = False  # no exception has left that half traced
+        self.sound = False  # it has run: no exception has left it half traced, its variables half made
         self.thread = threading.local()  # each replica runs in a thread of its own
 
     def begin(self, model: Any) -> None:
@@ -34,7 +34,7 @@ class FitRecorder:
         if not self.sound or self.plain is not model.train_function:
             self.plain = model.train_function
             model.make_train_function(force=True)  # the old one may be compiled, without records
-            self.recorded, model.train_function = model.train_function, self.plain
+            self.recorded, model.train_function, self.sound = model.train_function, self.plain, False
         self.model, self.history = model, model.history
 
     def arm(self) -> None:
@@ -64,7 +64,6 @@ class FitRecorder:
             self.record(grads, variables, vars(self.thread).pop("loss", None), optimizer.scale_loss(1.0))
             return apply(grads, trainable_variables)
 
-        self.sound = False
         with _replaced(model, "compute_loss", keep_loss), _replaced(optimizer, "apply", record_and_apply):
             result = self.recorded(iterator)
         self.sound = True

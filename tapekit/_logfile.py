@@ -1,6 +1,7 @@
 """A `GradientLog` on disk: `append` rows that no kill takes away, `read` them back, `write_scalars` for TensorBoard."""
 
 import csv
+import importlib.util
 import io
 import pathlib
 from typing import Any
@@ -30,24 +31,36 @@ def append(path: pathlib.Path, end: int, header: list[str], steps: np.ndarray, r
     return end + len(data)
 
 
-def read(path: pathlib.Path) -> tuple[int, list[str], np.ndarray, np.ndarray]:
-    """``(end, header, steps, rows)``, without a last line that is torn."""
+def read(path: pathlib.Path) -> tuple[int, list[str], bool, np.ndarray, np.ndarray]:
+    """``(end, names, whether with update ratios, steps, rows)``, without a last line that is torn."""
     data = path.read_bytes()
     data = data[: data.rfind(b"\n") + 1]
     lines = data.decode().splitlines()
     if not lines:
-        return 0, [], np.zeros([0], np.int64), np.zeros([0, 2], np.float32)
+        return 0, [], False, np.zeros([0], np.int64), np.zeros([0, 2], np.float32)
     header = next(csv.reader(lines[:1]))
     if header[0] != "step":
         raise ValueError(
             f"GradientLog.load: {path} begins with {lines[0][:40]!r}. A file of GradientLog(path=) is needed."
         )
     table = np.loadtxt(lines[1:], delimiter=",", ndmin=2) if lines[1:] else np.zeros([0, len(header)])
-    return len(data), header, table[:, 0].astype(np.int64), table[:, 1:].astype(np.float32)
+    names = [column.removesuffix(".norm") for column in header if column.endswith(".norm")]
+    updates = header[-1].endswith(".update_ratio")
+    return len(data), names, updates, table[:, 0].astype(np.int64), table[:, 1:].astype(np.float32)
+
+
+def read_npz(path: pathlib.Path) -> tuple[int, list[str], bool, np.ndarray, np.ndarray]:
+    """The same out of a file of `GradientLog.save`."""
+    with np.load(path) as file:
+        return 0, file["names"].tolist(), bool(file["updates"]), file["steps"], file["rows"]
 
 
 def write_scalars(logdir: str, log: Any) -> None:
     """Loss, norms, largest magnitudes and update ratios as TensorBoard scalars, a tag for each variable."""
+    if importlib.util.find_spec("tensorboard") is None:
+        raise ImportError(
+            "GradientLog.to_tensorboard: TensorBoard, which writes it, is missing. Run: pip install tensorboard"
+        )
     tags = {"loss": log.loss, "global_norm": log.global_norm}
     for field in ("norm", "max_abs", "update_ratio")[: 2 + log.updates]:
         tags |= {f"{field}/{name}": getattr(log[name], field) for name in log.names}

@@ -3,7 +3,8 @@
 `as_gradient`, `as_loss` and `dense` make what came fit for it.
 
 The sums are a pass each over memory and fused with nothing, which was measured to be cheapest. Small gradients are
-summed in float64. Large ones in float32, and again, with care, in the rare step whose sums cannot be trusted.
+summed in float64, those of one size together. Large ones in float32, and again, with care, in the rare step whose sums
+cannot be trusted.
 """
 
 from collections.abc import Sequence
@@ -28,27 +29,29 @@ def summarize(gradients: Sequence[tf.Tensor | None]) -> tuple[tf.Tensor, tf.Tens
     >>> table.numpy()[:, 0].tolist(), float(global_norm)
     ([5.0, -0.5, 3.5, 4.0, 0.0, 0.0], 5.0)
     """
-    present = [g for g in gradients if g is not None]
-    if not present:
+    groups: dict[Any, list[int]] = {}  # small gradients of one size are the rows of one matrix: fewer operations
+    for i, g in enumerate(gradients):
+        if g is not None:
+            size = g.shape.num_elements()
+            groups.setdefault((g.dtype, size) if size and size <= SMALL else i, []).append(i)
+    if not groups:
         return tf.fill([len(STATISTICS), len(gradients)], np.float32("nan")), tf.constant(0.0)
-    sizes = np.array([g.shape.num_elements() or 0 for g in present], float)
-    if not all(g.shape.is_fully_defined() for g in present):
-        sizes = tf.stack([tf.cast(tf.size(g), tf.float64) for g in present])
-    wide = [g.dtype == tf.float64 or (g.shape.num_elements() or 0) <= SMALL for g in present]
-    quick = tf.stack([_sums(tf.cast(g, tf.float64 if w else tf.float32)) for g, w in zip(present, wide, strict=True)])
-    quick = tf.pad(quick, [[0, 0], [0, 1]])
-    sums = tf.cond(
-        _trustworthy(quick, sizes, wide), lambda: quick, lambda: tf.stack([_finite_sums(g) for g in present])
-    )
-    squares, total, highest, lowest, nonzero, nonfinite = tf.unstack(sums, axis=1)
-    squares, nonzero, largest = 2 * squares, 2 * nonzero, tf.maximum(tf.maximum(highest, -lowest), 0.0)
+    rows = [tf.stack([tf.reshape(gradients[i], [-1]) for i in group]) for group in groups.values()]
+    sizes = tf.concat([tf.fill([x.shape[0]], tf.cast(tf.shape(x, tf.int64)[1], tf.float64)) for x in rows], 0)
+    wide = [x.dtype == tf.float64 or (x.shape[1] or 0) <= SMALL for x in rows]
+    quick = [_sums(tf.cast(x, tf.float64 if w else tf.float32)) for x, w in zip(rows, wide, strict=True)]
+    quick = tf.pad(tf.concat(quick, 1), [[0, 1], [0, 0]])
+    trusted = _trustworthy(quick, sizes, np.repeat(wide, [x.shape[0] for x in rows]))
+    sums = tf.cond(trusted, lambda: quick, lambda: tf.concat([_finite_sums(x) for x in rows], 1))
+    squares, total, highest, lowest, nonzero, nonfinite = tf.unstack(sums)
+    largest = tf.maximum(tf.maximum(highest, -lowest), 0.0)
     count = sizes - nonfinite
     mean = total / count
     std = tf.sqrt(tf.maximum(squares / count - mean**2, 0.0))  # E[x²] - E[x]²: no pass of its own
     table = tf.stack([tf.sqrt(squares), mean, std, largest, 1 - nonzero / count, nonfinite])
-    if len(present) < len(gradients):
-        place = np.cumsum([g is not None for g in gradients]) * [g is not None for g in gradients]
-        table = tf.gather(tf.pad(table, [[0, 0], [1, 0]], constant_values=np.nan), place, axis=1)
+    places = np.zeros(len(gradients), int)  # column 0 is for None
+    places[[i for group in groups.values() for i in group]] = np.arange(sum(map(len, groups.values()))) + 1
+    table = tf.gather(tf.pad(table, [[0, 0], [1, 0]], constant_values=np.nan), places, axis=1)
     return tf.cast(table, tf.float32), tf.cast(tf.sqrt(tf.reduce_sum(squares)), tf.float32)
 
 
@@ -85,22 +88,25 @@ def as_loss(loss: Any) -> tf.Tensor:
 
 
 def _sums(x: tf.Tensor) -> tf.Tensor:
-    """``[half the sum of x², sum of x, highest, lowest, half the number that is not 0]`` in float64."""
-    halves = tf.nn.l2_loss(x), tf.nn.l2_loss(tf.sign(x))
-    return tf.cast(tf.stack([halves[0], tf.reduce_sum(x), tf.reduce_max(x), tf.reduce_min(x), halves[1]]), tf.float64)
+    """``[sum of x², sum of x, highest, lowest, number that is not 0]`` of each row, `[sums, rows]` float64."""
+
+    def squares(x: tf.Tensor) -> tf.Tensor:
+        return 2 * tf.nn.l2_loss(x)[tf.newaxis] if x.shape[0] == 1 else tf.reduce_sum(x * x, 1)  # in place
+
+    sums = [squares(x), tf.reduce_sum(x, 1), tf.reduce_max(x, 1), tf.reduce_min(x, 1), squares(tf.sign(x))]
+    return tf.cast(tf.stack(sums), tf.float64)
 
 
 def _finite_sums(x: tf.Tensor) -> tf.Tensor:
     """`_sums` over the finite elements, and the number of the others."""
+    x = tf.cast(x, tf.float64)
     finite = tf.math.is_finite(x)
-    sums = _sums(tf.where(finite, tf.cast(x, tf.float64), 0.0))
-    return tf.concat([sums, [tf.reduce_sum(tf.cast(~finite, tf.float64))]], 0)
+    return tf.concat([_sums(tf.where(finite, x, 0.0)), [tf.reduce_sum(tf.cast(~finite, tf.float64), 1)]], 0)
 
 
-def _trustworthy(sums: tf.Tensor, sizes: tf.Tensor, wide: Sequence[bool]) -> tf.Tensor:
+def _trustworthy(sums: tf.Tensor, sizes: tf.Tensor, wide: np.ndarray) -> tf.Tensor:
     """No NaN, no infinity or overflow, and in float32 no underflow of x², and no E[x²] - E[x]² that cancels."""
-    squares, nonzero, total = 2 * sums[:, 0], sums[:, 4], sums[:, 1]
-    smallest, cancelled = np.where(wide, 0.0, 1e-30), np.where(wide, -1.0, 1e-4)
-    spread = squares * sizes - total**2
-    fine = (squares > smallest) | (nonzero == 0.0)
-    return tf.reduce_all(tf.math.is_finite(squares) & fine & (spread >= cancelled * squares * sizes))
+    squares, total, nonzero = sums[0], sums[1], sums[4]
+    fine = (squares > np.where(wide, 0.0, 1e-30)) | (nonzero == 0.0)
+    cancels = total**2 > np.where(wide, 2.0, 0.5) * squares * sizes  # at most 1, by Cauchy and Schwarz
+    return tf.reduce_all(tf.math.is_finite(squares) & fine & ~cancels)

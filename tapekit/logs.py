@@ -18,7 +18,6 @@
 ([10.0, 5.0, 2.5], [25.0, 6.25, 1.5625])
 """
 
-import importlib.util
 import os
 import pathlib
 import re
@@ -29,7 +28,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tapekit import _distributed, _findings, _logfile, _sources
+from tapekit import _distributed, _logfile, _sources
+from tapekit._findings import findings, some, table
 from tapekit._fit import FitRecorder
 from tapekit._ring import Ring
 from tapekit._statistics import STATISTICS, as_gradient, as_loss, dense
@@ -144,8 +144,8 @@ class GradientLog(keras.callbacks.Callback):
             names = self.names
         if self.names and names != self.names:
             raise ValueError(
-                f"GradientLog.record: the variables are {_some(names)}, and were {_some(self.names)}. One log holds "
-                "the same variables at every step. Make a GradientLog for each set of variables."
+                f"GradientLog.record: the variables are {some(names)}, and were {some(self.names)}. One log holds the "
+                "same variables at every step. Make a GradientLog for each set of variables."
             )
         if self.updates and any(_sources.as_variable(v) is None for v in flat):
             raise TypeError("GradientLog.record: updates=True follows the weights. Tensors have none; give variables.")
@@ -171,8 +171,6 @@ class GradientLog(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         self.drain()
-
-    # ---- reading -------------------------------------------------------------------------------------------------
 
     def _count_steps(self, steps: int) -> None:
         self._since += steps
@@ -242,7 +240,7 @@ class GradientLog(keras.callbacks.Callback):
         """The rows of one variable, by its name or the end of it: ``log["dense/kernel"]``."""
         ends = [n for n in self.names if n == name] or [n for n in self.names if n.endswith(f"/{name}")]
         if len(ends) != 1:
-            raise KeyError(f"GradientLog: {len(ends)} variables have the name {name!r}. There are {_some(self.names)}.")
+            raise KeyError(f"GradientLog: {len(ends)} variables have the name {name!r}. There are {some(self.names)}.")
         steps, rows = self._table()
         own = rows[:, 2 + self.names.index(ends[0]) :: len(self.names)].T
         ratio = own[6] if self.updates else np.full(len(steps), np.nan, np.float32)
@@ -252,40 +250,29 @@ class GradientLog(keras.callbacks.Callback):
 
     def to_dict(self) -> dict[str, np.ndarray]:
         """Columns for `pandas.DataFrame`: step, loss, global_norm, and ``dense/kernel.norm`` and so on."""
-        fields = {field: getattr(self, field) for field in (*self._fields(), "missing")}
         columns = {"step": self.steps, "loss": self.loss, "global_norm": self.global_norm}
-        for place, name in enumerate(self.names):
-            columns |= {f"{name}.{field}": values[:, place] for field, values in fields.items()}
+        for name in self.names:
+            own = self[name]
+            columns |= {f"{name}.{field}": getattr(own, field) for field in (*COLUMNS[: 6 + self.updates], "missing")}
         return columns
 
     def __str__(self) -> str:
-        steps, rows = self._table()
-        if not len(steps):
-            return "GradientLog: no rows yet"
-        width = max(8, *map(len, self.names))
-        lost = f", {self.lost} rows lost" if self.lost else ""
-        lines = [
-            f"step {steps[-1]} (row {len(steps)}), loss {rows[-1, 0]:.4g}, global norm {rows[-1, 1]:.4g}{lost}",
-            f"{'variable':<{width}}{'norm':>10}{'mean':>10}{'std':>10}{'max_abs':>10}{'zeros':>10}{'not finite':>12}"
-            + ("    update" if self.updates else ""),
-        ]
-        formats = ("10.4g", "10.3g", "10.3g", "10.4g", "10.0%", "12.0f", "10.1e")
-        for name, numbers in zip(self.names, rows[-1, 2:].reshape(-1, len(self.names)).T, strict=True):
-            cells = "".join(f"{number:>{form}}" for number, form in zip(numbers, formats, strict=False))
-            lines.append(f"{name:<{width}}{'None':>10}" if np.isnan(numbers[5]) else f"{name:<{width}}{cells}")
-        return "\n".join(lines)
+        return table(self)
 
     def findings(self) -> tuple[str, ...]:
         """What is wrong, in sentences that name the first step, the variable and the threshold; empty if nothing is."""
-        return _findings.findings(self)
-
-    # ---- on disk -------------------------------------------------------------------------------------------------
+        return findings(self)
 
     def _write_file(self, steps: np.ndarray, rows: np.ndarray) -> None:
         if self.path is None or not self._chief:
             return
         path, self.path = self.path, None
-        header = ["step", "loss", "global_norm", *(f"{n}.{field}" for field in self._fields() for n in self.names)]
+        header = [
+            "step",
+            "loss",
+            "global_norm",
+            *(f"{n}.{field}" for field in COLUMNS[: 6 + self.updates] for n in self.names),
+        ]
         try:
             self._file_end = _logfile.append(path, self._file_end, header, steps, rows)
         except OSError as error:
@@ -294,9 +281,6 @@ class GradientLog(keras.callbacks.Callback):
                 "written. Write them elsewhere with log.save(path)."
             ) from error
         self.path = path
-
-    def _fields(self) -> tuple[str, ...]:
-        return COLUMNS if self.updates else STATISTICS
 
     def save(self, path: str | os.PathLike) -> None:
         """Write everything to one compressed ``.npz``, which `load` reads back."""
@@ -310,16 +294,10 @@ class GradientLog(keras.callbacks.Callback):
         A last line that a kill has torn is left out, and overwritten by the next rows of that log.
         """
         path = pathlib.Path(path)
-        if path.suffix == ".npz":
-            with np.load(path) as file:
-                log = cls(updates=bool(file["updates"]))
-                names, steps, rows = file["names"].tolist(), file["steps"], file["rows"]
-        else:
-            end, header, steps, rows = _logfile.read(path)
-            log = cls(updates=bool(header) and header[-1].endswith(".update_ratio"), path=path)
-            log._file_end = end
-            names = [column.removesuffix(".norm") for column in header if column.endswith(".norm")]
-        log.names, log._blocks = tuple(names), [(steps, rows)]
+        kept = path.suffix == ".npz"
+        end, names, updates, steps, rows = (_logfile.read_npz if kept else _logfile.read)(path)
+        log = cls(updates=updates, path=None if kept else path)
+        log.names, log._blocks, log._file_end = tuple(names), [(steps, rows)], end
         if len(steps):
             log.every = int(np.diff(steps).min()) if len(steps) > 1 else 1
             log._next = int(steps[-1]) // log.every + 1
@@ -327,18 +305,9 @@ class GradientLog(keras.callbacks.Callback):
 
     def to_tensorboard(self, logdir: str | os.PathLike) -> None:
         """Write loss, norms, largest magnitudes and update ratios as TensorBoard scalars, a tag for each variable."""
-        if importlib.util.find_spec("tensorboard") is None:
-            raise ImportError(
-                "GradientLog.to_tensorboard: TensorBoard, which writes it, is missing. Run: pip install tensorboard"
-            )
         _logfile.write_scalars(os.fspath(logdir), self)
 
 
 def _unnumbered(names: tuple[str, ...]) -> list[str]:
     """``sequential_1/dense/kernel`` -> ``sequential/dense/kernel``."""
     return [re.sub(r"_\d+(?=/|$)", "", name) for name in names]
-
-
-def _some(names: tuple[str, ...]) -> str:
-    """At most four of the names, and how many more there are."""
-    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")

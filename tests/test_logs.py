@@ -1,5 +1,6 @@
 """The log against NumPy on the same gradients, in every kind of loop."""
 
+import contextlib
 import importlib.util
 import signal
 import subprocess
@@ -189,11 +190,12 @@ def test_not_finite_elements_are_counted_and_left_out_of_the_rest():
     assert log.global_norm[0] == pytest.approx(np.sqrt(14))
 
 
-@pytest.mark.parametrize("spoil", [np.nan, np.inf, 1e25, 1e-25, 0.0, 100.0], ids=str)
+@pytest.mark.parametrize("spoil", [np.nan, np.inf, 1e25, 1e-18, 1e-21, 1e-25, 0.0, 100.0], ids=str)
 def test_large_gradients_are_summed_with_care_when_float32_cannot_hold_the_sums(spoil):
     g = np.random.default_rng(0).normal(size=70_000).astype("float32")
-    g = {1e25: g * 1e25, 1e-25: g * 1e-25, 0.0: g * 0, 100.0: g * 0.01 + 100}.get(spoil, g).astype("float32")
-    if not np.isfinite(spoil):
+    if np.isfinite(spoil):
+        g = (g * 0.01 + 100 if spoil == 100 else g * spoil).astype("float32")
+    else:
         g[123] = spoil
     log = record([g, g[:7]])
     for name, value in by_hand(g).items():
@@ -235,6 +237,16 @@ def test_repeated_rows_of_indexed_slices_are_added_first(mode):
         np.add.at(truth, ids, 2.0)
         dense.append([truth])
     assert_rows_are(log, dense)
+
+
+def test_gradients_of_sizes_known_only_when_it_runs_are_logged():
+    log, gradients = GradientLog(), [np.float32([[3.0, 4.0]]), np.ones([2, 2]), np.ones([5])]
+    variables = [tf.Variable(tf.zeros(g.shape), name="v", shape=[None] * g.ndim) for g in gradients]
+    step = tf.function(lambda *given: log.record(list(given), variables), autograph=False)
+    specs = [tf.TensorSpec(v.shape) for v in variables]
+    for _ in range(2):
+        step.get_concrete_function(*specs)(*(tf.constant(g, tf.float32) for g in gradients))
+    assert_rows_are(log, [gradients] * 2)
 
 
 def test_other_dtypes_are_logged_in_float32():
@@ -406,6 +418,24 @@ def test_a_batch_that_raises_leaves_nothing_behind(eagerly):
     assert len(log) == rows
     fit(model, log)
     assert len(log) == rows + 4
+
+
+def test_a_first_batch_that_raises_half_traced_is_traced_again():
+    class Model(keras.Sequential):
+        def train_step(self, data):
+            if self.fuse:
+                raise Explosion
+            return super().train_step(data)
+
+    model, log = Model([keras.Input([5]), keras.layers.Dense(3)]), GradientLog()
+    for fuse in (False, True):
+        model.fuse = fuse
+        model.compile("adam", "mse")  # whose variables are made in the first trace
+        with pytest.raises(Explosion) if fuse else contextlib.nullcontext():
+            fit(model, log)
+    model.fuse = False
+    fit(model, log)
+    assert len(log) == 8
 
 
 def test_a_generator_that_raises_between_compiled_steps_leaves_nothing_behind():
@@ -618,6 +648,9 @@ def test_an_empty_log_reads_as_empty():
     assert log.to_dict().keys() == {"step", "loss", "global_norm"}
     assert str(log) == "GradientLog: no rows yet"
     assert log.findings() == ()
+    log.record([], [])
+    assert log.findings() == ()
+    assert str(log).startswith("step 0 (row 1), loss nan, global norm 0")
 
 
 def test_the_printed_table_has_a_line_for_each_variable():

@@ -20,6 +20,8 @@ from typing import Any
 
 import numpy as np
 
+from tapekit._findings import is_bias
+
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # Okabe and Ito, for every eye
 STYLES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (1, 1)))  # and for printers without colour
 NONE, ZERO, NONFINITE = (("x", "None"), ("v", "all zero"), ("*", "not finite"))
@@ -49,10 +51,10 @@ def plot_gradient_flow(log: Any, variables: Sequence | None = None, *, step: int
         )
     ax = _axes(ax, (8, 4.5))
     names = _short(log.names)
-    layers = list(dict.fromkeys(name.rpartition("/")[0] or name for name in names))
-    place = np.array([layers.index(name.rpartition("/")[0] or name) for name in names])
-    last = [name.rpartition("/")[2] for name in names]
-    bias = np.array([end.startswith(("bias", "beta")) or end == "b" for end in last])
+    owners = [name.rpartition("/")[0] or name for name in names]
+    layers = list(dict.fromkeys(owners))
+    place = np.array([layers.index(owner) for owner in owners])
+    bias = np.array([is_bias(name) for name in names])
     marks = _marks(log, slice(row, row + 1))
     usual = ~np.any([mask[0] for mask in marks.values()], axis=0)
     for which, marker, colour, word in ((~bias, "o", COLOURS[0], "kernels"), (bias, "s", COLOURS[1], "biases")):
@@ -83,21 +85,21 @@ def plot_gradient_history(log: Any, *, ax: Any = None) -> Any:
     log = _with_rows("plot_gradient_history", log)
     ax = _axes(ax, (8, 4.5))
     _draw_lines(ax, log, log.norm)
-    steps, total = _thin(log.steps, log.global_norm[:, np.newaxis])
-    ax.plot(steps, total[:, 0], color="black", lw=1.8, label="all together")
+    ax.plot(*_thin(log.steps, log.global_norm[:, np.newaxis]), color="black", lw=1.8, label="all together")
     ax.set_yscale("log")
     for (marker, word), mask in _marks(log).items():
         rows = np.flatnonzero(mask.any(1))
         if len(rows):
-            rows = rows[np.unique(np.linspace(0, len(rows) - 1, 100).astype(int))]
-            _edge_marks(ax, log.steps[rows], marker, word, {NONE: 0.09, ZERO: 0.03, NONFINITE: 0.97}[marker, word])
+            _edge_marks(
+                ax, log.steps[_some(rows, 100)], marker, word, {NONE: 0.09, ZERO: 0.03, NONFINITE: 0.97}[marker, word]
+            )
     ax.margins(y=0.15)
     ax.set(title="Gradient norms over the steps", xlabel="step", ylabel="gradient (L2 norm)")
     handles, labels = ax.get_legend_handles_labels()
     if np.isfinite(log.loss).any():
         twin = ax.twinx()
-        steps, loss = _thin(log.steps, log.loss[:, np.newaxis])
-        twin.plot(steps, loss[:, 0], color="0.45", lw=1.2, ls=(0, (3, 1, 1, 1)), label="loss (right)")
+        dotted = {"color": "0.45", "lw": 1.2, "ls": (0, (3, 1, 1, 1)), "label": "loss (right)"}
+        twin.plot(*_thin(log.steps, log.loss[:, np.newaxis]), **dotted)
         twin.set_ylabel("loss")
         ax.set(zorder=twin.get_zorder() + 1, frame_on=False)  # the legend above the loss
         handles, labels = handles + twin.lines, [*labels, "loss (right)"]
@@ -121,7 +123,7 @@ def plot_gradient_heatmap(log: Any, *, ax: Any = None) -> Any:
     for (marker, word), mask in _marks(log).items():
         found = [(v, np.flatnonzero(row)) for v, row in enumerate(_by_columns(mask, np.max).T) if row.any()]
         if found:
-            few = [(v, columns[np.unique(np.linspace(0, len(columns) - 1, 25).astype(int))]) for v, columns in found]
+            few = [(v, _some(columns, 25)) for v, columns in found]
             x = np.concatenate([centres[columns] for _, columns in few])
             y = np.concatenate([np.full(len(columns), v) for v, columns in few])
             colour = "#D55E00" if word == NONFINITE[1] else "black"
@@ -203,10 +205,13 @@ def _short(names: Sequence[str]) -> list[str]:
 
 def _edge_marks(ax: Any, x: np.ndarray, marker: str, word: str, height: float) -> None:
     """Marks at a share of the axes' height, for what has no place on a log axis."""
-    transform = ax.get_xaxis_transform()
-    ax.scatter(
-        x, np.full(len(x), height), marker=marker, s=45, color="black", transform=transform, label=word, zorder=3
-    )
+    look = {"marker": marker, "s": 45, "color": "black", "label": word, "zorder": 3}
+    ax.scatter(x, np.full(len(x), height), transform=ax.get_xaxis_transform(), **look)
+
+
+def _some(places: np.ndarray, most: int) -> np.ndarray:
+    """At most so many of the places, from the first to the last."""
+    return places[np.unique(np.linspace(0, len(places) - 1, most).astype(int))]
 
 
 def _name_ticks(axis: Any, names: Sequence[str], most: int) -> None:
