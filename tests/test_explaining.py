@@ -308,6 +308,42 @@ def test_what_does_not_fit_raises_as_gradient_does():
         tapekit.explain(lambda x: 1 / 0, tf.constant(1.0))
 
 
+def test_what_returns_no_target_is_refused_not_explained():
+    w = tf.Variable(1.0)
+    for result in (None, [], [w * 2.0, None]):
+        with pytest.raises(TypeError, match=r"explain: fn returned .* It must return the target"):
+            tapekit.explain(lambda result=result: result, w)
+
+
+def test_a_ragged_target_and_one_of_several_dtypes_are_explained():
+    w = tf.Variable([1.0, 2.0])
+    assert tapekit.explain(lambda: tf.RaggedTensor.from_row_lengths(w * 2.0, [1, 1]), w)
+    assert tapekit.explain(lambda: [w * 2.0, tf.cast(w, tf.float64)], w)
+
+
+def test_a_mistake_of_our_own_is_not_taken_for_one_of_fn(monkeypatch):
+    def broken(flow):
+        raise AttributeError("a mistake in tapekit")
+
+    monkeypatch.setattr(tapekit.explaining.Flow, "ways", broken)
+    w = tf.Variable(1.0)
+    with pytest.raises(AttributeError, match="a mistake in tapekit"):
+        tapekit.explain(lambda: tf.round(w), w)
+
+
+def test_a_mistake_in_a_custom_gradient_is_raised():
+    @tf.custom_gradient
+    def doubled(x):
+        def grad(dy):
+            raise ZeroDivisionError("in the gradient")
+
+        return x * 2.0, grad
+
+    w = tf.Variable(1.0)
+    with pytest.raises(ZeroDivisionError, match="in the gradient"):
+        tapekit.explain(lambda: doubled(w), w)
+
+
 def test_unconnected_raise_gives_the_whole_explanation():
     w, b = tf.Variable(0.3, name="w"), tf.Variable(2.0, name="b")
 
