@@ -58,7 +58,10 @@ _RELU = (
     "Use tf.nn.leaky_relu, a smaller learning rate, or no ReLU at the output",
 )
 _FLAT_END = ("its inputs are so large that it is flat there", "Use a loss with from_logits=True, or scale its inputs")
-_MINIMUM = ("its input is 0, where its slope is 0", "If this is the loss at its minimum, 0 is right; if not, see why")
+_MINIMUM = (
+    "its input is 0, where its slope is 0",
+    "If this is the loss at its minimum, 0 is right; if not, print its input",
+)
 _ZERO = {
     **dict.fromkeys(("Relu", "Relu6"), _RELU),
     **dict.fromkeys(("Minimum", "Maximum", "ClipByValue"), _LIMIT),
@@ -73,18 +76,15 @@ _ZERO = {
         "Return tf.math.real, tf.math.imag or tf.abs of it",
     ),
     "Cast": ("what flows back is imaginary, and the source is real", "Let the target be real: tf.math.real or tf.abs"),
-    "Mul": ("the other factor is 0", "See why it is: a mask, a weight, an initial value"),
-    "MatMul": ("the other matrix is 0", "See why it is: a mask, an initial value of zeros"),
-    "SelectV2": ("no element of this branch is taken", "See the condition"),
+    **dict.fromkeys(("Mul", "MatMul"), ("the other factor is 0", "See why it is: a mask, a weight, an initial value")),
+    "SelectV2": ("no element of this branch is taken", "Print the condition, and see why no element takes this branch"),
 }
 _NAN = {
     "Log": ("1/x, infinite at 0", "tf.math.log(x + 1e-7), or a loss with from_logits=True"),
     "Sqrt": ("1/(2 sqrt(x)), infinite at 0", "tf.sqrt(x + 1e-12)"),
-    "Rsqrt": ("infinite at 0", "tf.math.rsqrt(x + 1e-12)"),
     "Pow": ("a x^(a-1), infinite at 0 if a < 1", "tf.pow(tf.maximum(x, 1e-6), a)"),
     "RealDiv": ("1/b for a and -a/b^2 for b, infinite where b is 0", "tf.math.divide_no_nan(a, b), or b + 1e-7"),
     "Exp": ("e^x, which overflows beyond 88 in float32", "tf.reduce_logsumexp or tf.nn.softmax, which do not overflow"),
-    "Acos": ("infinite at -1 and 1", "tf.acos(tf.clip_by_value(x, -1 + 1e-6, 1 - 1e-6))"),
 }  # fmt: skip
 
 

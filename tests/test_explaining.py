@@ -234,6 +234,26 @@ def test_a_target_that_is_no_tensor_is_a_finding():
     assert (finding.cause, finding.line) == ("left_tensorflow", line_of("return loss.numpy()"))
 
 
+def test_the_call_that_leaves_tensorflow_is_told_with_its_index():
+    weights = {"{a}": tf.Variable(2.0)}
+    (finding,) = tapekit.explain(lambda: tf.constant(2.0) * weights["{a}"].numpy(), weights["{a}"])
+    assert finding.op == 'weights["{a}"].numpy'
+    assert finding.why.startswith('weights["{a}"].numpy takes the number out of TensorFlow')
+
+
+def test_a_cast_inside_a_library_call_is_not_told_to_be_left_out():
+    embed = keras.layers.Embedding(5, 3)
+    embed(tf.zeros([1]))
+    (finding,) = tapekit.explain(lambda ids: tf.reduce_sum(embed(ids)), [tf.constant([1.0, 3.0])])
+    assert finding.advice.startswith("The call takes whole numbers (an index, a label): leave ids out of vars")
+
+
+def test_a_variable_of_a_branch_not_taken_is_said_to_be():
+    a, b = tf.Variable(2.0), tf.Variable(3.0)
+    finding, _ = tapekit.explain(lambda: tf.cond(b > 0.0, lambda: b**2, lambda: a * b), [a, b])
+    assert finding.why == "fn reads a only in the branch that it does not take with these numbers"
+
+
 def test_a_written_state_is_told_with_the_call_that_writes_it():
     step, total = tf.Variable(0.5), tf.Variable([1.0, 2.0])
 
