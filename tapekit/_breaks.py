@@ -80,12 +80,11 @@ class Flow:
             seen.add(op)
             for tensor in self.inputs(op):
                 pending.append(tensor.op)
-                earlier = [other for other in self.states.get(tensor.ref(), []) if self.before(other, op)]
-                pending += [other for other in earlier if self.writes(other)]
+                before = [
+                    other for other in self.states.get(tensor.ref(), []) if self.position[other] < self.position[op]
+                ]
+                pending += [other for other in before if self.writes(other)]
         return sorted(seen, key=self.position.__getitem__)
-
-    def before(self, first: tf.Operation, second: tf.Operation) -> bool:
-        return self.position[first] < self.position[second]
 
     def ways(self) -> dict:
         """Tensor (its ``ref()``) -> its best way towards the target; tensors that do not lead there are left out."""
@@ -190,7 +189,7 @@ class Signal:
         def stops(op: tf.Operation, share: float) -> bool:
             if share:
                 cancelled.add(op)
-            return op in cancelled or any(self.gradients[output] for output in self._heard(op))
+            return any(self.gradients[output] for output in self._heard(op))
 
         path = self._search(source, lambda share: True, stops)
         return path, bool(path) and path[-1] in cancelled
