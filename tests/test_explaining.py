@@ -279,6 +279,13 @@ def test_a_ragged_source_is_explained_too():
     assert tapekit.explain(lambda r: tf.reduce_sum(tf.round(r)), [rows])[0].status == "none"
 
 
+def test_a_nan_that_comes_in_is_blamed_on_the_data():
+    w, x = tf.Variable(2.0, name="w"), tf.constant([1.0, np.nan])
+    (finding,) = tapekit.explain(lambda: tf.reduce_sum(w * x), w)
+    assert finding.why == "a value that comes in is NaN or inf already"
+    assert finding.advice == "Look at the data, and at w itself, before fn"
+
+
 def test_a_nan_behind_a_mask_gets_the_double_where_repair():
     x = tf.constant([0.0, 4.0])
     (finding,) = tapekit.explain(lambda x: tf.reduce_sum(tf.where(x > 0.0, 1.0 / x, 0.0)), [x])
