@@ -80,12 +80,11 @@ class Flow:
             seen.add(op)
             for tensor in self.inputs(op):
                 pending.append(tensor.op)
-                earlier = [other for other in self.states.get(tensor.ref(), []) if self.before(other, op)]
-                pending += [other for other in earlier if self.writes(other)]
+                before = [
+                    other for other in self.states.get(tensor.ref(), []) if self.position[other] < self.position[op]
+                ]
+                pending += [other for other in before if self.writes(other)]
         return sorted(seen, key=self.position.__getitem__)
-
-    def before(self, first: tf.Operation, second: tf.Operation) -> bool:
-        return self.position[first] < self.position[second]
 
     def ways(self) -> dict:
         """Tensor (its ``ref()``) -> its best way towards the target; tensors that do not lead there are left out."""
@@ -190,7 +189,7 @@ class Signal:
         def stops(op: tf.Operation, share: float) -> bool:
             if share:
                 cancelled.add(op)
-            return op in cancelled or any(self.gradients[output] for output in self._heard(op))
+            return any(self.gradients[output] for output in self._heard(op))
 
         path = self._search(source, lambda share: True, stops)
         return path, bool(path) and path[-1] in cancelled
@@ -221,30 +220,25 @@ class Signal:
         end = None
         for op in self.flow.ops:
             for index, tensor in enumerate(self.flow.inputs(op)):
-                lists = [output.ref() for output in op.outputs if output.dtype == tf.variant]
-                if tensor.ref() in came_by and (lists or tensor.dtype == tf.variant) and not self._heard(op):
-                    came_by |= {output: (op, tensor) for output in lists if output not in came_by}
+                if tensor.ref() not in came_by:
+                    continue
+                onward = self._heard(op)
                 share = self.shares.get((op, index), self.gradients.get(tensor.ref()))
                 if tensor.dtype == tf.variant:
                     share = 0.0 if goes(0.0) else math.nan  # a list of tensors, of which nothing is known
-                if tensor.ref() in came_by and share is not None and self._heard(op) and goes(share):
-                    if stops(op, share if (op, index) in self.shares else 0):
-                        end = (op, tensor)
-                    else:
-                        came_by |= {output: (op, tensor) for output in self._heard(op) if output not in came_by}
+                if not onward:
+                    onward = [output.ref() for output in op.outputs if output.dtype == tf.variant]
+                elif share is None or not goes(share):
+                    continue
+                elif stops(op, share if (op, index) in self.shares else 0):
+                    end = (op, tensor)
+                    continue
+                came_by |= {output: (op, tensor) for output in onward if output not in came_by}
         path = []
         while end is not None:
             path.append(end[0])
             end = came_by[end[1].ref()]
         return path[::-1]
-
-
-def flags(tensor: tf.Tensor) -> tf.Tensor:
-    """``[all zero, all finite]``"""
-    tensor = tf.reshape(tensor, [-1])  # the gradient of a py_function need not have the shape that it claims
-    parts = [tf.math.real(tensor), tf.math.imag(tensor)] if tensor.dtype.is_complex else [tensor]
-    finite = [tf.reduce_all(tf.math.is_finite(part)) for part in parts]
-    return tf.stack([tf.reduce_all(tf.equal(tensor, 0)), tf.reduce_all(finite)])
 
 
 def _magnitude(tensor: tf.Tensor) -> tf.Tensor:

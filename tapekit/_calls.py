@@ -72,7 +72,7 @@ def left_at(error: Exception) -> tuple[Place | None, str | None]:
     start, end = getattr(frame, "colno", None), getattr(frame, "end_colno", None)
     whole = linecache.getline(at.file, at.line)
     part = whole[start:end] if start is not None and frame.end_lineno == at.line else at.code
-    called = re.match(r"[A-Za-z_][\w.]*", part)
+    called = re.match(r"[A-Za-z_][\w.]*(?:\[[^\]]*\][\w.]*)*", part)
     return at, called[0] if called else part.strip()
 
 

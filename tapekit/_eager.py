@@ -24,7 +24,7 @@ def run_eagerly(call: Call) -> list[str]:
             watch_all(tape, floats)
             result = call()
         target = [t for t in tf.nest.flatten(result) if tf.is_tensor(t) and is_float(t)]
-        return [_status(_gradient(tape, target, source)) for source in call.sources]
+        return [status(_gradient(tape, target, source), source) for source in call.sources]
 
 
 def reaches(call: Call, index: int) -> bool:
@@ -48,22 +48,34 @@ def reaches(call: Call, index: int) -> bool:
 
 
 def _gradient(tape: tf.GradientTape, target: list, source: tf.Tensor) -> tf.Tensor | None:
+    """Its flags, or None."""
     if not target or not is_float(source):
         return None
     try:
-        return tape.gradient(target, source)
+        gradient = tape.gradient(target, source)
     except LookupError:  # an operation without a registered gradient
         return None
-
-
-def _status(gradient: tf.Tensor | None) -> str:
     if gradient is None:
+        return None
+    return flags(gradient.flat_values if isinstance(gradient, tf.RaggedTensor) else tf.convert_to_tensor(gradient))
+
+
+def flags(tensor: tf.Tensor) -> tf.Tensor:
+    """``[all zero, all finite]``"""
+    tensor = tf.reshape(tensor, [-1])  # the gradient of a py_function need not have the shape that it claims
+    parts = [tf.math.real(tensor), tf.math.imag(tensor)] if tensor.dtype.is_complex else [tensor]
+    finite = [tf.reduce_all(tf.math.is_finite(part)) for part in parts]
+    return tf.stack([tf.reduce_all(tf.equal(tensor, 0)), tf.reduce_all(finite)])
+
+
+def status(answer: Any, source: Any) -> str:
+    """The word for the `flags` of a gradient, or for None."""
+    if answer is None:
         return "none"
-    values = gradient.flat_values if isinstance(gradient, tf.RaggedTensor) else gradient
-    array = np.asarray(tf.convert_to_tensor(values))
-    if not np.isfinite(array).all():
+    zero, finite = answer
+    if not finite:
         return "not_finite"
-    return "ok" if array.any() or not array.size else "zero"
+    return "zero" if zero and source.shape.num_elements() != 0 else "ok"
 
 
 @contextmanager
@@ -112,19 +124,27 @@ def undisturbed() -> Iterator[None]:
         np.random.set_state(numpy)
 
 
-def variables_inside(call: Call) -> tuple[Call, list]:
+class Inside:
     """`call`, but a variable that `fn` makes is made outside of the graph, and filled inside it."""
-    made: list[tf.Variable] = []
 
-    def make(next_creator: Callable, **kwargs: Any) -> tf.Variable:
-        made.append(make_variable(**kwargs))  # its handle is to live as long as the graph
-        return made[-1]
+    def __init__(self, call: Call) -> None:
+        self.original = call
+        self.made: list[tf.Variable] = []  # a handle is to live as long as the graph
+        self.call = dataclasses.replace(call, fn=self._fn)
+        self.failed = False  # whether fn, at its last run, did not give what a graph can add up to one dense target
 
-    def fn(*args: Any, **kwargs: Any) -> Any:
-        with tf.variable_creator_scope(make):
-            return call.fn(*args, **kwargs)
+    def _fn(self, *args: Any, **kwargs: Any) -> Any:
+        self.failed = True
+        with tf.variable_creator_scope(self._make):
+            result = self.original.fn(*args, **kwargs)
+        parts = [part for part in tf.nest.flatten(result) if tf.is_tensor(part)]
+        ragged = any(isinstance(part, tf.RaggedTensor) for part in parts)
+        self.failed = ragged or len({part.dtype for part in parts}) > 1
+        return result
 
-    return dataclasses.replace(call, fn=fn), made
+    def _make(self, next_creator: Callable, **kwargs: Any) -> tf.Variable:
+        self.made.append(make_variable(**kwargs))
+        return self.made[-1]
 
 
 def make_variable(*, initial_value: Any, **kwargs: Any) -> tf.Variable:

@@ -63,8 +63,8 @@ def unread(recording: Recording, flow: Flow, call: Call, index: int, way: Way | 
         # 1.0 and 2.0 may be the same by chance; 0.3071 is not
         telling = bool(np.any(other.value * 4 % 1)) or assigned(call.fn, other.name, own_names) is not None
         if telling and _holds(numbers, other.value):
-            whole = other.value.size == numbers.size
-            return {"cause": "wrong_tensor", "at": other.at, "other": str(other), "whole": whole}
+            piece = "a copy" if other.value.size == numbers.size else "a piece"
+            return {"cause": "wrong_tensor", "at": other.at, "other": str(other), "piece": piece}
     for other in ready:
         made = assigned(call.fn, other.name, own_names)
         if made and other.name in own_names and as_variable(leaf) is not None:

@@ -15,10 +15,10 @@ from typing import Any
 import tensorflow as tf
 
 from tapekit import _advice
-from tapekit._breaks import SHAPE, Flow, Signal, flags, has_body
+from tapekit._breaks import SHAPE, Flow, Signal, has_body
 from tapekit._calls import cause_of, left_at, path_of, spelled, takes_twice
 from tapekit._capture import Place, Recording, capture, place
-from tapekit._eager import draws_kept, make_variable, reaches, run_eagerly, undisturbed, variables_inside
+from tapekit._eager import Inside, draws_kept, flags, make_variable, reaches, run_eagerly, status, undisturbed
 from tapekit._sources import Call, bind, is_float
 from tapekit._unread import Who, first_use, unread, whom
 from tapekit._written import configured, made_as_integer, python_body
@@ -101,7 +101,7 @@ def explain(fn: Callable, vars: Any, /) -> Explanation:
     if not tf.executing_eagerly():
         raise RuntimeError("explain: called while a tf.function is traced. It runs fn itself: call it outside.")
     with undisturbed():
-        return Explanation(tuple(explained(call)), _trace(call))
+        return Explanation(*_explained(call, traced=True))
 
 
 def report(call: Call) -> str:
@@ -109,40 +109,40 @@ def report(call: Call) -> str:
     if not tf.executing_eagerly():
         return "Call it outside of tf.function to have it explained."
     with undisturbed():
-        return _advice.text([finding for finding in explained(call) if finding.status != "ok"])
+        findings, _ = _explained(call)
+    return _advice.text([finding for finding in findings if finding.status != "ok"])
 
 
-def explained(call: Call) -> list[Finding]:
-    """The findings for a `Call`, in order."""
+def _explained(call: Call, *, traced: bool = False) -> tuple[tuple[Finding, ...], Trace | None]:
+    """The findings for a `Call`, in order, and the trace where one can be made."""
+    inside = Inside(call)
     try:
-        graph = _Graph(call)
-    except Exception as error:  # whatever keeps fn from being a graph; a mistake in fn comes again
-        with draws_kept():
-            return _without_graph(call, error)
-    return graph.findings()
-
-
-def _trace(call: Call) -> Trace | None:
-    try:
-        return trace(call.fn, call.vars)
-    except Exception:  # it takes no integer sources, no variables made in fn
-        return None
+        findings = _Graph(inside).findings()
+    except Exception as error:
+        ragged = any(isinstance(source, tf.RaggedTensor) for source in call.sources)
+        if not (inside.failed or ragged or isinstance(error, tf.errors.OpError)):
+            raise  # it did not come out of fn
+        with draws_kept():  # what keeps fn from being a graph; a mistake in fn comes again
+            return tuple(_without_graph(call, error)), None
+    whole = traced and not inside.made and all(is_float(source) for source in call.sources)
+    return tuple(findings), trace(call.fn, call.vars) if whole else None
 
 
 class _Graph:
     """`fn` as a graph, and what it tells of each source."""
 
-    def __init__(self, call: Call) -> None:
-        self.call, self.who, (inside, self.made) = call, whom(call), variables_inside(call)
-        self.recording, answer = capture(inside, self._ask)
-        self.statuses = [_status(*pair) for pair in zip(answer, call.sources, strict=True)]
+    def __init__(self, inside: Inside) -> None:
+        call = inside.original
+        self.call, self.who = call, whom(call)
+        self.recording, answer = capture(inside.call, self._ask)
+        self.statuses = [status(*pair) for pair in zip(answer, call.sources, strict=True)]
         self.by_tape = self.statuses
         if "zero" in self.statuses and any(has_body(op) for op in self.recording.ops):
             with draws_kept():  # a graph gives zeros for what tf.cond and loops lose inside, an eager tape None
                 self.by_tape = run_eagerly(call)
-        numbers = [i for i, status in enumerate(self.statuses) if status in ("zero", "not_finite")]
+        numbers = [i for i, word in enumerate(self.statuses) if word in ("zero", "not_finite")]
         if numbers:
-            self.heard, answer = capture(inside, lambda recording: self._listen(recording, numbers))
+            self.heard, answer = capture(inside.call, lambda recording: self._listen(recording, numbers))
             self.signal.hear(answer)
 
     def _ask(self, recording: Recording) -> list:
@@ -159,7 +159,7 @@ class _Graph:
 
     def findings(self) -> list[Finding]:
         explained = {"ok": self._ok, "none": self._none, "zero": self._zero, "not_finite": self._nan}
-        return [explained[status](index) for index, status in enumerate(self.statuses)]
+        return [explained[word](index) for index, word in enumerate(self.statuses)]
 
     def _ok(self, index: int) -> Finding:
         return _ok(self.call, self.who[index], index)
@@ -200,7 +200,7 @@ class _Graph:
             at = place(path[-1].traceback)
             return _finding(self.who[index], status, cause, op=inner, at=at, path=path, kind=inner)
         if status == "none":  # only a branch that is not taken would use it
-            return self._broken(index, status, path, "not_used", {"read": True})
+            return self._broken(index, status, path, "not_used", {"branch": True})
         cause, facts = cause_of(path[-1], self.heard.inputs[path[-1]])
         if cause == "custom_gradient":
             facts["at"] = self._backward_place(path[-1])
@@ -258,7 +258,7 @@ def _finding(
     path: Sequence[tf.Operation] = (), **facts: Any,
 ) -> Finding:  # fmt: skip
     file, line, code = at or (None, None, None)
-    told = {"kind": path[-1].type if path else "", "code": code} | facts
+    told: dict[str, Any] = {"kind": path[-1].type if path else "", "code": code} | facts
     why, advice = _advice.words(cause, who.spoken, op=op, **told)
     shown = path_of(who.spoken, path) if path else ""
     return Finding(who.source, status, cause, op, file, line, code, shown, why, advice, str(who))
@@ -271,34 +271,21 @@ def _ok(call: Call, who: Who, index: int) -> Finding:
     return Finding(who.source, "ok", advice=advice, called=str(who))
 
 
-def _status(answer: Any, source: Any) -> str:
-    if answer is None:
-        return "none"
-    zero, finite = answer
-    if not finite:
-        return "not_finite"
-    return "zero" if zero and source.shape.num_elements() != 0 else "ok"
-
-
 def _without_graph(call: Call, error: Exception) -> list[Finding]:
     """The findings where `fn` cannot be traced: the numbers of an eager run, and the line at which tracing failed."""
-    statuses, who = run_eagerly(call), whom(call)
     at, op = left_at(error)
     found = []
-    for index, status in enumerate(statuses):
-        source = call.sources[index]
-        if status == "ok":
-            found.append(_ok(call, who[index], index))
-        elif status != "none":
-            found.append(_finding(who[index], status, "zero" if status == "zero" else "nan"))
+    for index, (word, who, source) in enumerate(zip(run_eagerly(call), whom(call), call.sources, strict=True)):
+        if word == "ok":
+            found.append(_ok(call, who, index))
+        elif word != "none":
+            found.append(_finding(who, word, "zero" if word == "zero" else "nan"))
         elif not is_float(source):
-            found.append(_finding(who[index], status, "integer_dtype", dtype=source.dtype.name))
+            found.append(_finding(who, word, "integer_dtype", dtype=source.dtype.name))
         elif (op or "").split(".")[-1] in ("Variable", "constant", "convert_to_tensor"):
-            found.append(_finding(who[index], status, "rewrapped", op=op, at=at))
+            found.append(_finding(who, word, "rewrapped", op=op, at=at))
         elif not reaches(call, index):
-            found.append(_finding(who[index], status, "not_used"))
-        elif at is None:
-            found.append(_finding(who[index], status, "non_differentiable_op"))
+            found.append(_finding(who, word, "not_used"))
         else:
-            found.append(_finding(who[index], status, "left_tensorflow", op=op, at=at))
+            found.append(_finding(who, word, "left_tensorflow" if at else "non_differentiable_op", op=op, at=at))
     return found

@@ -50,7 +50,7 @@ class GradientTape(tf.GradientTape):
     def __init__(self, persistent: bool = False, watch_accessed_variables: bool = True) -> None:
         super().__init__(persistent, watch_accessed_variables)
         self._seen: list = []
-        self._paused = self._quiet = False
+        self._paused = self._emptied = self._quiet = False
         self._start = 0
 
     def __enter__(self) -> "GradientTape":
@@ -93,6 +93,11 @@ class GradientTape(tf.GradientTape):
         self._paused = True
         with super().stop_recording():
             yield
+
+    def reset(self) -> None:
+        """As `tf.GradientTape.reset`."""
+        super().reset()
+        self._emptied = True
 
     def gradient(
         self,
@@ -145,19 +150,21 @@ class GradientTape(tf.GradientTape):
     def _cause(self, source: Any) -> str:
         """What can be seen from here of why `source` has no gradient."""
         variable = as_variable(source)
+        emptied = ", or was computed before reset()" if self._emptied else ""
         if not is_float(source):
             return f"is {tf.as_dtype(source.dtype).name}, and only floating-point sources have gradients"
         if any(source is w or variable is w for w in self._seen if w is not None):
-            return "was watched, but the target does not depend on it, or was computed before watch() was called"
+            early = emptied or ", or was computed before watch() was called"
+            return f"was watched, but the target does not depend on it{early}"
         if variable is None:
             return "is a tensor that was never watched: call tape.watch(...) before it is used"
         if any(variable is seen for seen in self.watched_variables()):
-            return "was read, but no gradient comes back to it from the target"
+            return f"was read, but no gradient comes back to it from the target{emptied}"
         if not variable.trainable:
             return "is not trainable, and such a variable is recorded only after tape.watch(variable)"
         if self._paused:
             return "was not read while the tape was recording: only under stop_recording(), or not at all"
-        return "was not read while the tape was recording: the target does not depend on it"
+        return f"was not read while the tape was recording: the target does not depend on it{emptied}"
 
 
 def _sources(sources: Any) -> list:

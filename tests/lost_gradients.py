@@ -91,6 +91,17 @@ def only_the_shape():
 
 
 @loses("not_used")
+def a_count_of_what_a_mask_keeps():
+    w, mask = tf.Variable([0.3, 0.7, 0.9]), tf.constant([True, False, True])
+
+    def fn():
+        kept = tf.boolean_mask(w, mask)
+        return tf.cast(tf.size(kept), tf.float32)  # here
+
+    return fn, [w]
+
+
+@loses("not_used")
 def a_constant_slope():
     def fn(x):
         with tf.GradientTape() as tape:
@@ -809,6 +820,18 @@ def a_log_of_a_negative():
 
     def fn():
         return a * tf.math.log(b)  # here
+
+    return fn, [a, b]
+
+
+@loses("nan", None, op="Log")
+def a_log_of_a_negative_two_steps_before():
+    a, b = tf.Variable(2.0), tf.Variable(-1.0)
+
+    def fn():
+        logs = tf.math.log(b)  # here
+        scores = logs * 2.0 + 1.0
+        return a * scores
 
     return fn, [a, b]
 

@@ -234,6 +234,26 @@ def test_a_target_that_is_no_tensor_is_a_finding():
     assert (finding.cause, finding.line) == ("left_tensorflow", line_of("return loss.numpy()"))
 
 
+def test_the_call_that_leaves_tensorflow_is_told_with_its_index():
+    weights = {"{a}": tf.Variable(2.0)}
+    (finding,) = tapekit.explain(lambda: tf.constant(2.0) * weights["{a}"].numpy(), weights["{a}"])
+    assert finding.op == 'weights["{a}"].numpy'
+    assert finding.why.startswith('weights["{a}"].numpy takes the number out of TensorFlow')
+
+
+def test_a_cast_inside_a_library_call_is_not_told_to_be_left_out():
+    embed = keras.layers.Embedding(5, 3)
+    embed(tf.zeros([1]))
+    (finding,) = tapekit.explain(lambda ids: tf.reduce_sum(embed(ids)), [tf.constant([1.0, 3.0])])
+    assert finding.advice.startswith("The call takes whole numbers (an index, a label): leave ids out of vars")
+
+
+def test_a_variable_of_a_branch_not_taken_is_said_to_be():
+    a, b = tf.Variable(2.0), tf.Variable(3.0)
+    finding, _ = tapekit.explain(lambda: tf.cond(b > 0.0, lambda: b**2, lambda: a * b), [a, b])
+    assert finding.why == "fn reads a only in the branch that it does not take with these numbers"
+
+
 def test_a_written_state_is_told_with_the_call_that_writes_it():
     step, total = tf.Variable(0.5), tf.Variable([1.0, 2.0])
 
@@ -257,6 +277,13 @@ def test_a_ragged_source_is_explained_too():
     rows = tf.ragged.constant([[1.0, 2.0], [3.0]])
     assert tapekit.explain(lambda r: tf.reduce_sum(r * r), [rows])
     assert tapekit.explain(lambda r: tf.reduce_sum(tf.round(r)), [rows])[0].status == "none"
+
+
+def test_a_nan_that_comes_in_is_blamed_on_the_data():
+    w, x = tf.Variable(2.0, name="w"), tf.constant([1.0, np.nan])
+    (finding,) = tapekit.explain(lambda: tf.reduce_sum(w * x), w)
+    assert finding.why == "a value that comes in is NaN or inf already"
+    assert finding.advice == "Look at the data, and at w itself, before fn"
 
 
 def test_a_nan_behind_a_mask_gets_the_double_where_repair():
@@ -306,6 +333,42 @@ def test_what_does_not_fit_raises_as_gradient_does():
         tapekit.explain(lambda: 1.0, [])
     with pytest.raises(ZeroDivisionError):
         tapekit.explain(lambda x: 1 / 0, tf.constant(1.0))
+
+
+def test_what_returns_no_target_is_refused_not_explained():
+    w = tf.Variable(1.0)
+    for result in (None, [], [w * 2.0, None]):
+        with pytest.raises(TypeError, match=r"explain: fn returned .* It must return the target"):
+            tapekit.explain(lambda result=result: result, w)
+
+
+def test_a_ragged_target_and_one_of_several_dtypes_are_explained():
+    w = tf.Variable([1.0, 2.0])
+    assert tapekit.explain(lambda: tf.RaggedTensor.from_row_lengths(w * 2.0, [1, 1]), w)
+    assert tapekit.explain(lambda: [w * 2.0, tf.cast(w, tf.float64)], w)
+
+
+def test_a_mistake_of_our_own_is_not_taken_for_one_of_fn(monkeypatch):
+    def broken(flow):
+        raise AttributeError("a mistake in tapekit")
+
+    monkeypatch.setattr(tapekit.explaining.Flow, "ways", broken)
+    w = tf.Variable(1.0)
+    with pytest.raises(AttributeError, match="a mistake in tapekit"):
+        tapekit.explain(lambda: tf.round(w), w)
+
+
+def test_a_mistake_in_a_custom_gradient_is_raised():
+    @tf.custom_gradient
+    def doubled(x):
+        def grad(dy):
+            raise ZeroDivisionError("in the gradient")
+
+        return x * 2.0, grad
+
+    w = tf.Variable(1.0)
+    with pytest.raises(ZeroDivisionError, match="in the gradient"):
+        tapekit.explain(lambda: doubled(w), w)
 
 
 def test_unconnected_raise_gives_the_whole_explanation():

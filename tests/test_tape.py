@@ -149,6 +149,18 @@ def test_watching_too_late_is_said_when_the_gradient_is_none():
         assert tape.gradient(y, x) is None
 
 
+def test_what_was_computed_before_a_reset_is_said_to_be():
+    x, w = tf.constant(3.0), tf.Variable(2.0, name="w")
+    with GradientTape(persistent=True) as tape:
+        tape.watch(x)
+        y = w * x
+        tape.reset()
+    with missing(r"was watched, but the target does not depend on it, or was computed before reset\(\)"):
+        assert tape.gradient(y, x) is None
+    with missing(r"'w' was not read .*: the target does not depend on it, or was computed before reset\(\)"):
+        assert tape.gradient(y, w) is None
+
+
 def test_in_a_graph_watching_too_late_is_seen_at_once():
     @tf.function(autograph=False)
     def step(c):

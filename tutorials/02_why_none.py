@@ -92,8 +92,8 @@ def log_of_positive():
     return tf.reduce_sum(tf.where(p > 0.0, tf.math.log(safe), 0.0))
 
 
-print("softmax in place of argmax:", tapekit.gradient(lambda: tf.nn.softmax(p)[1], p).numpy())
-print("where, before and after:   ", tapekit.gradient(log_of_positive, p).numpy())
+print("softmax in place of argmax:   ", tapekit.gradient(lambda: tf.nn.softmax(p)[1], p).numpy())
+print("safe input first, then where: ", tapekit.gradient(log_of_positive, p).numpy())
 
 # %% [markdown]
 # ## The picture of a cut

@@ -27,9 +27,17 @@ def rows() -> Iterator[Row]:
     def cut() -> tf.Tensor:
         return tf.reduce_mean(tf.round(model(image)))
 
+    def dead() -> tf.Tensor:
+        return tf.reduce_mean(tf.nn.relu(-1.0 - model(image)))
+
     trace = [seconds(lambda: tapekit.trace(fine, variables)) for _ in range(2)][1]  # the first warms TensorFlow up
     yield Row("explain ResNet50, all fine", "its trace", seconds(lambda: tapekit.explain(fine, variables)) / trace, 3)
     yield Row("explain ResNet50, all None", "its trace", seconds(lambda: tapekit.explain(cut, variables)) / trace, 3)
+
+    trace_dead = seconds(lambda: tapekit.trace(dead, variables))
+    yield Row(
+        "explain ResNet50, all zero", "its trace", seconds(lambda: tapekit.explain(dead, variables)) / trace_dead, 3
+    )
 
     runs: list[int] = []
     many = [tf.Variable(1.0) for _ in range(200)]
