@@ -3,10 +3,11 @@
 import re
 import textwrap
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
+
+from tapekit._capture import short
 
 PLUMBING = {"ReadVariableOp", "Identity", "EnsureShape"}
 PYTHON = {"PyFunc": "tf.numpy_function", "PyFuncStateless": "tf.numpy_function", "EagerPyFunc": "tf.py_function"}
@@ -162,7 +163,7 @@ def _paragraph(group: Sequence) -> str:
     first = group[0]
     lines = [f"{_listed([f.called for f in group])}: the gradient is {_CAME_OUT[first.status]} ({first.cause})."]
     if first.file:
-        lines.append(f"    {Path(first.file).name}, line {first.line}:  {first.code}")
+        lines.append(f"    {short(first.file)}, line {first.line}:  {first.code}")
     if first.path:
         lines.append(f"    {first.path}")
     for label, sentence in (("Why", first.why), ("Instead", first.advice)):

@@ -37,6 +37,11 @@ class Place(NamedTuple):
         return f"{self.file}:{self.line}"
 
 
+def short(file: str) -> str:
+    """The name of a file to print; the cell of a notebook has only a number for a name."""
+    return "notebook cell" if re.search(r"ipykernel_\d|ipython-input", file) else Path(file).name
+
+
 class LeftTensorFlow(RuntimeError):
     """`fn` needed a tensor's number in Python while it was traced: what it did there no tape can follow."""
 

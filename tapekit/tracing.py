@@ -14,13 +14,12 @@
 import dataclasses
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
-from tapekit._capture import Recording, capture, place
+from tapekit._capture import Recording, capture, place, short
 from tapekit._graph import Graph
 from tapekit._sources import bind
 
@@ -107,7 +106,7 @@ class Trace:
     def __str__(self) -> str:
         rows = [("op", "from", "value", "gradient", "source line")]
         for op in (*self.sources, *self.constants, *self.ops):
-            line = f"{Path(op.file).name}:{op.line}  {op.code}" if op.file else op.type.lower()
+            line = f"{short(op.file)}:{op.line}  {op.code}" if op.file else op.type.lower()
             feeds = ", ".join(op.inputs)
             feeds = feeds if len(feeds) <= 48 else "..." + feeds[-45:]
             line = line if len(line) <= 80 else line[:77] + "..."

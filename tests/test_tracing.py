@@ -8,6 +8,7 @@ import tensorflow as tf
 
 import tapekit
 from tapekit import trace
+from tapekit._capture import short
 
 
 def number(value):
@@ -493,3 +494,9 @@ def test_a_complex_target_has_the_gradient_of_the_tape():
     found = trace(lambda: tf.complex(x * x, y * 3.0), [x, y])
     assert [source.gradient for source in found.sources] == [4, 0]
     assert found.target.value == 4 + 9j
+
+
+def test_the_cell_of_a_notebook_is_called_so():
+    assert short("/tmp/ipykernel_12/893050458.py") == "notebook cell"
+    assert short("<ipython-input-3-abc>") == "notebook cell"
+    assert short("/home/ada/loss.py") == "loss.py"
