@@ -14,8 +14,8 @@ _AUX = "results besides the loss go by tapekit.value_and_gradient(..., has_aux=T
 
 def target_of(call: Call, result: Any) -> Any:
     """What `fn` returned, as float tensors in its structure; an error for anything that has no gradient."""
-    if isinstance(result, tf.Tensor):
-        return _tensor(call, result)
+    if isinstance(result, tf.Tensor) and is_float(result):
+        return result
     flat = [_tensor(call, member) for member in tf.nest.flatten(result)]
     if not flat:
         raise TypeError(f"{call.where}: fn returned {result!r}. It must return the tensor to differentiate.")
