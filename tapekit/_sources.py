@@ -17,6 +17,7 @@ import inspect
 import itertools
 import types
 from collections.abc import Callable, Iterator, Sequence
+from operator import is_
 from typing import Any
 
 import numpy as np
@@ -52,6 +53,8 @@ class Call:
 
     def pack(self, flat: Sequence) -> Any:
         """One result per source -> the structure of `vars`."""
+        if type(self.vars) is list and len(self.vars) == len(self.leaves) and all(map(is_, self.vars, self.leaves)):
+            return list(flat)  # the everyday list of variables, without the 10 µs of tf.nest
         return tf.nest.pack_sequence_as(self.vars, list(flat))
 
     @property
