@@ -1,5 +1,13 @@
 """See, explain, check and log the gradients of `tf.GradientTape`.
 
+Compute     `gradient`, `value_and_gradient`, `vjp`, `jvp`, `hvp`, `jacobian`, `hessian`, `per_example_gradient`,
+            and `GradientTape` for a ``with`` block of one's own
+See         `trace` -> `Trace` of `Op`s; `plot_trace`, `animate_trace`
+Explain     `explain` -> `Explanation` of `Finding`s: why a gradient is None, zero or not finite, and where
+Check       `check_gradient` -> `GradientCheck` of `SourceCheck`s; `plot_check`
+Log         `GradientLog`; `plot_gradient_flow`, `plot_gradient_history`, `plot_gradient_heatmap`,
+            `plot_update_ratio`, `LivePlot`
+
 >>> import tensorflow as tf
 >>> import tapekit
 >>> w = tf.Variable(5.0)
