@@ -119,7 +119,7 @@ def capture(call: Call, ask: Callable[[Recording], Any]) -> tuple[Recording, Any
             )
     with variable_scope_kept():
         concrete, recording = _graph_of(call, ask)
-    with _variables_kept(concrete, call):
+    with variables_kept(concrete, (source for source in call.sources if isinstance(source, tf.Variable))):
         answers = concrete()
     return recording, tf.nest.map_structure(lambda tensor: None if tensor is None else tensor.numpy(), answers)
 
@@ -204,9 +204,9 @@ def _functions_run_eagerly(value: bool) -> Iterator[None]:
 
 
 @contextmanager
-def _variables_kept(concrete: Any, call: Call) -> Iterator[None]:
-    """Every variable that the graph reads or assigns is afterwards, bit for bit, what it was."""
-    variables = [*concrete.graph.variables, *(s for s in call.sources if isinstance(s, tf.Variable))]
+def variables_kept(concrete: Any, others: Iterable[tf.Variable]) -> Iterator[None]:
+    """Every variable that the graph reads or assigns, and `others`, are afterwards, bit for bit, what they were."""
+    variables = [*concrete.graph.variables, *others]
     handles = {id(variable.handle): (variable.handle, variable.dtype) for variable in variables}
     for handle, inside in concrete.graph.captures:
         for op in inside.consumers():  # a variable that is assigned and never read TensorFlow does not list

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from tapekit._capture import variables_kept
 from tapekit._comparing import RTOL, SURE, Comparison, differentiated, tensor
 from tapekit._differences import dense, epsilon
 from tapekit._sources import Call, as_variable, bind, variable_scope_kept
@@ -274,15 +275,11 @@ def _put_back(call: Call) -> Iterator[None]:
             call()
         return tf.zeros([])
 
-    found = list(tf.function(look, autograph=False).get_concrete_function().variables)
-    with contextlib.suppress(TypeError):  # and what a Python function closes over, where it cannot
+    found = list(call.leaves)
+    with contextlib.suppress(TypeError):  # and what a Python function closes over, where no graph can follow
         held = inspect.getclosurevars(call.fn)
         for value in (*held.nonlocals.values(), *held.globals.values()):
             found += [value] if isinstance(value, tf.Variable) else getattr(value, "variables", None) or []
-    variables = [as_variable(each) for each in (*found, *call.leaves)]
-    saved = [(variable, tf.identity(variable)) for variable in variables if variable is not None]
-    try:
+    variables = [variable for each in found if (variable := as_variable(each)) is not None]
+    with variables_kept(tf.function(look, autograph=False).get_concrete_function(), variables):
         yield
-    finally:
-        for variable, value in saved:
-            variable.assign(value)

@@ -536,3 +536,15 @@ def test_what_cannot_be_checked_is_said_in_a_sentence():
     check = check_gradient(tf.math.log, np.array([-1.0], "float32"))
     assert check.verdict == "inconclusive"
     assert "nothing to compare with" in only(check).cause
+
+
+def test_a_variable_that_is_assigned_and_never_read_is_put_back():
+    class Holder:
+        last = tf.Variable(1.0)
+
+    def fn(x):
+        Holder.last.assign(tf.reduce_sum(x), read_value=False)
+        return x**2
+
+    assert check_gradient(fn, tf.constant([1.0, 5.0])).verdict == "pass"
+    assert Holder.last.numpy() == 1.0

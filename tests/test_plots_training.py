@@ -257,3 +257,8 @@ def test_importing_tapekit_does_not_import_pyplot():
         assert "matplotlib.pyplot" not in sys.modules
         """
     subprocess.run([sys.executable, "-c", textwrap.dedent(program)], check=True, capture_output=True)
+
+
+def test_what_is_no_log_is_told_what_to_give():
+    with pytest.raises(TypeError, match=r"plot_gradient_flow: a float came. Give a GradientLog"):
+        tapekit.plot_gradient_flow(3.0)

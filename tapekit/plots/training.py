@@ -172,6 +172,8 @@ def _with_rows(where: str, log: Any) -> Any:
         raise ValueError(
             f"{where}: a list of {len(log)} came, without variables. Give a GradientLog, or (gradients, variables)."
         )
+    if not hasattr(log, "steps"):
+        raise TypeError(f"{where}: a {type(log).__name__} came. Give a GradientLog, or (gradients, variables).")
     if not len(log.steps):
         raise ValueError(f"{where}: the log has no rows yet. Record a step first: log.record(gradients, variables).")
     return log
