@@ -8,8 +8,8 @@ from typing import Any
 import tensorflow as tf
 
 from tapekit._capture import short
+from tapekit._sources import some
 
-PLUMBING = {"ReadVariableOp", "Identity", "EnsureShape"}
 PYTHON = {"PyFunc": "tf.numpy_function", "PyFuncStateless": "tf.numpy_function", "EagerPyFunc": "tf.py_function"}
 # Steps: their registered gradient is zero, not None.
 FLAT = {"Sign"}
@@ -128,7 +128,7 @@ _WORDS = {
 def words(cause: str, name: str, *, op: str | None = None, kind: str = "", **facts: Any) -> tuple[str, str]:
     """``(why, advice)``, each without its full stop."""
     op = op or "this operation"
-    why, advice = _WORDS.get(cause) or globals()[f"_{cause}"](op=op, kind=kind, **facts)
+    why, advice = _WORDS.get(cause) or _PICKED[cause](op=op, kind=kind, **facts)
     called = re.search(
         r"[\w.]+(?:\[[^\]]*\]\.)?(?:assign\w*|update_state|set_weights|insert)\(", facts.get("code") or ""
     )
@@ -136,7 +136,7 @@ def words(cause: str, name: str, *, op: str | None = None, kind: str = "", **fac
     told = {
         "name": name, "op": op, "owner": op.rpartition(".")[0], "written": called[0] + "...)" if called else op,
         "made": f"{other} was computed from {name}" if other else "what fn reads was computed", "what": other or "it",
-        **facts, "ready": _listed(facts.get("ready", [])),
+        **facts, "ready": some(facts.get("ready", [])),
     }  # fmt: skip
     return why.format(**told), advice.format(**told)
 
@@ -156,12 +156,12 @@ def text(findings: Sequence) -> str:
 
 def _fine(fine: Sequence, total: int) -> str:
     notes = "".join(f"\n    ({finding.advice}.)" for finding in fine[:3] if finding.advice)
-    return f"Fine ({len(fine)} of {total}): {_listed([f.called for f in fine])}.{notes}"
+    return f"Fine ({len(fine)} of {total}): {some([f.called for f in fine])}.{notes}"
 
 
 def _paragraph(group: Sequence) -> str:
     first = group[0]
-    lines = [f"{_listed([f.called for f in group])}: the gradient is {_CAME_OUT[first.status]} ({first.cause})."]
+    lines = [f"{some([f.called for f in group])}: the gradient is {_CAME_OUT[first.status]} ({first.cause})."]
     if first.file:
         lines.append(f"    {short(first.file)}, line {first.line}:  {first.code}")
     if first.path:
@@ -170,10 +170,6 @@ def _paragraph(group: Sequence) -> str:
         if sentence:
             lines += textwrap.wrap(f"{label}: {sentence}.", 110, initial_indent="    ", subsequent_indent="        ")
     return "\n".join(lines)
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
 
 
 def _integer_dtype(*, cast: bool = False, code: str | None = None, **facts: Any) -> tuple[str, str]:
@@ -274,3 +270,14 @@ def _not_used(*, read: bool = False, branch: bool = False, ready: Sequence[str] 
     if ready and not read:
         advice += ". If what fn reads was made from {name} (a copy, an update, an earlier result), make it inside fn"
     return why, advice
+
+
+_PICKED = {  # by what else is known
+    "integer_dtype": _integer_dtype,
+    "left_tensorflow": _left_tensorflow,
+    "nan": _nan,
+    "non_differentiable_op": _non_differentiable_op,
+    "not_used": _not_used,
+    "stop_gradient": _stop_gradient,
+    "zero": _zero,
+}

@@ -11,11 +11,9 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from tapekit._capture import Recording
+from tapekit._capture import SHAPES, Recording
 from tapekit._sources import is_float
 
-# They read the shape of a tensor, not its numbers: the gradient is rightly missing.
-SHAPES = {"Shape", "ShapeN", "Size", "Rank", "VariableShape", "ZerosLike", "OnesLike", "BroadcastGradientArgs"}
 # How near to the loss of a gradient a way leads: the best one is told.
 SHAPE, CUT, CUT_FROM_TARGET, ARRIVES = range(4)
 

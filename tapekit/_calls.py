@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from tapekit import _advice
 from tapekit._breaks import own_gradient
-from tapekit._capture import Place, place
+from tapekit._capture import PLUMBING, Place, place
 from tapekit._sources import is_float
 
 # What TensorFlow and Keras put between a call and its function.
@@ -52,7 +52,7 @@ def path_of(name: str, ops: Sequence[tf.Operation]) -> str:
     """``w -> Mul (line 7) -> ArgMax (line 8) x``"""
     steps = []
     for op in ops:
-        if op.type not in _advice.PLUMBING or op is ops[-1]:
+        if op.type not in PLUMBING or op is ops[-1]:
             at = place(op.traceback)
             steps.append(("custom gradient" if own_gradient(op) else op.type) + (f" (line {at.line})" if at else ""))
     if len(steps) > 6:

@@ -12,18 +12,23 @@ import sysconfig
 import traceback
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from tapekit._sources import Call, describe, is_float, variable_scope_kept
+from tapekit._sources import Call, describe, is_float, outside_of_graphs, variable_scope_kept
 
 LIBRARIES = (sysconfig.get_paths()["stdlib"], str(Path(__file__).parent), "<frozen")
 INSTALLED = re.compile(r"[/\\](site|dist)-packages[/\\]|__autograph_generated_file")
 # How TensorFlow, Keras, NumPy and Python word their refusal of a tensor that has no value yet.
 REFUSAL = re.compile("symbolic|numpy|eager|singleton tf.Variable|unable to lift|non-tensor", re.IGNORECASE)
+
+# They hand on what they get.
+PLUMBING = {"Identity", "ReadVariableOp", "EnsureShape"}
+# They read the shape of a tensor, not its numbers.
+SHAPES = {"Shape", "ShapeN", "Size", "Rank", "VariableShape", "ZerosLike", "OnesLike", "BroadcastGradientArgs"}
 
 
 class Place(NamedTuple):
@@ -107,8 +112,7 @@ class Recording:
 def capture(call: Call, ask: Callable[[Recording], Any]) -> tuple[Recording, Any]:
     """Trace `call`, let `ask(recording)` answer with a structure of tensors of the graph, run it once: the same
     structure as NumPy arrays (None stays None). Every variable is afterwards what it was."""
-    if not tf.executing_eagerly():
-        raise RuntimeError(f"{call.where}: called while a tf.function is traced. It traces fn itself: call it outside.")
+    outside_of_graphs(call.where)
     for name, source in zip(call.names, call.sources, strict=True):
         if isinstance(source, tf.RaggedTensor):
             raise TypeError(f"{call.where}: source {name!r} is ragged. A dense one is needed. Give its .flat_values.")
@@ -203,8 +207,7 @@ def _functions_run_eagerly(value: bool) -> Iterator[None]:
         tf.config.run_functions_eagerly(before)
 
 
-@contextmanager
-def variables_kept(concrete: Any, others: Iterable[tf.Variable]) -> Iterator[None]:
+def variables_kept(concrete: Any, others: Iterable[tf.Variable]) -> AbstractContextManager:
     """Every variable that the graph reads or assigns, and `others`, are afterwards, bit for bit, what they were."""
     variables = [*concrete.graph.variables, *others]
     handles = {id(variable.handle): (variable.handle, variable.dtype) for variable in variables}
@@ -212,9 +215,14 @@ def variables_kept(concrete: Any, others: Iterable[tf.Variable]) -> Iterator[Non
         for op in inside.consumers():  # a variable that is assigned and never read TensorFlow does not list
             if inside.dtype == tf.resource and op.type.startswith("Assign"):
                 handles[id(handle)] = (handle, op.get_attr("dtype"))
-    before = [(handle, tf.raw_ops.ReadVariableOp(resource=handle, dtype=dtype)) for handle, dtype in handles.values()]
+    return restored([(h, tf.raw_ops.ReadVariableOp(resource=h, dtype=dtype)) for h, dtype in handles.values()])
+
+
+@contextmanager
+def restored(values: Iterable[tuple[tf.Tensor, tf.Tensor]]) -> Iterator[None]:
+    """Assign each value to its variable's handle again, whatever happens before."""
     try:
         yield
     finally:
-        for handle, value in before:
+        for handle, value in values:
             tf.raw_ops.AssignVariableOp(resource=handle, value=value)

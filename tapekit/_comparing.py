@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tapekit._differences import Lines, Slopes, dense, epsilon, float_outputs, ladder, real
-from tapekit._sources import Call, as_variable, describe, watchable
+from tapekit._differences import Lines, Slopes, epsilon, float_outputs, ladder, real
+from tapekit._sources import Call, as_variable, describe, values_of, watchable
 
 ONE_BY_ONE = 2048  # elements up to which each is checked by itself; more are checked in blocks, and a bad block opened
 WIDTH = 256  # elements of a block, at least: one wrong among so many is still plain
@@ -77,7 +77,7 @@ class Comparison:
         """All gradients as one real vector; zeros where there is none, or none that fits."""
         parts = []
         for gradient, source in zip(gradients, self.call.sources, strict=True):
-            like = dense(source)
+            like = values_of(source)
             fits = gradient is not None and tensor(gradient).shape == like.shape
             parts.append(real(tensor(gradient) if fits else tf.zeros_like(like)))
         return (tf.concat(parts, 0) / tf.cast(self.scale, tf.float64)).numpy()
@@ -203,7 +203,7 @@ class Comparison:
 
 def pull_back(call: Call, leaves: Sequence | None = None) -> tuple[list[tf.Tensor], Callable]:
     """The outputs of `call`, and the function that carries their cotangents back to its sources."""
-    sources = [dense(watchable(leaf)[1]) for leaf in (call.leaves if leaves is None else leaves)]
+    sources = [values_of(watchable(leaf)[1]) for leaf in (call.leaves if leaves is None else leaves)]
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(sources)
         outputs = float_outputs(call, leaves)
@@ -229,7 +229,7 @@ def opened(call: Call) -> Call:
     entries: list[str] = []
 
     def body():  # a captured tensor enters a graph once: what an identity of it reads is what fn reads
-        entries.extend(tf.identity(dense(x)).op.inputs[0].name for x in itertools.compress(call.sources, closed))
+        entries.extend(tf.identity(values_of(x)).op.inputs[0].name for x in itertools.compress(call.sources, closed))
         return float_outputs(call)
 
     try:
@@ -249,7 +249,7 @@ def opened(call: Call) -> Call:
         return tf.graph_util.import_graph_def(graph, fed, [y.name for y in concrete.outputs])
 
     def fn(*leaves):
-        return run([dense(leaf) for leaf in itertools.compress(leaves, closed)])
+        return run([values_of(leaf) for leaf in itertools.compress(leaves, closed)])
 
     return dataclasses.replace(call, fn=fn, vars=list(call.leaves), takes_vars=True)
 
@@ -266,7 +266,7 @@ def cotangents(outputs: Sequence, seed: int) -> list[tf.Tensor]:
 
 def tensor(gradient: Any) -> tf.Tensor:
     """A gradient as one dense tensor: repeated rows of `tf.IndexedSlices` added, a ragged one by its values."""
-    return tf.convert_to_tensor(dense(gradient))
+    return tf.convert_to_tensor(values_of(gradient))
 
 
 def _same(first: Any, second: Any) -> bool:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from tapekit._sources import Call, as_variable
+from tapekit._sources import Call, as_variable, values_of
 
 RUNGS = 12  # steps per line: every decade between a tenth of the scale and the square root of eps
 
@@ -153,7 +153,7 @@ class Lines:
         """What `fn` is called with at `point`, one flat real vector."""
         leaves = []
         for leaf, source, x in zip(self.call.leaves, self.call.sources, tf.split(point, self.sizes), strict=True):
-            like = dense(source)
+            like = values_of(source)
             x = x if self.wide else tf.cast(x, like.dtype.real_dtype)
             if like.dtype.is_complex:
                 x = tf.complex(*tf.unstack(tf.reshape(x, [-1, 2]), axis=-1))
@@ -294,13 +294,9 @@ def epsilon(dtype: tf.DType) -> float:
     return {"float16": 2.0**-10, "bfloat16": 2.0**-7, "float32": 2.0**-23, "float64": 2.0**-52}.get(name, 0.0)
 
 
-def dense(source):
-    return source.flat_values if isinstance(source, tf.RaggedTensor) else source
-
-
 def flat(tensor: Any) -> tf.Tensor:
     """Any tensor as one real vector in its own precision; a complex number is two entries."""
-    tensor = tf.convert_to_tensor(dense(tensor))
+    tensor = tf.convert_to_tensor(values_of(tensor))
     if tensor.dtype.is_complex:
         tensor = tf.stack([tf.math.real(tensor), tf.math.imag(tensor)], axis=-1)
     return tf.reshape(tensor, [-1])

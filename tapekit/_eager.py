@@ -6,13 +6,14 @@ import gc
 import random
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from tapekit._sources import Call, is_float
+from tapekit._capture import restored
+from tapekit._sources import Call, is_float, values_of
 from tapekit.tape import watch_all
 
 
@@ -57,7 +58,7 @@ def _gradient(tape: tf.GradientTape, target: list, source: tf.Tensor) -> tf.Tens
         return None
     if gradient is None:
         return None
-    return flags(gradient.flat_values if isinstance(gradient, tf.RaggedTensor) else tf.convert_to_tensor(gradient))
+    return flags(tf.convert_to_tensor(values_of(gradient)))
 
 
 def flags(tensor: tf.Tensor) -> tf.Tensor:
@@ -78,8 +79,7 @@ def status(answer: Any, source: Any) -> str:
     return "zero" if zero and source.shape.num_elements() != 0 else "ok"
 
 
-@contextmanager
-def _variables_kept() -> Iterator[None]:
+def _variables_kept() -> AbstractContextManager:
     """Every variable there is, is afterwards what it was: an eager run does not tell which ones it assigns."""
     before = []
     for found in gc.get_objects():
@@ -89,11 +89,7 @@ def _variables_kept() -> Iterator[None]:
                 before.append((found.handle, tf.raw_ops.ReadVariableOp(resource=found.handle, dtype=found.dtype)))
             except Exception:  # not initialised, or of a graph
                 continue
-    try:
-        yield
-    finally:
-        for handle, value in before:
-            tf.raw_ops.AssignVariableOp(resource=handle, value=value)
+    return restored(before)
 
 
 @contextmanager

@@ -1,10 +1,11 @@
 """A `tapekit.GradientLog` read aloud: `findings`, plain sentences with the thresholds they use, and `table`."""
 
 import re
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+
+from tapekit._sources import some
 
 DEPTH = 100.0  # the signal of the layer nearest the input against that nearest the loss, either way
 SPIKE, BEFORE = 10.0, 20  # the global norm against the median of the rows before
@@ -130,11 +131,6 @@ def _updates(log: Any) -> list[str]:
                 f"step {log.steps[half]} on). About 1e-3 is usual (thresholds {UPDATE[0]:g} and {UPDATE[1]:g})."
             )
     return found
-
-
-def some(names: Sequence[str]) -> str:
-    """At most four of the names, and how many more there are."""
-    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
 
 
 def _those(log: Any, which: np.ndarray) -> str:

@@ -6,13 +6,9 @@ from collections.abc import Callable, Iterator, Sequence
 
 import tensorflow as tf
 
-from tapekit._capture import Recording
+from tapekit._capture import PLUMBING, SHAPES, Recording
 from tapekit._sources import is_float
 
-# They hand on what they get.
-PLUMBING = {"Identity", "ReadVariableOp", "EnsureShape"}
-# They read a shape, not a value.
-SHAPES = {"Shape", "ShapeN", "Size", "Rank", "VariableShape", "ZerosLike", "OnesLike"}
 # They hold a body of their own, which is not to be made a second time: edges from one input are one.
 BODIES = {"StatelessWhile", "StatelessIf", "StatelessCase", "PartitionedCall"}
 

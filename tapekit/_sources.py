@@ -94,6 +94,15 @@ def bind(where: str, fn: Callable, vars: Any, *, closure: bool = False, integers
     return Call(where, fn, vars, leaves, sources, takes_vars)
 
 
+def outside_of_graphs(where: str) -> None:
+    """An error while a `tf.function` is traced."""
+    if not tf.executing_eagerly():
+        raise RuntimeError(
+            f"{where}: called inside a tf.function. It runs fn itself, and needs numbers. Call it outside; fn may be "
+            "the tf.function."
+        )
+
+
 def watchable(value: Any) -> tuple[Any, Any]:
     """``(leaf, source)``: what to compute with in the place of `value`, and what a tape can watch, if it can."""
     variable = as_variable(value)
@@ -101,6 +110,11 @@ def watchable(value: Any) -> tuple[Any, Any]:
         return value, variable
     tensor = value if isinstance(value, tf.Tensor) else _as_tensor(value)
     return value if tensor is None else tensor, tensor
+
+
+def values_of(source: Any) -> Any:
+    """`source`, or of a ragged tensor its values, without its row splits."""
+    return source.flat_values if isinstance(source, tf.RaggedTensor) else source
 
 
 def as_variable(value: Any) -> tf.Variable | None:
@@ -166,6 +180,11 @@ def describe(value: Any) -> str:
     return _article(type(value).__name__)
 
 
+def some(names: Sequence[str]) -> str:
+    """At most four of the names, and how many more there are."""
+    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+
+
 def _article(word: str) -> str:
     return f"an {word}" if word[0] in "aeiouAEIOU" else f"a {word}"
 
@@ -206,14 +225,20 @@ def _refusal(value: Any, source: Any, where: str, closure: bool) -> str:
     return f"{describe(value)}. {need}."
 
 
+def signature_of(fn: Callable) -> inspect.Signature | None:
+    """None for some built-in callables, which have none to read."""
+    with contextlib.suppress(ValueError, TypeError):
+        return inspect.signature(fn)
+    return None
+
+
 def _takes_vars(where: str, fn: Callable, vars: Any) -> bool:
     """The one calling rule: does `fn` take `vars`, or nothing? A TypeError if neither fits."""
     code = fn.__code__ if isinstance(fn, types.FunctionType) and not hasattr(fn, "__wrapped__") else None
     if code and not (code.co_argcount or code.co_kwonlyargcount or code.co_flags & _VARIADIC):
         return False  # the everyday closure, without the 5 µs of inspect.signature
-    try:
-        signature = inspect.signature(fn)
-    except (ValueError, TypeError):  # some built-in callables have no signature to read
+    signature = signature_of(fn)
+    if signature is None:
         return True
     parameters = signature.parameters.values()
     by_name = isinstance(vars, collections.abc.Mapping)
@@ -256,14 +281,9 @@ def _outline(vars: Any) -> str:
 
 def _parameters(fn: Callable | None, vars: Any) -> list[str]:
     """The names of the parameters of `fn` to which the members of `vars` go, as far as they can be known."""
-    if fn is None or isinstance(vars, collections.abc.Mapping):
-        return []
-    try:
-        parameters = inspect.signature(fn).parameters.values()
-    except (ValueError, TypeError):
-        return []
+    signature = None if fn is None or isinstance(vars, collections.abc.Mapping) else signature_of(fn)
     positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    return [p.name for p in parameters if p.kind in positional]
+    return [p.name for p in signature.parameters.values() if p.kind in positional] if signature else []
 
 
 def _own_name(leaf: Any) -> str | None:

@@ -24,8 +24,8 @@ import tensorflow as tf
 
 from tapekit._capture import variables_kept
 from tapekit._comparing import RTOL, SURE, Comparison, differentiated, tensor
-from tapekit._differences import dense, epsilon
-from tapekit._sources import Call, as_variable, bind, variable_scope_kept
+from tapekit._differences import epsilon
+from tapekit._sources import Call, as_variable, bind, outside_of_graphs, values_of, variable_scope_kept
 
 ORDER = ("pass", "inconclusive", "kink", "fail", "nondeterministic")  # the last that occurs is the verdict of the whole
 
@@ -147,11 +147,7 @@ def check_gradient(
     call = bind("check_gradient", fn, vars)
     if order not in (1, 2):
         raise ValueError(f"check_gradient: order is {order!r}. It is 1 (the gradient) or 2 (its gradient as well).")
-    if not tf.executing_eagerly():
-        raise RuntimeError(
-            "check_gradient: called inside a tf.function. It needs numbers, not a graph. Call it outside; fn may be "
-            "the tf.function."
-        )
+    outside_of_graphs("check_gradient")
     once = _once(call)
     with variable_scope_kept(), _put_back(call):
         for number, each in enumerate((once, differentiated(once, seed))[:order], 1):
@@ -185,7 +181,7 @@ def _source(found: Comparison, index: int, name: str) -> SourceCheck:
         return SourceCheck(name, "nondeterministic", cause)
     if found.raises:
         return SourceCheck(name, "fail", found.raises)
-    source, raw, keys = dense(found.call.sources[index]), found.raw[index], found.touching(index)
+    source, raw, keys = values_of(found.call.sources[index]), found.raw[index], found.touching(index)
     parts = 2 if source.dtype.is_complex else 1
     size = found.lines.sizes[index] // parts
     blocks = sum(key[1] > 1 for key in keys)

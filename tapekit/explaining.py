@@ -14,17 +14,15 @@ from typing import Any
 
 import tensorflow as tf
 
-from tapekit import _advice
+from tapekit import _advice, _breaks
 from tapekit._breaks import SHAPE, Flow, Signal, has_body
 from tapekit._calls import cause_of, left_at, path_of, spelled, takes_twice
 from tapekit._capture import Place, Recording, capture, place
 from tapekit._eager import Inside, draws_kept, flags, make_variable, reaches, run_eagerly, status, undisturbed
-from tapekit._sources import Call, bind, is_float
+from tapekit._sources import Call, bind, is_float, outside_of_graphs
 from tapekit._unread import Who, first_use, unread, whom
 from tapekit._written import configured, made_as_integer, python_body
 from tapekit.tracing import Trace, trace
-
-_BREAKS = Flow.__init__.__code__.co_filename
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,8 +96,7 @@ def explain(fn: Callable, vars: Any, /) -> Explanation:
         ('none', 'non_differentiable_op', 'ArgMax')
     """
     call = bind("explain", fn, vars, integers=True)
-    if not tf.executing_eagerly():
-        raise RuntimeError("explain: called while a tf.function is traced. It runs fn itself: call it outside.")
+    outside_of_graphs("explain")
     with undisturbed():
         return Explanation(*_explained(call, traced=True))
 
@@ -237,7 +234,7 @@ class _Graph:
         for tensor in self.heard.inputs[op]:
             if (gradient := self.signal.known.get(tensor.ref())) is not None:
                 frames = list(gradient.op.traceback)
-                ours = max((i for i, frame in enumerate(frames) if frame.filename == _BREAKS), default=-1)
+                ours = max((i for i, frame in enumerate(frames) if frame.filename == _breaks.__file__), default=-1)
                 if at := place(frames[ours + 1 :]):
                     return at
         return None

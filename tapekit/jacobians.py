@@ -8,14 +8,13 @@ One law gives the shapes: Jacobian shape = target.shape + source.shape. Where on
 """
 
 import dataclasses
-import inspect
 import logging
 from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
 
-from tapekit._sources import bind, describe, variable_scope_kept
+from tapekit._sources import bind, describe, signature_of, variable_scope_kept
 from tapekit._targets import one_target, target_of
 from tapekit.gradients import dense, finish, mode_of, zeros
 from tapekit.tape import watch_all
@@ -163,12 +162,10 @@ class _Silence(logging.Filter):
 
 
 def _check_takes_one(fn: Callable) -> None:
+    signature = signature_of(fn)
     try:
-        signature = inspect.signature(fn)
-    except (ValueError, TypeError):  # some built-in callables have no signature to read
-        return
-    try:
-        signature.bind(None)
+        if signature is not None:
+            signature.bind(None)
     except TypeError as error:
         raise TypeError(
             f"per_example_gradient: fn{signature} cannot be called as fn(example): {error}. An example is one "

@@ -29,9 +29,10 @@ import numpy as np
 import tensorflow as tf
 
 from tapekit import _distributed, _logfile, _sources
-from tapekit._findings import findings, some, table
+from tapekit._findings import findings, table
 from tapekit._fit import FitRecorder
 from tapekit._ring import Ring
+from tapekit._sources import some
 from tapekit._statistics import STATISTICS, as_gradient, as_loss, dense
 
 COLUMNS = (*STATISTICS, "update_ratio")

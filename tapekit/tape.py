@@ -16,7 +16,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from tapekit._sources import as_variable, is_float, names, watchable
+from tapekit._sources import as_variable, is_float, names, values_of, watchable
 
 
 class MissingGradientWarning(UserWarning):
@@ -24,8 +24,8 @@ class MissingGradientWarning(UserWarning):
 
 
 def watch_all(tape: tf.GradientTape, sources: Sequence) -> None:
-    """Have `tape` watch the float members of `sources`; of a ragged tensor its values, not its row splits."""
-    tape.watch([source.flat_values if isinstance(source, tf.RaggedTensor) else source for source in sources])
+    """Have `tape` watch the `sources`; of a ragged tensor its values, not its row splits."""
+    tape.watch([values_of(source) for source in sources])
 
 
 class GradientTape(tf.GradientTape):

@@ -433,7 +433,7 @@ def test_a_trace_inside_a_tf_function_is_an_error():
     def compiled():
         return tapekit.trace(lambda x: x * 2.0, 1.0)
 
-    with pytest.raises(RuntimeError, match=r"trace: called while a tf.function is traced"):
+    with pytest.raises(RuntimeError, match=r"trace: called inside a tf.function"):
         compiled()
 
 

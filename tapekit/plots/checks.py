@@ -4,8 +4,9 @@ from typing import Any
 
 import numpy as np
 
-COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"]  # Okabe and Ito: for colour-blind eyes
-MARKERS = "os^Dvp"  # and in greyscale
+from tapekit.plots._axes import COLOURS, axes_or_new
+
+MARKERS = "os^Dvp"  # of each colour, for greyscale
 
 
 def plot_check(check: Any, *, ax: Any = None) -> Any:
@@ -23,10 +24,7 @@ def plot_check(check: Any, *, ax: Any = None) -> Any:
     Returns:
         The `Axes`.
     """
-    if ax is None:
-        import matplotlib.pyplot as plt
-
-        ax = plt.subplots(layout="constrained")[1]
+    ax = axes_or_new(ax, (6.4, 4.8))
     sources = sorted(check, key=lambda source: (source.verdict == "pass", -np.nan_to_num(source.rel_error, nan=np.inf)))
     for source, colour, marker in zip(sources, COLOURS, MARKERS, strict=False):
         steps, error = np.array(source.steps), np.abs(np.array(source.differences) - source.numeric)

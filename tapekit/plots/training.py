@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 
 from tapekit._findings import is_bias
+from tapekit.plots._axes import COLOURS, axes_or_new
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # Okabe and Ito, for every eye
 STYLES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (1, 1)))  # and for printers without colour
 NONE, ZERO, NONFINITE = (("x", "None"), ("v", "all zero"), ("*", "not finite"))
 COLUMNS = 600  # more steps than this cannot be told apart in a picture
@@ -49,7 +49,7 @@ def plot_gradient_flow(log: Any, variables: Sequence | None = None, *, step: int
         raise ValueError(
             f"plot_gradient_flow: there is no row of step {step}. Rows are from {log.steps[0]} to {log.steps[-1]}."
         )
-    ax = _axes(ax, (8, 4.5))
+    ax = axes_or_new(ax, (8, 4.5))
     names = _short(log.names)
     owners = [name.rpartition("/")[0] or name for name in names]
     layers = list(dict.fromkeys(owners))
@@ -83,7 +83,7 @@ def plot_gradient_history(log: Any, *, ax: Any = None) -> Any:
     Args and Returns as for `plot_gradient_flow`.
     """
     log = _with_rows("plot_gradient_history", log)
-    ax = _axes(ax, (8, 4.5))
+    ax = axes_or_new(ax, (8, 4.5))
     _draw_lines(ax, log, log.norm)
     ax.plot(*_thin(log.steps, log.global_norm[:, np.newaxis]), color="black", lw=1.8, label="all together")
     ax.set_yscale("log")
@@ -113,7 +113,7 @@ def plot_gradient_heatmap(log: Any, *, ax: Any = None) -> Any:
     Args and Returns as for `plot_gradient_flow`.
     """
     log = _with_rows("plot_gradient_heatmap", log)
-    ax = _axes(ax, (8, 1.5 + 0.2 * min(len(log.names), 30)))
+    ax = axes_or_new(ax, (8, 1.5 + 0.2 * min(len(log.names), 30)))
     norms = np.where(log.norm > 0, log.norm, np.nan)
     picture = _by_columns(np.log10(norms), np.nanmean).T
     extent = (log.steps[0] - 0.5, log.steps[-1] + 0.5, len(log.names) - 0.5, -0.5)
@@ -146,7 +146,7 @@ def plot_update_ratio(log: Any, *, ax: Any = None) -> Any:
     log = _with_rows("plot_update_ratio", log)
     if np.isnan(log.update_ratio).all():
         raise ValueError("plot_update_ratio: the log has no update ratios. Make it with GradientLog(updates=True).")
-    ax = _axes(ax, (8, 4.5))
+    ax = axes_or_new(ax, (8, 4.5))
     ratios = np.where((log.update_ratio > 0) & np.isfinite(log.update_ratio), log.update_ratio, np.nan)
     _draw_lines(ax, log, np.log10(ratios))
     ax.axhline(-3, color="black", lw=1.5)
@@ -177,14 +177,6 @@ def _with_rows(where: str, log: Any) -> Any:
     if not len(log.steps):
         raise ValueError(f"{where}: the log has no rows yet. Record a step first: log.record(gradients, variables).")
     return log
-
-
-def _axes(ax: Any, size: tuple[float, float]) -> Any:
-    if ax is not None:
-        return ax
-    import matplotlib.pyplot as plt
-
-    return plt.subplots(figsize=size, layout="constrained")[1]
 
 
 def _corner(log: Any) -> str:
