@@ -131,21 +131,22 @@ def test_no_two_named_lines_look_alike():
     assert len({colour for colour, _ in looks}) == len(looks)
 
 
-def test_the_heatmap_is_log10_of_the_norms_from_input_to_loss():
+def test_the_heatmap_is_log10_of_the_norms_kernels_then_biases():
     ax = tapekit.plot_gradient_heatmap(a_log())
-    expected = np.arange(4)[:, None] + np.log10(2) * np.arange(5)
+    expected = np.array([0, 2, 1, 3])[:, None] + np.log10(2) * np.arange(5)
     np.testing.assert_allclose(ax.images[0].get_array(), expected, atol=1e-6)
-    assert [tick.get_text() for tick in ax.get_yticklabels()] == ["one/kernel", "one/bias", "two/kernel", "two/bias"]
+    assert [tick.get_text() for tick in ax.get_yticklabels()] == ["one/kernel", "two/kernel", "one/bias", "two/bias"]
     assert ax.get_ylim() == (3.5, -0.5)
+    assert [line.get_ydata() for line in ax.lines] == [[1.5, 1.5]]
     assert "log10" in ax.figure.axes[1].get_ylabel()
 
 
 def test_the_heatmap_marks_none_zero_and_not_finite():
     ax = tapekit.plot_gradient_heatmap(a_sick_log())
     assert marks(ax)["None"].tolist() == [[0, 0], [1, 0], [2, 0]]
-    assert marks(ax)["all zero"].tolist() == [[0, 1], [1, 1], [2, 1]]
-    assert marks(ax)["not finite"].tolist() == [[1, 2]]
-    assert ax.images[0].get_array()[:2].mask.all() or np.isnan(np.asarray(ax.images[0].get_array())[:2]).all()
+    assert marks(ax)["all zero"].tolist() == [[0, 2], [1, 2], [2, 2]]
+    assert marks(ax)["not finite"].tolist() == [[1, 1]]
+    assert np.isnan(np.ma.filled(ax.images[0].get_array(), np.nan)[[0, 2]]).all()
 
 
 def test_the_update_ratio_is_drawn_as_log10_with_the_line_at_minus_three():
@@ -155,6 +156,25 @@ def test_the_update_ratio_is_drawn_as_log10_with_the_line_at_minus_three():
     assert any(set(line.get_ydata()) == {-3} for line in ax.lines)
     with pytest.raises(ValueError, match=r"no update ratios. Make it with GradientLog\(updates=True\)"):
         tapekit.plot_update_ratio(a_log(updates=False))
+
+
+@pytest.mark.parametrize("plot", [tapekit.plot_gradient_history, tapekit.plot_update_ratio])
+def test_the_legend_stands_below_the_axes_where_it_covers_nothing(plot):
+    ax = plot(a_log())
+    ax.figure.canvas.draw()
+    legend, below = ax.get_legend().get_window_extent(), ax.xaxis.get_tightbbox()
+    assert legend.y1 <= below.y0
+    assert legend.y0 >= 0
+
+
+def test_the_legend_names_the_lines_from_the_top_down():
+    ax = tapekit.plot_gradient_history(a_log())
+    assert [text.get_text() for text in ax.get_legend().get_texts()][:4] == [
+        "two/bias",
+        "two/kernel",
+        "one/bias",
+        "one/kernel",
+    ]
 
 
 PLOTS = [

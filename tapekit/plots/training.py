@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from tapekit._findings import is_bias
-from tapekit.plots._axes import COLOURS, axes_or_new
+from tapekit.plots._axes import COLOURS, axes_or_new, legend_below
 
 STYLES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (1, 1)))  # and for printers without colour
 NONE, ZERO, NONFINITE = (("x", "None"), ("v", "all zero"), ("*", "not finite"))
@@ -101,27 +101,32 @@ def plot_gradient_history(log: Any, *, ax: Any = None) -> Any:
         dotted = {"color": "0.45", "lw": 1.2, "ls": (0, (3, 1, 1, 1)), "label": "loss (right)"}
         twin.plot(*_thin(log.steps, log.loss[:, np.newaxis]), **dotted)
         twin.set_ylabel("loss")
-        ax.set(zorder=twin.get_zorder() + 1, frame_on=False)  # the legend above the loss
         handles, labels = handles + twin.lines, [*labels, "loss (right)"]
-    ax.legend(handles, labels, fontsize="small", ncols=2, loc=_corner(log))
+    legend_below(ax, handles, labels)
     return ax
 
 
 def plot_gradient_heatmap(log: Any, *, ax: Any = None) -> Any:
-    """Draw log10 of every norm, variables from input (top) to loss by steps: one look tells where the signal dies.
+    """Draw log10 of every norm, variables by steps: one look tells where the signal dies.
+
+    Rows run from the input (top) to the loss, kernels first and then biases, whose norms are of another size.
 
     Args and Returns as for `plot_gradient_flow`.
     """
     log = _with_rows("plot_gradient_heatmap", log)
     ax = axes_or_new(ax, (8, 1.5 + 0.2 * min(len(log.names), 30)))
-    norms = np.where(log.norm > 0, log.norm, np.nan)
+    bias = np.array([is_bias(name) for name in log.names])
+    order = np.argsort(bias, kind="stable")
+    norms = np.where(log.norm > 0, log.norm, np.nan)[:, order]
     picture = _by_columns(np.log10(norms), np.nanmean).T
     extent = (log.steps[0] - 0.5, log.steps[-1] + 0.5, len(log.names) - 0.5, -0.5)
     image = ax.imshow(picture, aspect="auto", cmap="cividis", extent=extent, interpolation="nearest")
     ax.set_facecolor("0.85")  # under the marks
+    if 0 < bias.sum() < len(bias):
+        ax.axhline(len(bias) - bias.sum() - 0.5, color="white", lw=2)
     centres = np.linspace(*extent[:2], 2 * picture.shape[1] + 1)[1::2]
     for (marker, word), mask in _marks(log).items():
-        found = [(v, np.flatnonzero(row)) for v, row in enumerate(_by_columns(mask, np.max).T) if row.any()]
+        found = [(v, np.flatnonzero(row)) for v, row in enumerate(_by_columns(mask[:, order], np.max).T) if row.any()]
         if found:
             few = [(v, _some(columns, 25)) for v, columns in found]
             x = np.concatenate([centres[columns] for _, columns in few])
@@ -129,9 +134,10 @@ def plot_gradient_heatmap(log: Any, *, ax: Any = None) -> Any:
             colour = "#D55E00" if word == NONFINITE[1] else "black"
             ax.scatter(x, y, marker=marker, s=50 if word == NONFINITE[1] else 18, color=colour, lw=1, label=word)
     if ax.get_legend_handles_labels()[0]:
-        ax.legend(loc="upper left", bbox_to_anchor=(0, -0.12), ncols=3, fontsize="small", frameon=False)
-    _name_ticks(ax.yaxis, _short(log.names), 30)
-    ax.set(title="Gradient norms, input (top) to loss (bottom)", xlabel="step")
+        legend_below(ax, *ax.get_legend_handles_labels())
+    names = _short(log.names)
+    _name_ticks(ax.yaxis, [names[v] for v in order], 30)
+    ax.set(title="Gradient norms, from input (top) to loss", xlabel="step")
     ax.figure.colorbar(image, ax=ax, label="log10 of the gradient's L2 norm")
     return ax
 
@@ -155,7 +161,7 @@ def plot_update_ratio(log: Any, *, ax: Any = None) -> Any:
     if len(zero):
         _edge_marks(ax, zero, "v", "no update", 0.03)
     ax.set(title="How far a step moves the weights", xlabel="step", ylabel="log10 of update norm / weight norm")
-    ax.legend(fontsize="small", ncols=2, loc=_corner(log))
+    legend_below(ax, *ax.get_legend_handles_labels())
     return ax
 
 
@@ -177,11 +183,6 @@ def _with_rows(where: str, log: Any) -> Any:
     if not len(log.steps):
         raise ValueError(f"{where}: the log has no rows yet. Record a step first: log.record(gradients, variables).")
     return log
-
-
-def _corner(log: Any) -> str:
-    """The best place of a legend, unless the search for it would take longer than the drawing."""
-    return "best" if len(log.steps) <= 2 * COLUMNS else "upper right"
 
 
 def _marks(log: Any, rows: slice = slice(None)) -> dict[tuple[str, str], np.ndarray]:
@@ -241,7 +242,7 @@ def _draw_lines(ax: Any, log: Any, values: np.ndarray) -> None:
     steps, values = _thin(log.steps, np.where(values == 0, np.nan, values))  # zeros are marks, not points
     known = np.flatnonzero(~np.isnan(values).all(0))
     order = known[np.argsort(np.nanmedian(values[:, known], axis=0))[::-1]]
-    named = sorted(order) if len(order) <= len(COLOURS) else [*order[:3], *order[-3:]]
+    named = order if len(order) <= len(COLOURS) else [*order[:3], *order[-3:]]  # from the top of the picture down
     faint = [np.column_stack([steps, values[:, v]]) for v in order if v not in named]
     if faint:
         ax.add_collection(LineCollection(faint, colors="0.75", linewidths=0.5, label=f"{len(faint)} between"))
