@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from tapekit._sources import Call, describe, is_float, outside_of_graphs, variable_scope_kept
+from tapekit._sources import Call, describe, is_float, outside_of_graphs, values_of, variable_scope_kept
 
 LIBRARIES = (sysconfig.get_paths()["stdlib"], str(Path(__file__).parent), "<frozen")
 INSTALLED = re.compile(r"[/\\](site|dist)-packages[/\\]|__autograph_generated_file")
@@ -122,7 +122,7 @@ def capture(call: Call, ask: Callable[[Recording], Any]) -> tuple[Recording, Any
                 "meant. Call it outside of the scope, or inside strategy.run."
             )
     with variable_scope_kept():
-        concrete, recording = _graph_of(call, ask)
+        concrete, recording = graph_of(call, ask)
     with variables_kept(concrete, (source for source in call.sources if isinstance(source, tf.Variable))):
         answers = concrete()
     return recording, tf.nest.map_structure(lambda tensor: None if tensor is None else tensor.numpy(), answers)
@@ -137,7 +137,7 @@ def place(frames: Iterable[traceback.FrameSummary]) -> Place | None:
     return None
 
 
-def _graph_of(call: Call, ask: Callable) -> tuple[Any, Recording]:
+def graph_of(call: Call, ask: Callable) -> tuple[Any, Recording]:
     """The concrete function that answers `ask`, and the recording."""
     errors: list[Exception] = []
     # Nested tf.functions inline; if a Python `if` or `for` needs a tensor's value, AutoGraph makes it tf.cond or
@@ -163,11 +163,9 @@ def _trace(call: Call, ask: Callable, *, inline: bool) -> tuple[Any, Recording]:
         graph = tf.compat.v1.get_default_graph()
         # A captured tensor enters a graph once: what an Identity of it reads is what fn reads, also where TensorFlow
         # embeds a small tensor as a Const.
-        entries = [tf.identity(s.handle if isinstance(s, tf.Variable) else s).op.inputs[0] for s in call.sources]
-        leaves = [
-            leaf if isinstance(source, tf.Variable) else entry
-            for leaf, source, entry in zip(call.leaves, call.sources, entries, strict=True)
-        ]
+        handles = [s.handle if isinstance(s, tf.Variable) else values_of(s) for s in call.sources]
+        entries = [tf.identity(each).op.inputs[0] for each in handles]
+        leaves = [_with(*each) for each in zip(call.leaves, call.sources, entries, strict=True)]
         start = len(graph.get_operations())
         with _functions_run_eagerly(inline):
             result = call(leaves)
@@ -178,6 +176,13 @@ def _trace(call: Call, ask: Callable, *, inline: bool) -> tuple[Any, Recording]:
         return ask(recording)
 
     return tf.function(body, autograph=False).get_concrete_function(), recordings[-1]
+
+
+def _with(leaf: Any, source: Any, entry: tf.Tensor) -> Any:
+    """`leaf` as `fn` is to get it: a tensor by where it enters the graph."""
+    if isinstance(source, tf.Variable):
+        return leaf
+    return source.with_flat_values(entry) if isinstance(source, tf.RaggedTensor) else entry
 
 
 def _target(call: Call, result: Any) -> tf.Tensor:

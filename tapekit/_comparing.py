@@ -6,6 +6,7 @@ it is held against differences, looks again where they disagree, and judges each
 
 import contextlib
 import dataclasses
+import functools
 import itertools
 import math
 from collections.abc import Callable, Sequence
@@ -15,6 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from tapekit._differences import Lines, Slopes, epsilon, float_outputs, ladder, real
+from tapekit._movable import in_float64, movable
 from tapekit._sources import Call, as_variable, describe, values_of, watchable
 
 ONE_BY_ONE = 2048  # elements up to which each is checked by itself; more are checked in blocks, and a bad block opened
@@ -84,34 +86,37 @@ class Comparison:
 
     def _lines(self, progress: bool) -> Lines:
         """`fn` on lines: in float64 and in a graph, as far as it is the same function there."""
-        call = opened(self.call)
-        for graph, wide in itertools.product((True, False), repeat=2):
-            if wide and not self.call.takes_vars:
+        for make, wide, graph in ((in_float64, True, True), (movable, False, True), (movable, True, False)):
+            if not (graph or self.call.takes_vars):
                 continue
-            with contextlib.suppress(*((Exception,) if graph or wide else ())):
-                lines = Lines(
-                    call, self.outputs, [c / self.scale for c in self.cotangents], self.gradient,
-                    wide=wide, graph=graph, seed=self.seed, progress=progress,
-                )  # fmt: skip
-                self.fine = self._gradient_in(lines) if wide else None
-                if lines.agrees(self.outputs) and (not wide or self._used()):
+            with contextlib.suppress(Exception):  # whatever keeps fn from being called so
+                lines = self._lines_of(make(self.call), wide, graph, progress)
+                if lines.agrees(self.outputs) and (graph or self._used(lines)):
                     return lines
-        return lines
+        return self._lines_of(movable(self.call), False, False, progress)
 
-    def _gradient_in(self, lines: Lines) -> list | None:
-        """The tape's gradients in float64; None where it cannot go there."""
+    def _lines_of(self, call: Call, wide: bool, graph: bool, progress: bool) -> Lines:
+        weights = [c / self.scale for c in self.cotangents]
+        return Lines(
+            call, self.outputs, weights, self.gradient, wide=wide, graph=graph, seed=self.seed, progress=progress
+        )
+
+    @functools.cached_property
+    def fine(self) -> np.ndarray | None:
+        """The tape's gradient in float64; None where it cannot go there."""
         with contextlib.suppress(Exception):
-            outputs, back = pull_back(self.call, lines.leaves(lines.point))
-            return back([tf.cast(c, y.dtype) for c, y in zip(self.cotangents, outputs, strict=True)])
+            return self.vector(self._gradient_in(self.lines)) if self.lines.wide else None
         return None
 
-    def _used(self) -> bool:
+    def _gradient_in(self, lines: Lines) -> list:
+        outputs, back = pull_back(lines.call, lines.leaves(lines.point))
+        return back([tf.cast(c, y.dtype) for c, y in zip(self.cotangents, outputs, strict=True)])
+
+    def _used(self, lines: Lines) -> bool:
         """Whether `fn` uses the float64 tensors given to it, and not the variables that they stand for."""
         if all(as_variable(leaf) is None for leaf in self.call.leaves):
             return True
-        return self.fine is not None and all(
-            a is not None or b is None for a, b in zip(self.fine, self.raw, strict=True)
-        )
+        return all(a is not None or b is None for a, b in zip(self._gradient_in(lines), self.raw, strict=True))
 
     def _measure(self) -> None:
         """A quick look along every line; all steps where it leaves a doubt, and at each source's worst element."""
@@ -164,9 +169,9 @@ class Comparison:
         """
         row = self.rows[key]
         a, n, u = row.analytic, row.numeric, row.uncertainty
-        if row.kink or row.diverges:
-            low, high = np.sort([row.left, row.right])
-            slack = 10 * self.rtol * max(abs(low), abs(high)) + self.atol
+        low, high = np.sort([row.left, row.right])
+        if row.diverges or self.kink(row):
+            slack = 10 * self.rtol * max(abs(low), abs(high)) + self.atol + 2 * row.sides
             subgradient = low - slack <= a <= high + slack or row.diverges or not row.finite
             return ("kink" if subgradient else "fail"), math.inf
         if not row.finite:
@@ -184,13 +189,19 @@ class Comparison:
         )
         if error <= allowed or zero or explained or self._rounded(key, row):
             return "pass", doubt
-        return ("fail" if error > SURE * u else "inconclusive"), 10 + doubt
+        sure = error > SURE * u and not self.kink(row, 4.0)
+        return ("fail" if sure else "inconclusive"), 10 + doubt
+
+    def kink(self, row: Slopes, sure: float = SURE) -> bool:
+        """Whether the slopes of the two sides differ, by more than tolerance and uncertainty."""
+        gap = abs(row.right - row.left)
+        return gap > sure * row.sides and gap > 10 * self.rtol * max(abs(row.left), abs(row.right))
 
     def _rounded(self, key: tuple[int, int], row: Slopes) -> bool:
         """Whether the tape is right in float64, and off by its own rounding in the caller's dtype."""
         if self.fine is None or key[1] > 1:
             return False
-        fine = self.vector(self.fine)[key[0]]
+        fine = self.fine[key[0]]
         right = abs(fine - row.numeric) <= SURE * row.uncertainty + RTOL["float64"] * abs(row.numeric)
         size = max(self.peaks.max(), self.lines.height / abs(self.lines.unit[key[0]]))
         return right and abs(row.analytic - fine) <= 16 * self.eps * size
@@ -219,39 +230,6 @@ def differentiated(call: Call, seed: int) -> Call:
         return [tensor(g) for g in gradients if g is not None] or [tf.zeros([])]
 
     return dataclasses.replace(call, fn=slope)
-
-
-def opened(call: Call) -> Call:
-    """`call` as a function of the tensors that `fn` closes over: its graph, in which they can be replaced."""
-    closed = [not call.takes_vars and not isinstance(source, tf.Variable) for source in call.sources]
-    if not any(closed):
-        return call
-    entries: list[str] = []
-
-    def body():  # a captured tensor enters a graph once: what an identity of it reads is what fn reads
-        entries.extend(tf.identity(values_of(x)).op.inputs[0].name for x in itertools.compress(call.sources, closed))
-        return float_outputs(call)
-
-    try:
-        concrete = tf.function(body, autograph=False).get_concrete_function()
-    except Exception as error:
-        name, source = next(itertools.compress(zip(call.names, call.sources, strict=True), closed))
-        raise ValueError(
-            f"check_gradient: source {name!r} is {describe(source)} that fn closes over, and fn cannot be traced to a "
-            "graph in which to move it. Let fn take it: check_gradient(lambda x: ..., x), or make it a tf.Variable."
-        ) from error
-    graph = concrete.graph.as_graph_def()
-
-    @tf.function(autograph=False)
-    def run(tensors):
-        fed = {inside.name: tf.identity(outside) for outside, inside in concrete.graph.captures}
-        fed.update(zip(entries, tensors, strict=True))
-        return tf.graph_util.import_graph_def(graph, fed, [y.name for y in concrete.outputs])
-
-    def fn(*leaves):
-        return run([values_of(leaf) for leaf in itertools.compress(leaves, closed)])
-
-    return dataclasses.replace(call, fn=fn, vars=list(call.leaves), takes_vars=True)
 
 
 def cotangents(outputs: Sequence, seed: int) -> list[tf.Tensor]:

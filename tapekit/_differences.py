@@ -14,17 +14,19 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from tapekit._movable import floats
 from tapekit._sources import Call, as_variable, values_of
 
 RUNGS = 12  # steps per line: every decade between a tenth of the scale and the square root of eps
+AGREE = 2.0  # uncertainties of rounding within which a slope is the same as at smaller steps
 
 
 class Slopes(NamedTuple):
     """What the values of `fn` say, an entry per line (``steps`` and ``curve``: a row per line).
 
     ``numeric`` +- ``uncertainty`` is the slope, measured best at ``step``; ``analytic`` what the gradient predicts on
-    the line, ``norm`` its size there. ``for_sum`` is the slope of the plain sum of the outputs. ``kink``: ``left`` and
-    ``right`` slopes differ however small the step; ``diverges``: no slope settles.
+    the line, ``norm`` its size there. ``for_sum`` is the slope of the plain sum of the outputs. ``left``
+    and ``right`` are those of either side, their difference known to +- ``sides``. ``diverges``: no slope settles.
     """
 
     finite: np.ndarray
@@ -36,7 +38,7 @@ class Slopes(NamedTuple):
     for_sum: np.ndarray
     left: np.ndarray
     right: np.ndarray
-    kink: np.ndarray
+    sides: np.ndarray
     diverges: np.ndarray
     steps: np.ndarray
     curve: np.ndarray
@@ -44,9 +46,7 @@ class Slopes(NamedTuple):
 
 def float_outputs(call: Call, leaves: Sequence | None = None) -> list[tf.Tensor]:
     """The float and complex tensors that `fn` returns."""
-    found = tf.nest.flatten(call(leaves), expand_composites=True)
-    tensors = [y if tf.is_tensor(y) else tf.convert_to_tensor(y) for y in found if y is not None]
-    return [y for y in tensors if y.dtype.is_floating or y.dtype.is_complex]
+    return floats(call(leaves))
 
 
 class Lines:
@@ -225,20 +225,19 @@ def _slopes(up: np.ndarray, down: np.ndarray, least: np.ndarray, wobble: np.ndar
     least = 2 * least / h
     noise = np.fmax(least, 2 * wobble[:, None] / h)
     best = _extrapolate(central, h, noise, 2)
-    for side, step in ((right, up[..., 4]), (left, -down[..., 4])):  # at the edge of a domain, one side is all there is
-        alone = _extrapolate(side, step, 2 * noise, 1)
-        best = np.where(np.isfinite(best[1]), best, alone)
+    sides = [_extrapolate(s, step, 2 * noise, 1) for s, step in ((left, -down[..., 4]), (right, up[..., 4]))]
+    for side in reversed(sides):  # at the edge of a domain, one side is all there is
+        best = np.where(np.isfinite(best[1]), best, side)
     value, error, at = best
-    kink, last = _kinks(right, left, noise)
     diverges = _diverges(right, 2 * least) | _diverges(left, 2 * least)
     rows = np.arange(len(unit))
     analytic = np.nanmedian((up[..., 3] - down[..., 3]) / h, axis=1)
     for_sum = ((up[..., 1] - down[..., 1]) / h)[rows, len(h[0]) // 2]
     flip = unit < 0
-    left, right = left[rows, last] / unit, right[rows, last] / unit
+    left, right = sides[0][0] / unit, sides[1][0] / unit
     return (
         analytic / unit, value / unit, error / np.abs(unit), at / 2 * np.abs(unit), for_sum / unit,
-        np.where(flip, right, left), np.where(flip, left, right), kink, diverges,
+        np.where(flip, right, left), np.where(flip, left, right), (sides[0][1] + sides[1][1]) / np.abs(unit), diverges,
         h / 2 * np.abs(unit)[:, None], central / unit[:, None],
     )  # fmt: skip
 
@@ -250,8 +249,14 @@ def _extrapolate(slope: np.ndarray, h: np.ndarray, noise: np.ndarray, power: int
     """
     ratio = (h[:, :-1] / h[:, 1:]) ** power
     better = slope[:, 1:] + (slope[:, 1:] - slope[:, :-1]) / (ratio - 1)
-    truncation = np.abs(np.diff(better, axis=1))
-    error = truncation + (noise[:, 1:] * (ratio + 1) / (ratio - 1))[:, 1:]
+    spread = noise[:, 1:] * (ratio + 1) / (ratio - 1)
+    # a large step can look perfect across a kink: what no smaller step confirms is as uncertain as it is far from them
+    low = np.fmax.accumulate((better - AGREE * spread)[:, ::-1], axis=1)[:, ::-1]
+    high = np.fmin.accumulate((better + AGREE * spread)[:, ::-1], axis=1)[:, ::-1]
+    apart = np.fmax(np.fmax(low - better, better - high), 0.0)
+    change = np.abs(np.diff(better, axis=1))
+    change[:, :-1] = np.fmax(change[:, :-1], change[:, 1:])  # twice in a row
+    error = change + spread[:, 1:] + apart[:, 1:]
     error = np.where(np.isfinite(error), error, np.inf)
     best, rows = np.argmin(error, axis=1), np.arange(len(error))
     return np.array([better[rows, best + 1], error[rows, best], h[rows, best + 2]])
@@ -261,15 +266,6 @@ def _wobble(side: np.ndarray) -> np.ndarray:
     """How far values at three neighbouring steps are from a line, at most, over the smallest steps."""
     slope = np.diff(side[..., 0], axis=1) / np.diff(side[..., 4], axis=1)
     return np.fmax.reduce(np.abs(np.diff(slope, axis=1) * side[:, 1:-1, 4])[:, -3:], axis=1)
-
-
-def _kinks(right: np.ndarray, left: np.ndarray, noise: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Where the two sides differ at the smallest step that noise leaves readable, no less than at larger steps."""
-    size, gap = np.fmax(np.abs(right), np.abs(left)), np.abs(right - left)
-    last, before, readable = _smallest(np.isfinite(gap) & (200 * noise <= size))
-    rows = np.arange(len(last))
-    differ = gap[rows, last] > 1e-3 * size[rows, last] + 20 * noise[rows, last]
-    return readable & differ & (gap[rows, last] >= 0.5 * gap[rows, before]), last
 
 
 def _diverges(slope: np.ndarray, noise: np.ndarray) -> np.ndarray:

@@ -212,7 +212,7 @@ def _cause(found: Comparison, index: int, key: tuple[int, int], verdict: str) ->
     row = found.rows[key]
     if row.diverges:
         return "kink: the slope grows without bound as the step shrinks (a jump, or a vertical tangent)"
-    if row.kink:
+    if found.kink(row):
         return f"kink: the slope is {row.left + 0:.4g} on the left and {row.right + 0:.4g} on the right" + (
             "" if verdict == "kink" else f"; the gradient is not between them, it is {row.analytic:.4g}"
         )
@@ -237,7 +237,7 @@ def _cause(found: Comparison, index: int, key: tuple[int, int], verdict: str) ->
         if abs(summed - row.for_sum) <= found.rtol * abs(summed):
             return "right for the sum of the outputs, wrong per output: the upstream gradient is mixed up"
     failing = [found.rows[k] for k in found.touching(index) if found.judge(k, sure=True)[0] == "fail"]
-    ratios = [float(each.analytic / each.numeric) for each in failing if each.numeric and not each.kink]
+    ratios = [float(each.analytic / each.numeric) for each in failing if each.numeric and not found.kink(each)]
     if ratios and max(ratios) - min(ratios) <= 0.01 * abs(ratios[0]):
         factor = float(np.median(ratios))
         shown = f"{factor:.3f}" if abs(factor - 1) > 2e-3 and abs(factor) > 0.01 else f"{factor:.6g}"

@@ -246,7 +246,8 @@ def _draw_lines(ax: Any, log: Any, values: np.ndarray) -> None:
     faint = [np.column_stack([steps, values[:, v]]) for v in order if v not in named]
     if faint:
         ax.add_collection(LineCollection(faint, colors="0.75", linewidths=0.5, label=f"{len(faint)} between"))
-    for place, v in enumerate(named):
+    for v in named:
+        place = sorted(named).index(v)  # the same look in another plot of the same variables
         alone = "." if np.isfinite(values[:, v]).sum() == 1 else None
         ax.plot(steps, values[:, v], color=COLOURS[place], ls=STYLES[place], marker=alone, lw=1.2, label=names[v])
     ax.autoscale_view()
