@@ -12,7 +12,7 @@ from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's start-up lines, out of the way
 if "google.colab" in sys.modules:
-    os.system("pip install -q tapekit")
+    assert os.system("pip install -q tapekit") == 0, "pip finds no tapekit: build a wheel of it and install that"
 
 import keras
 import matplotlib.pyplot as plt
