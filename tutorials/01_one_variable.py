@@ -2,7 +2,7 @@
 # # 1. One variable, one tape
 #
 # What is a gradient, and how does TensorFlow find it? We take the smallest loss there is, ask a `tf.GradientTape` for
-# its slope, see where the tape says `None`, and then walk downhill with the answer.
+# its slope, and then walk downhill with the answer.
 #
 # Next: [2. Why is my gradient None?](02_why_none.ipynb)
 
@@ -13,7 +13,7 @@ from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's start-up lines, out of the way
 if "google.colab" in sys.modules:
-    os.system("pip install -q tapekit")
+    assert os.system("pip install -q tapekit") == 0, "pip finds no tapekit: build a wheel of it and install that"
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -45,9 +45,9 @@ print("by hand:   d(w²)/dw at w = 5 is", tape.gradient(loss, w).numpy())
 print("in a call: d(w²)/dw at w = 5 is", tapekit.gradient(lambda: tf.square(w), w).numpy())
 
 # %% [markdown]
-# ## A constant is not watched
+# ## A constant
 #
-# A tape watches trainable variables by itself, nothing else. **Predict**: what does it say of a constant?
+# So far, w was a `tf.Variable`. **Predict**: what will the two say if it is a constant?
 
 # %%
 c = tf.constant(5.0)
@@ -59,8 +59,8 @@ print("a bare tape:     ", tape.gradient(loss, c))
 print("tapekit.gradient:", tapekit.gradient(tf.square, c).numpy())
 
 # %% [markdown]
-# `None` means "no path that I saw", not zero. A bare tape needs `tape.watch(c)` *before* `c` is used; `tapekit` watches
-# what you ask about, so plain numbers work as well.
+# A tape watches trainable variables by itself, nothing else. `None` means "no path that I saw", not zero. A bare tape
+# needs `tape.watch(c)` *before* `c` is used; `tapekit` watches what you ask about, so plain numbers work as well.
 #
 # ## Several variables
 #
@@ -74,7 +74,7 @@ print("df/db = a + 2b =", slopes["b"].numpy())
 # %% [markdown]
 # ## What the number means
 #
-# The gradient is the slope of the line that touches the curve: near w = 5 the loss grows by 10 for each unit of w.
+# The gradient is the slope of the line that touches the curve: at w = 5 the loss grows at the rate of 10.
 
 # %%
 result = tapekit.value_and_gradient(tf.square, 5.0)
@@ -131,10 +131,10 @@ print("picture:", PICTURES / "01_downhill.png")
 # %% [markdown]
 # ## Exercise
 #
-# Find the derivative of log(x²) sin x + 1/x at x = 2: on paper (chain and product rule), by a bare tape, and by
-# `tapekit.gradient`. All three are 0.0823954. Try it before you look.
+# Find the derivative of log(x²) sin x + 1/x at x = 2 on paper, by a bare tape and by `tapekit.gradient`: one number?
 
 # %%
+# One answer: try your own first.
 by_hand = 2 / 2 * np.sin(2) + np.log(4) * np.cos(2) - 1 / 4  # (2/x) sin x + log(x²) cos x - 1/x²
 
 x = tf.constant(2.0)
@@ -145,5 +145,5 @@ by_tape = tape.gradient(y, x)
 
 by_tapekit = tapekit.gradient(lambda x: tf.math.log(x**2) * tf.sin(x) + 1 / x, 2.0)
 
-print(f"by hand {by_hand:.7f}, by the tape {by_tape:.7f}, by tapekit {by_tapekit:.7f}")
 np.testing.assert_allclose([by_hand, by_tape, by_tapekit], 0.0823954, atol=2e-7)
+print(f"right: by hand {by_hand:.7f}, by the tape {by_tape:.7f}, by tapekit {by_tapekit:.7f}")

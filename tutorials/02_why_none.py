@@ -1,8 +1,9 @@
 # %% [markdown]
 # # 2. Why is my gradient None?
 #
-# It is the most asked question about `tf.GradientTape`, and TensorFlow's answer is one word: `None`. Here are the
-# programs that ask it. Each looks right; **predict** what is wrong before `tapekit.explain` says it.
+# It is the most asked question about `tf.GradientTape`, and TensorFlow's answer is one word: `None`. Here are programs
+# that ask it, first the four of TensorFlow's [guide](https://www.tensorflow.org/guide/autodiff), then four more. Each
+# looks right; **predict** what is wrong before `tapekit.explain` says it.
 #
 # Before: [1. One variable, one tape](01_one_variable.ipynb). Next: [3. The tape as a circuit](03_circuit.ipynb)
 
@@ -13,9 +14,8 @@ from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's start-up lines, out of the way
 if "google.colab" in sys.modules:
-    os.system("pip install -q tapekit")
+    assert os.system("pip install -q tapekit") == 0, "pip finds no tapekit: build a wheel of it and install that"
 
-import matplotlib.pyplot as plt
 import numpy as np
 import tensorflow as tf
 
@@ -25,8 +25,8 @@ PICTURES = Path("tutorials/pictures") if Path("tutorials").is_dir() else Path("p
 PICTURES.mkdir(exist_ok=True)
 
 # %% [markdown]
-# ## TensorFlow's four: a variable replaced by a tensor
-# Gradient descent, by hand. The first gradient is a number. **Predict** the second.
+# ## Two steps
+# Gradient descent on w², by hand, from w = 2: `w = w - 0.1 * slope`. The first slope is 4. **Predict** the second.
 
 # %%
 w = tf.Variable(2.0)
@@ -49,16 +49,16 @@ v.assign_sub(0.1 * tapekit.gradient(lambda: v**2, v))
 print("repaired:", tapekit.gradient(lambda: v**2, v).numpy())
 
 # %% [markdown]
-# ## Out of TensorFlow
-# The loss is right, to the last digit. **Predict** which word the tape cannot follow.
+# ## A mean
+# The loss `np.mean((v - [1.0, 2.0, 3.0]) ** 2)` is right, to the last digit. **Predict** which word stops the tape.
 
 # %%
-print(tapekit.explain(lambda: tf.constant(1.0) * np.mean((v - [1.0, 2.0, 3.0]) ** 2), v))
+print(tapekit.explain(lambda: np.mean((v - [1.0, 2.0, 3.0]) ** 2), v))
 print("repaired:", tapekit.gradient(lambda: tf.reduce_mean((v - [1.0, 2.0, 3.0]) ** 2), v).numpy())
 
 # %% [markdown]
-# ## Through an integer
-# **Predict**: which character is missing?
+# ## A square
+# The loss is `tf.cast(n, tf.float32) ** 2`, and n is `tf.Variable(3)`. **Predict**: which character is missing?
 
 # %%
 n = tf.Variable(3, name="n")
@@ -66,8 +66,9 @@ print(tapekit.explain(lambda: tf.cast(n, tf.float32) ** 2, n))
 print("repaired:", tapekit.gradient(lambda x: x**2, 3.0).numpy())
 
 # %% [markdown]
-# ## Through a state
-# **Predict** the gradient with respect to `step`: the formula says 2 · 2 · total.
+# ## A running total
+# The loss is `total.assign_add(step * 2.0) ** 2`, with step = 0.5 and total = 1. Its slope with respect to `step` is
+# 2 · 2 · (total + 2 step) = 8 by the formula. **Predict**: by the tape?
 
 # %%
 step, total = tf.Variable(0.5, name="step"), tf.Variable(1.0, name="total")
@@ -75,8 +76,11 @@ print(tapekit.explain(lambda: total.assign_add(step * 2.0) ** 2, [step, total]))
 print("repaired:", tapekit.gradient(lambda: (total + step * 2.0) ** 2, step).numpy())
 
 # %% [markdown]
-# ## The rest: a place, a stop, a zero, a NaN
-# **Predict** for each of the four: None, 0 or NaN?
+# These are the guide's four: a variable replaced by a tensor, a step outside of TensorFlow, an integer, a state.
+#
+# ## Four more
+# p is [0, 3]. **Predict** for each: None, 0 or NaN? (1) `argmax(p)`, as a float; the sums of (2)
+# `stop_gradient(p) ** 2`, (3) `relu(-1 - p)`, (4) `where(p > 0, log(p), 0)`.
 
 # %%
 p = tf.Variable([0.0, 3.0], name="p")
@@ -96,20 +100,19 @@ print("softmax in place of argmax:   ", tapekit.gradient(lambda: tf.nn.softmax(p
 print("safe input first, then where: ", tapekit.gradient(log_of_positive, p).numpy())
 
 # %% [markdown]
-# ## The picture of a cut
-# The same as a circuit: every box has its value, but backward the dashed edges carry nothing.
+# ## A cut, drawn
+# round(4 a) b as a circuit: every box has its value, but backward the dashed edges carry nothing.
 
 # %%
 a, b = tf.Variable(0.6, name="a"), tf.Variable(2.0, name="b")
-figure, ax = plt.subplots(figsize=(9, 3))
-tapekit.plot_trace(tapekit.explain(lambda: tf.round(a * 4.0) * b, [a, b]).trace, ax=ax)
-figure.savefig(PICTURES / "02_cut.png", dpi=100)
-print(PICTURES / "02_cut.png")
+ax = tapekit.plot_trace(tapekit.explain(lambda: tf.round(a * 4.0) * b, [a, b]).trace)
+ax.set_title("round(4 a) b: value | gradient")
+ax.figure.savefig(PICTURES / "02_cut.png", dpi=120)
+print("picture:", PICTURES / "02_cut.png")
 
 # %% [markdown]
 # ## Exercise
-# Three mistakes are in this training step. Find them before you run it; then write `repaired`, so that every source
-# is fine. (The answer follows.)
+# Three mistakes are in this loss. Find them; then write `repaired`, so that `explain` finds every source fine.
 
 # %%
 x, y = tf.random.stateless_normal([8, 3], [1, 2]), tf.ones([8, 1])
@@ -126,9 +129,9 @@ def broken():
     return tf.reduce_mean((gate * hidden - y) ** 2)
 
 
-print(tapekit.explain(broken, [gain, shift, limit, weights]))
-
 # %%
+# One answer: try your own first.
+print(tapekit.explain(broken, [gain, shift, limit, weights]))
 gain = tf.Variable(2.0, name="gain")
 
 
@@ -143,4 +146,4 @@ variables = [gain, shift, limit, weights]
 assert tapekit.explain(repaired, variables), "some source still has no gradient"
 value, grads = tapekit.value_and_gradient(repaired, variables)
 tf.keras.optimizers.SGD(0.1).apply(grads, variables)
-print(f"every source is fine; the loss falls from {value:.4f} to {repaired():.4f}")
+print(f"right: every source is fine, and the loss falls from {value:.4f} to {repaired():.4f}")

@@ -3,8 +3,8 @@
 #
 # A loss that falls says that something is learned, not where, or how fast. The gradients say it, layer by layer and
 # step by step, if somebody writes them down. Here a `GradientLog` does, first in a loop of our own and then in Keras'
-# `fit`, on 1,797 small pictures of handwritten digits; and one number, how far a step moves the weights, tells
-# whether a learning rate is right.
+# `fit`, on 1,797 small pictures of handwritten digits. At the end, one number says how far a step moves the weights:
+# a rough guide to the learning rate, not a verdict.
 #
 # Before: [3. The tape as a circuit](03_circuit.ipynb). Next: [5. Is this gradient right?](05_is_it_right.ipynb)
 
@@ -15,7 +15,7 @@ from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's start-up lines, out of the way
 if "google.colab" in sys.modules:
-    os.system("pip install -q tapekit")
+    assert os.system("pip install -q tapekit") == 0, "pip finds no tapekit: build a wheel of it and install that"
 
 import keras
 import matplotlib.pyplot as plt
@@ -54,96 +54,96 @@ print(f"{len(x)} pictures, {np.bincount(y).min()} to {np.bincount(y).max()} of e
 
 # %% [markdown]
 # ## A loop of one's own
-#
-# One argument more, `log=log`, and every gradient of every step is in the log. The statistics are computed in the
-# graph, beside the gradients: no second pass over the data, no gradient of another batch.
+# One argument more, `log=log`, and the gradients go into the log; `every=7` keeps each seventh step, four an epoch. The
+# statistics are computed in the graph, beside the gradients: no second pass over the data, no gradient of another
+# batch. For comparison, the log `whole` takes the gradients over all pictures at once, before each epoch.
 
 # %%
 model, optimizer = network(), keras.optimizers.SGD(0.1)
-log = tapekit.GradientLog(updates=True)
+log, whole = tapekit.GradientLog(every=7), tapekit.GradientLog()
 batches = tf.data.Dataset.from_tensor_slices((x, y)).shuffle(1797, seed=0).batch(64, drop_remainder=True)
 
 
 @tf.function
 def step(images, labels):
     variables = model.trainable_variables
-    loss, gradients = tapekit.value_and_gradient(lambda: loss_of(labels, model(images)), variables, log=log)
+    gradients = tapekit.gradient(lambda: loss_of(labels, model(images)), variables, log=log)
     optimizer.apply(gradients, variables)
-    return loss
 
 
-for _ in range(8):
+for _ in range(9):
+    tapekit.gradient(lambda: loss_of(y, model(x)), model.trainable_variables, log=whole)
     for images, labels in batches:
         step(images, labels)
 print(log)
 
 # %% [markdown]
-# **Predict** before you look. The loss starts at log(10) = 2.3 and falls towards 0. Will the gradients fall with it
-# from the first step on?
+# **Predict** before you look. The loss starts near log(10) = 2.3, that of a guess among ten, and falls towards 0. What
+# do the gradients do: fall with it, stay as they are, or grow?
 
 # %%
-figure, ax = plt.subplots(figsize=(6.5, 4), layout="constrained")
-tapekit.plot_gradient_history(log, ax=ax)
-figure.savefig(PICTURES / "04_history.png", dpi=60)
-print("pictures/04_history.png")
-norms, losses = (column.reshape(8, -1).mean(1) for column in (log.global_norm, log.loss))
-print("epoch              ", *(f"{epoch:6d}" for epoch in range(8)))
-print("loss, mean         ", *(f"{mean:6.2f}" for mean in losses))
-print("global norm, mean  ", *(f"{mean:6.2f}" for mean in norms))
-assert norms[1] > 1.3 * norms[0]
-assert losses[1] < losses[0]
+figure, ax = plt.subplots(figsize=(7, 4), layout="constrained")
+tapekit.plot_gradient_history(log, ax=ax).figure.savefig(PICTURES / "04_history.png", dpi=100)
+print("picture:", PICTURES / "04_history.png")
+print("epoch                         ", *(f"{epoch:5d}" for epoch in range(9)))
+print("loss, all pictures, before it ", *(f"{loss:5.2f}" for loss in whole.loss))
+print("norm, all pictures, before it ", *(f"{norm:5.2f}" for norm in whole.global_norm))
+print("norm, a batch, mean of 4 in it", *(f"{norm:5.2f}" for norm in log.global_norm.reshape(9, 4).mean(1)))
 
 # %% [markdown]
-# They grow while the loss falls, and in the end, with a tenth of the loss, they are larger than at the start: a batch
-# of 64 has its own idea of the way down. A small gradient is not what good training looks like. The largest step,
-# layer by layer:
+# The norm of a batch grows at first, and with a tenth of the loss left it is larger than at the start. Over all
+# pictures it is smaller, for what the batches disagree about cancels, but it stays about where it began. A small loss
+# does not mean small gradients. **Predict**: at the step with the largest norm, which kernel has the smallest gradient?
 
 # %%
-peak = int(log.global_norm.argmax())
-tapekit.plot_gradient_flow(log, step=peak).figure.savefig(PICTURES / "04_flow.png", dpi=100)
-print("pictures/04_flow.png")
-biases = [f"{log[f'{name}/bias'].norm[peak]:.3f}" for name in ("first", "second", "head")]
-print("bias gradients, input to head:", *biases)
+row = log.global_norm.argmax()
+ax = tapekit.plot_gradient_flow(log, step=int(log.steps[row]))
+ax.legend(loc=(0.26, 0.55), fontsize="small", ncols=2)  # between the lines
+ax.figure.savefig(PICTURES / "04_flow.png", dpi=100)
+print("picture:", PICTURES / "04_flow.png")
+for name, norm in zip(log.names, log.norm[row], strict=True):
+    print(f"{name:24} {norm:.3f}")
 
 # %% [markdown]
-# ## The same in `fit`, at three learning rates
+# None stands out, and those of the biases even grow towards the input: what comes from the loss is not lost on the way.
+# That is not so in every network: see [6. Vanishing, exploding, repaired](06_vanishing_exploding.ipynb).
 #
+# ## The same in `fit`, at three learning rates
 # In Keras the log is a callback. The **update ratio** ||new weights - old weights|| / ||old weights|| says how far a
-# step moves them; about a thousandth is usual. At a rate of 0.01 it is 4e-4. **Predict** it for 0.0001 and for 0.1.
+# step moves them; about a thousandth is usual. At a rate of 0.01 it is 4e-4. **Predict** it for 0.0001 and for 0.1, and
+# at which of the three rates the network learns most in six epochs.
 
 # %%
-figure, axes = plt.subplots(1, 3, figsize=(13, 4), sharey=True, layout="constrained")
-ratios = {}
+figure, axes = plt.subplots(1, 3, figsize=(8.5, 4.5), sharey=True, layout="constrained")
+ratios, losses = {}, {}
 for ax, rate in zip(axes, (1e-4, 1e-2, 1e-1), strict=True):
-    model, log = network(), tapekit.GradientLog(updates=True)
+    model, log = network(), tapekit.GradientLog(updates=True, every=7)
     model.compile(keras.optimizers.SGD(rate), loss_of)
-    model.fit(x, y, batch_size=64, epochs=6, verbose=0, callbacks=[log])
+    losses[rate] = model.fit(x, y, batch_size=64, epochs=6, verbose=0, callbacks=[log]).history["loss"]
     tapekit.plot_update_ratio(log, ax=ax)
+    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.15), fontsize="small", frameon=False)
     ax.set_title(f"learning rate {rate:g}")
+    ax.label_outer()
     ratios[rate] = np.median(log["second/kernel"].update_ratio)
-    first, last = log.loss[:29].mean(), log.loss[-29:].mean()  # the first and the last epoch
-    print(f"learning rate {rate:g}: update ratio {ratios[rate]:.1e}, loss {first:.2f} -> {last:.2f}")
+    print(f"learning rate {rate:g}: ratio {ratios[rate]:.1e}, loss {losses[rate][0]:.2f} -> {losses[rate][-1]:.2f}")
     print("   ", *(log.findings() or ["(no findings)"]))
-figure.savefig(PICTURES / "04_update_ratio.png", dpi=55)
-print("pictures/04_update_ratio.png")
-assert 50 < ratios[1e-2] / ratios[1e-4] < 200
-assert 5 < ratios[1e-1] / ratios[1e-2] < 20
+figure.savefig(PICTURES / "04_update_ratio.png", dpi=100)
+print("picture:", PICTURES / "04_update_ratio.png")
 
 # %% [markdown]
-# A hundred times the learning rate, about a hundred times the ratio, and the findings read the first run aloud
-# without looking at its loss: its steps are too small to go anywhere.
+# A hundred times the rate, about a hundred times the ratio. The finding about the first run is right without a look at
+# its loss: such steps lead nowhere. But 0.01, whose ratio is near the usual, has hardly begun, and 0.1, six times the
+# usual, learns best: a rough guide, no verdict. (Biases lie higher: they start at 0, beside which any step is large.)
 #
 # ## Exercise
-#
-# Adam divides every gradient by its own size, so its ratio hardly depends on the gradients. Find a learning rate for
-# `keras.optimizers.Adam` at which the median update ratio of `second/kernel` lies between 10^-2.5 and 10^-2 over six
-# epochs, and look whether the network then learns better than plain SGD at 0.01.
+# From the numbers above, compute a rate whose ratio is the usual 1e-3, give or take a half. Does it beat 0.1?
 
 # %%
-answer = 1e-3  # try 1e-2 first
+# One answer: try your own first.
+mine = float(0.01 * 1e-3 / ratios[1e-2])  # the ratio grows like the rate
 model, log = network(), tapekit.GradientLog(updates=True)
-model.compile(keras.optimizers.Adam(answer), loss_of)
-model.fit(x, y, batch_size=64, epochs=6, verbose=0, callbacks=[log])
+model.compile(keras.optimizers.SGD(mine), loss_of)
+loss = model.fit(x, y, batch_size=64, epochs=6, verbose=0, callbacks=[log]).history["loss"][-1]
 ratio = np.median(log["second/kernel"].update_ratio)
-print(f"Adam({answer:g}): update ratio {ratio:.1e}, loss {log.loss[:29].mean():.2f} -> {log.loss[-29:].mean():.2f}")
-assert 10**-2.5 < ratio < 1e-2
+assert 0.5e-3 < ratio < 1.5e-3
+print(f"right: at {mine:.3f} the ratio is {ratio:.1e}; the loss is {loss:.2f}, at 0.1 it was {losses[0.1][-1]:.2f}")
