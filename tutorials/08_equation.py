@@ -13,7 +13,7 @@ from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's start-up lines, out of the way
 if "google.colab" in sys.modules:
-    os.system("pip install -q tapekit")
+    assert os.system("pip install -q tapekit") == 0, "pip finds no tapekit: build a wheel of it and install that"
 
 import keras
 import matplotlib.pyplot as plt
@@ -50,7 +50,6 @@ assert apart < 1e-6
 # %% [markdown]
 # `[64, 1]`, and nothing is lost. A gradient is that of the *sum* of the outputs, but row i of the output hears only
 # row i of the input: the Jacobian is diagonal, and one cheap reverse pass gives u'(x) at all 64 points.
-#
 # ## The loop
 # u(x) = 1 + tanh(x) net(x) is 1 at x = 0 whatever net says: the starting value is built in (Lagaris et al., 1998).
 # What is left for the loss is the equation: u' + u, the residual, squared.
@@ -61,12 +60,12 @@ def first(u):
     return lambda x: tapekit.gradient(u, x)  # with respect to the input
 
 
-def solve(ansatz, residual, activation="tanh", steps=1600):
+def solve(ansatz, residual, activation="tanh", steps=2400):
     """Train the network in `u(x) = ansatz(net, x)` until `residual(u, x)` is near 0; give u and the last loss."""
     net = network(activation)
     u = functools.partial(ansatz, net)
-    # The loss falls by six orders of magnitude: with beta_2 = 0.99 Adam remembers 100 steps of it, not 1000.
-    optimizer = keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(0.01, steps), beta_2=0.99)
+    # The loss falls by more than six orders of magnitude: with beta_2 = 0.95 Adam remembers 20 steps, not 1000.
+    optimizer = keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(0.02, steps), beta_2=0.95)
 
     @tf.function
     def step():
@@ -81,9 +80,9 @@ def solve(ansatz, residual, activation="tanh", steps=1600):
 decay, _ = solve(lambda net, x: 1.0 + tf.tanh(x) * net(x), lambda u, x: first(u)(x) + u(x))
 fine = tf.reshape(tf.linspace(0.0, 6.28, 501), [501, 1])  # between the training points too
 falling = [tf.exp(-fine), -tf.exp(-fine)]
-errors = [worst(decay(fine), falling[0]), worst(first(decay)(fine), falling[1])]
-print("u' = -u: largest error of u {:.1e}, of u' {:.1e}".format(*errors))
-assert errors[0] < 2e-3
+off = [worst(decay(fine), falling[0]), worst(first(decay)(fine), falling[1])]
+print("u' = -u: largest error of u {:.1e}, of u' {:.1e}".format(*off))
+assert max(off) < 2e-3
 
 # %% [markdown]
 # ## The second derivative is the gradient of the gradient
@@ -96,15 +95,11 @@ def from_0_upwards(net, x):
     return tf.tanh(x) + tf.tanh(x) ** 2 * net(x)
 
 
-def spring(u, x):
-    return first(first(u))(x) + u(x)
-
-
-wave, loss = solve(from_0_upwards, spring)
+wave, loss = solve(from_0_upwards, lambda u, x: first(first(u))(x) + u(x))
 swinging = [tf.sin(fine), tf.cos(fine), -tf.sin(fine)]
 errors = [worst(u(fine), truth) for u, truth in zip([wave, first(wave), first(first(wave))], swinging, strict=True)]
 print("u'' = -u: largest error of u {:.1e}, of u' {:.1e}, of u'' {:.1e}".format(*errors))
-assert errors[0] < 5e-3
+assert max(errors) < 5e-3
 
 # %% [markdown]
 # A small ripple in u is a larger one in u' and larger still in u'': each derivative sharpens the error.
@@ -115,35 +110,40 @@ assert errors[0] < 5e-3
 for name, activation in [("tanh", "tanh"), ("relu", "relu"), ("maximum(z, 0)", lambda z: tf.maximum(z, 0.0))]:
     bend = tapekit.gradient(first(network(activation)), fine, unconnected="none")
     print(f"{name:14} largest |net''|", None if bend is None else f"{worst(bend, 0.0):.2g}")
-kinked, kinked_loss = solve(from_0_upwards, spring, "relu")
-failure = worst(kinked(fine), swinging[0])
-print(f"ReLU: loss {kinked_loss:.0e} (tanh {loss:.0e}), largest error of u {failure:.2f} (tanh {errors[0]:.0e})")
-table = tf.concat([fine, first(kinked)(fine), first(first(kinked))(fine)], 1)
-jump = 4 + int(tf.argmax(tf.abs(table[8:, 1] - table[:-8, 1])))
-print(
-    "around the sharpest turn: x {}\n    u'  {}\n    u'' {}".format(*table.numpy()[jump - 4 : jump + 5 : 4].T.round(3))
-)
 
-figure, axes = plt.subplots(1, 3, figsize=(13, 3.8), layout="constrained")
-titles = ["u' = -u, tanh network", "u'' = -u, tanh network", "u'' = -u, ReLU network"]
+# %% [markdown]
+# `tf.nn.relu` has a gradient op that answers 0; the second derivative of `maximum` depends on nothing, so None.
+
+# %%
+kinked, kinked_loss = solve(from_0_upwards, lambda u, x: first(first(u))(x) + u(x), "relu")
+apart = worst(kinked(fine), swinging[0])
+print(f"ReLU: loss {kinked_loss:.0e} (tanh {loss:.0e}), largest error of u {apart:.2f} (tanh {errors[0]:.0e})")
+up, bend = first(kinked)(fine), first(first(kinked))(fine)
+climb = (up[1:] - up[:-1]) / (fine[1:] - fine[:-1])
+kink = int(tf.argmax(tf.abs(climb))[0])
+print(f"at x = {fine[kink, 0]:.1f} u' climbs at {climb[kink, 0]:.1f}, the tape says u'' = {bend[kink, 0]:.3f}")
+figure, axes = plt.subplots(1, 3, figsize=(11, 3.8), layout="constrained", sharey=True)
+titles = [f"u' = -u: off by {max(off):.0e} at most", f"u'' = -u: off by {max(errors):.0e} at most"]
+titles += [f"u'' = -u, ReLU: gives up after x = {fine[kink, 0]:.1f}"]
+looks = {"u": "C0-", "u'": "C1--", "u''": "C2:"}
 for ax, title, u, truths in zip(axes, titles, [decay, wave, kinked], [falling, swinging, swinging], strict=True):
-    for truth, name, dashes in zip(truths, ["u", "u'", "u''"], ["-", "--", ":"], strict=False):
-        ax.plot(fine, truth, color="0.8", linewidth=7, label="truth" if name == "u" else None)
-        ax.plot(fine, u(fine), dashes, linewidth=2, label=name)
+    for truth, (name, look) in zip(truths, looks.items(), strict=False):
+        ax.plot(fine, truth, look, alpha=0.3, linewidth=7, label=f"truth: {name}")
+        ax.plot(fine, u(fine), look, linewidth=2, label=name)
         u = first(u)
-    ax.set(title=title, xlabel="x", ylabel="u and its derivatives")
-    ax.legend(ncols=4, loc="lower center", bbox_to_anchor=(0.5, -0.36), frameon=False)
-figure.savefig(PICTURES / "08_equation.png", dpi=70)
+    ax.set(title=title, xlabel="x", ylabel="u and its derivatives" if ax is axes[0] else None)
+figure.legend(*axes[1].get_legend_handles_labels(), loc="outside lower center", ncols=6, frameon=False)
+figure.savefig(PICTURES / "08_equation.png", dpi=77)
 print("picture:", PICTURES / "08_equation.png")
 
 # %% [markdown]
-# A ReLU network bends only at its kinks, and there the tape says 0 (or None, where no op is left to say it). The loss
-# cannot see them. Of u'' + u it sees u alone where nothing else bends, and the smallest u is 0: see it on the right.
+# The loss cannot see the kinks of a ReLU network. Where nothing else bends it sees u alone: the smallest is 0 (right).
 #
-# **Exercise.** Add friction: u'' = -u - 1.2 u', from the same start. The answer is exp(-0.6 x) sin(0.8 x) / 0.8.
+# **Exercise.** Add friction: u'' = -u - 1.2 u', from the same start. The truth is exp(-0.6 x) sin(0.8 x) / 0.8.
 
 # %%
+# One answer: try your own first.
 damped, _ = solve(from_0_upwards, lambda u, x: first(first(u))(x) + 1.2 * first(u)(x) + u(x))
 error = worst(damped(fine), tf.exp(-0.6 * fine) * tf.sin(0.8 * fine) / 0.8)
-print(f"with friction: largest error of u {error:.1e}")
 assert error < 5e-3
+print(f"right: with friction the largest error of u is {error:.1e}")
