@@ -2,7 +2,7 @@
 
 import re
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -272,7 +272,7 @@ def _not_used(*, read: bool = False, branch: bool = False, ready: Sequence[str] 
     return why, advice
 
 
-_PICKED = {  # by what else is known
+_PICKED: dict[str, Callable] = {  # by what else is known
     "integer_dtype": _integer_dtype,
     "left_tensorflow": _left_tensorflow,
     "nan": _nan,

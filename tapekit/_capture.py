@@ -23,7 +23,9 @@ from tapekit._sources import Call, describe, is_float, outside_of_graphs, values
 LIBRARIES = (sysconfig.get_paths()["stdlib"], str(Path(__file__).parent), "<frozen")
 INSTALLED = re.compile(r"[/\\](site|dist)-packages[/\\]|__autograph_generated_file")
 # How TensorFlow, Keras, NumPy and Python word their refusal of a tensor that has no value yet.
-REFUSAL = re.compile("symbolic|numpy|eager|singleton tf.Variable|unable to lift|non-tensor", re.IGNORECASE)
+REFUSAL = re.compile(
+    r"symbolic|to a numpy array|attribute .numpy|eager|singleton tf.Variable|unable to lift|non-tensor", re.IGNORECASE
+)
 
 # They hand on what they get.
 PLUMBING = {"Identity", "ReadVariableOp", "EnsureShape"}
@@ -54,10 +56,12 @@ class LeftTensorFlow(RuntimeError):
         self.place = place
         at = f"{place}: `{place.code}`" if place else "a line that Python does not tell"
         reason = str(error).strip().split("\n")[0].split(". ")[0]
+        misfit = " Or an array does not fit a tensor's shape, which reads the same." if "numpy array" in reason else ""
         super().__init__(
             f"{where}: fn leaves TensorFlow at {at} ({type(error).__name__}: {reason}). Only TensorFlow operations can "
             "be followed. Write tf.* instead of np.* or math.*, tf.where or tf.cond instead of an if in a lambda, keep "
             "tensors as they are (no .numpy(), float(), int(), tf.constant of a tensor), and make variables outside fn."
+            + misfit
         )
 
 

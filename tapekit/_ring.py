@@ -64,8 +64,7 @@ class Ring:
 
     def fetch(self, first: int) -> tuple[np.ndarray, np.ndarray]:
         """The numbers of the rows from `first` on that are still in the ring, and the rows, with their ratios."""
-        with tf.init_scope():  # also while a graph is traced
-            steps = int(self.steps)
+        steps = int(self.steps)
         end = -(-steps // self.every)
         numbers = np.arange(max(first, end - self.capacity), end)
         slots = numbers % self.capacity

@@ -205,15 +205,18 @@ def _refusal(value: Any, source: Any, where: str, closure: bool) -> str:
     """What arrived, what is needed and what to give instead of `value`, which cannot be a source."""
     if source is not None and not is_float(source):
         instead = "; use 3.0 instead of 3, or tf.cast(...) before the call" if source.dtype.is_integer else ""
+        if isinstance(source, tf.Variable):
+            instead += "; of a model, give its trainable_variables"
         return f"{source.dtype.name}. Only floating-point sources have gradients{instead}."
     if source is not None:
-        take = "" if closure else f"Let fn take it, {where}(lambda x: ..., x), or "
-        need = f"but fn is called without it and cannot have used it. {take}close over a tf.Variable or a tensor"
-        return f"{describe(value)}, {need}."
+        take = "Close" if closure else f"Let fn take it, without a default, {where}(lambda x: ..., x), or close"
+        return f"{describe(value)}, but fn is called without it. {take} over a tf.Variable or a tensor."
     if isinstance(value, tf.SparseTensor):
         need = "Only dense and ragged tensors can be watched; differentiate with respect to its .values"
     elif hasattr(value, "trainable_variables"):
         need = "Give its variables: model.trainable_variables"
+    elif type(value).__name__ == "KerasTensor":
+        need = "It stands for numbers to come: call the model on data, model(x), inside fn"
     elif tf.is_tensor(value) and hasattr(value, "path"):
         need = (
             "In the call of a mixed-precision layer it is a cast copy of itself; ask for the gradient outside the layer"
@@ -259,8 +262,9 @@ def _takes_vars(where: str, fn: Callable, vars: Any) -> bool:
     except TypeError as error:
         how = f"fn(**vars) with the keys {sorted(vars)}" if by_name else f"fn with {len(args)} argument(s)"
         raise TypeError(
-            f"{where}: fn{signature} cannot be called as {how}: {error}. vars is {_outline(vars)}. Let fn take nothing "
-            "and close over them, or take one parameter for each member of vars."
+            f"{where}: fn{signature} cannot be called as {how}: {error}. vars is {_outline(vars)}. Let fn take one "
+            "parameter for each member of vars; give np.array(vars) for one array, [vars] to hand it over whole; or "
+            "let fn take nothing and close over variables."
         ) from None
     return True
 

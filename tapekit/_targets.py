@@ -9,14 +9,14 @@ import tensorflow as tf
 
 from tapekit._sources import Call, as_variable, describe, is_float
 
-_AUX = "results besides the loss go by tapekit.value_and_gradient(..., has_aux=True)"
+_AUX = "results besides the loss go second: return loss, rest, in tapekit.value_and_gradient(..., has_aux=True)"
 
 
 def target_of(call: Call, result: Any) -> Any:
     """What `fn` returned, as float tensors in its structure; an error for anything that has no gradient."""
     if isinstance(result, tf.Tensor) and is_float(result):
         return result
-    flat = [_tensor(call, member) for member in tf.nest.flatten(result)]
+    flat = [_tensor(call, member, alone=not tf.nest.is_nested(result)) for member in tf.nest.flatten(result)]
     if not flat:
         raise TypeError(f"{call.where}: fn returned {result!r}. It must return the tensor to differentiate.")
     return tf.nest.pack_sequence_as(result, flat)
@@ -41,7 +41,7 @@ def vectors_like(call: Call, what: str, vectors: Any, structure: Any, likes: Seq
     return [_vector(call, what, vector, like) for vector, like in zip(flat, likes, strict=True)]
 
 
-def _tensor(call: Call, member: Any) -> Any:
+def _tensor(call: Call, member: Any, *, alone: bool) -> Any:
     if as_variable(member) is not None:
         member = tf.convert_to_tensor(member)
     if isinstance(member, (tf.Tensor, tf.RaggedTensor, tf.IndexedSlices)):
@@ -53,7 +53,7 @@ def _tensor(call: Call, member: Any) -> Any:
             "It must return the tensor to differentiate; perhaps a return statement is missing, or a gradient "
             "inside fn is None"
         )
-    elif tf.is_tensor(member) or not isinstance(member, (bool, int, float, complex, np.ndarray, np.generic)):
+    elif not (alone and isinstance(member, (bool, int, float, complex, np.ndarray, np.generic))):
         need = f"It must return a tensor; {_AUX}"
     else:
         need = (
@@ -65,8 +65,8 @@ def _tensor(call: Call, member: Any) -> Any:
 
 def _vector(call: Call, what: str, vector: Any, like: Any) -> Any:
     # NumPy would drop the imaginary part of a complex vector.
-    if not tf.is_tensor(vector) and (like.dtype.is_complex or not np.iscomplexobj(vector)):
-        with contextlib.suppress(TypeError, ValueError):
+    with contextlib.suppress(TypeError, ValueError):  # as of rows of different lengths
+        if not tf.is_tensor(vector) and (like.dtype.is_complex or not np.iscomplexobj(vector)):
             vector = tf.convert_to_tensor(vector, like.dtype)
     if not tf.is_tensor(vector) or vector.dtype != like.dtype or not vector.shape.is_compatible_with(like.shape):
         raise ValueError(

@@ -173,6 +173,7 @@ def jvp(fn: Callable, vars: Any, tangents: Any, /) -> JVP:
         cotangents = [tf.ones_like(t) for t in flat]
         watch_all(outer, cotangents)
         grads = dense(inner.gradient(flat, call.sources, output_gradients=cotangents))
+    warn_of_none(call, grads)
     # J'u is linear in u, so its derivative along v is J v, whatever u is.
     tangent = _pull_back(outer, grads, cotangents, direction)
     return JVP(target, tf.nest.pack_sequence_as(target, _zeros_for_none(tangent, flat)))
@@ -186,7 +187,8 @@ def hvp(fn: Callable, vars: Any, vector: Any, /) -> Any:
         vector: the direction, in the structure and shapes of `vars`.
 
     Returns:
-        The structure and shapes of `vars`; zeros where the gradient does not depend on `vars`.
+        The structure and shapes of `vars`; zeros where the gradient does not depend on `vars`, and, with a
+        `MissingGradientWarning`, where there is none.
 
     Raises:
         ValueError: `vector` is not in the shapes of `vars`; TypeError, ValueError: as `gradient`.
@@ -207,6 +209,7 @@ def hvp(fn: Callable, vars: Any, vector: Any, /) -> Any:
             watch_all(inner, call.sources)
             target = target_of(call, call())
         grads = dense(inner.gradient(target, call.sources))
+    warn_of_none(call, grads)
     return call.pack(_zeros_for_none(_pull_back(outer, grads, call.sources, direction), call.sources))
 
 
@@ -221,8 +224,9 @@ def _differentiate(
         result = call()
         target, aux = _with_aux(call, result) if has_aux else (result, None)
         target = target_of(call, target)
-    if output_gradients is not None:
-        flat = vectors_like(call, "output_gradients", output_gradients, target, tf.nest.flatten(target))
+    if output_gradients is not None or where == "vjp":
+        what = "cotangents" if where == "vjp" else "output_gradients"
+        flat = vectors_like(call, what, output_gradients, target, tf.nest.flatten(target))
         output_gradients = tf.nest.pack_sequence_as(target, flat)
     value = (target, aux) if has_aux else target
     if has_aux:
@@ -239,22 +243,37 @@ def finish(
     `leading` is the shape that stands before the source's in each, as that of the target does in a Jacobian.
     """
     if log is not None:
+        if isinstance(log, type) or not hasattr(log, "record"):
+            raise TypeError(
+                f"{call.where}: log is {describe(log)}. Give a GradientLog, made once before the loop: "
+                "log=tapekit.GradientLog()."
+            )
         losses = tf.nest.flatten(target)
-        log.record(flat, call.leaves, loss=losses[0] if len(losses) == 1 else tf.add_n([_sum(t) for t in losses]))
+        loss = losses[0] if len(losses) == 1 else tf.add_n([_sum(t) for t in losses])
+        log.record(call.pack(flat), call.pack(call.leaves), loss=loss)
     if any(g is None for g in flat):
         mode = mode_of(call.where, unconnected)
         if mode == "zero":
             return call.pack(_zeros_for_none(flat, call.sources, leading))
-        missing = ", ".join(repr(name) for name, g in zip(call.names, flat, strict=True) if g is None)
-        text = f"{call.where}: no gradient reaches {missing}: TensorFlow gives None."
         if mode == "raise":
             from tapekit.explaining import report  # at the top it would close a circle: imports run one way
 
-            raise ValueError(f"{text}\n{report(call)}")
+            raise ValueError(f"{_missing(call, flat)}\n{report(call)}")
         if mode == "warn":
-            advice = "tapekit.explain(fn, vars) says why and where; unconnected='zero' or 'none' silences this."
-            warnings.warn(f"{text} {advice}", MissingGradientWarning, stacklevel=3)
+            warn_of_none(call, flat, "; unconnected='zero' or 'none' silences this", level=4)
     return call.pack(flat)
+
+
+def warn_of_none(call: Call, flat: list, otherwise: str = "; zeros stand in its place", *, level: int = 3) -> None:
+    """A `MissingGradientWarning`, at the line of the user, if a gradient is None."""
+    if any(g is None for g in flat):
+        advice = f"tapekit.explain(fn, vars) says why and where{otherwise}."
+        warnings.warn(f"{_missing(call, flat)} {advice}", MissingGradientWarning, stacklevel=level)
+
+
+def _missing(call: Call, flat: list) -> str:
+    missing = ", ".join(repr(name) for name, g in zip(call.names, flat, strict=True) if g is None)
+    return f"{call.where}: no gradient reaches {missing}: TensorFlow gives None."
 
 
 def mode_of(where: str, unconnected: Any) -> str:

@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from tapekit._sources import bind, describe, signature_of, variable_scope_kept
 from tapekit._targets import one_target, target_of
-from tapekit.gradients import dense, finish, mode_of, zeros
+from tapekit.gradients import dense, finish, mode_of, warn_of_none, zeros
 from tapekit.tape import watch_all
 
 
@@ -54,7 +54,8 @@ def hessian(fn: Callable, vars: Any, /) -> Any:
 
     Returns:
         One tensor `[...source, ...source]` for one source; else blocks in the structure of `vars`, twice: ``[i][j]``
-        is `[...source_i, ...source_j]`. Zeros where TensorFlow finds no dependence.
+        is `[...source_i, ...source_j]`. Zeros where TensorFlow finds no dependence, with a
+        `MissingGradientWarning` where the first gradient is missing already.
 
     Raises:
         ValueError: the target is not scalar; TypeError, ValueError: as `gradient`.
@@ -75,6 +76,7 @@ def hessian(fn: Callable, vars: Any, /) -> Any:
                 "tf.reduce_sum for example, or take tapekit.jacobian of a gradient."
             )
         grads = dense(inner.gradient(target, call.sources))
+    warn_of_none(call, grads)
     blocks = []
     for grad, source in zip(grads, call.sources, strict=True):
         row = [None] * len(call.sources) if grad is None else _rows(outer, grad, call.sources)
@@ -110,27 +112,22 @@ def per_example_gradient(
     call = bind("per_example_gradient", fn, vars, closure=True)
     _check_takes_one(fn)
     examples = _examples(batch)
-    first = tf.nest.map_structure(lambda rows: rows[0], examples)
-    call = dataclasses.replace(call, fn=lambda: fn(first))
-    connected: list[int] = []
+    call = dataclasses.replace(call, fn=lambda: fn(tf.nest.map_structure(lambda rows: rows[0], examples)))
+    connected: set[int] = set()  # by any example: each may take another branch
 
     def one(example: Any) -> list:
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             watch_all(tape, call.sources)
             target = target_of(call, fn(example))
         grads = dense(tape.gradient(target, call.sources))
-        connected[:] = [i for i, g in enumerate(grads) if g is not None]
-        return [grads[i] for i in connected]
+        connected.update(i for i, g in enumerate(grads) if g is not None)
+        return [zeros(source) if g is None else g for g, source in zip(grads, call.sources, strict=True)]
 
-    def one_by_one() -> list:
-        one(first)  # finds which sources are connected
-        specs = [tf.TensorSpec(call.sources[i].shape, call.sources[i].dtype) for i in connected]
-        return tf.map_fn(one, examples, fn_output_signature=specs) if specs else []
-
-    stacked = _vectorized(lambda: tf.vectorized_map(one, examples), one_by_one)
-    flat: list = [None] * len(call.sources)
-    for index, grad in zip(connected, stacked, strict=True):
-        flat[index] = grad
+    specs = [tf.TensorSpec(source.shape, source.dtype) for source in call.sources]
+    stacked = _vectorized(
+        lambda: tf.vectorized_map(one, examples), lambda: tf.map_fn(one, examples, fn_output_signature=specs)
+    )
+    flat = [g if i in connected else None for i, g in enumerate(stacked)]
     return finish(call, flat, unconnected, leading=tf.shape(tf.nest.flatten(examples)[0])[:1])
 
 

@@ -152,7 +152,8 @@ class GradientLog(keras.callbacks.Callback):
             raise TypeError("GradientLog.record: updates=True follows the weights. Tensors have none; give variables.")
         self.names, self._variables = names, flat
         if self.updates and self._ring is not None:  # which compares the old weights
-            self.drain()
+            with tf.init_scope():  # outside of the step that is being traced
+                self.drain()
             self._ring = None
 
     def on_train_begin(self, logs: Any = None) -> None:
@@ -186,6 +187,8 @@ class GradientLog(keras.callbacks.Callback):
         self._since = 0
         if self._ring is None:
             return
+        if not tf.executing_eagerly():
+            raise RuntimeError("GradientLog: read inside a tf.function, where nothing has a number. Read it outside.")
         numbers, rows = self._ring.fetch(self._next)
         if not len(rows):
             return

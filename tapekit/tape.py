@@ -16,7 +16,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from tapekit._sources import as_variable, is_float, names, values_of, watchable
+from tapekit._sources import as_variable, describe, is_float, names, values_of, watchable
 
 
 class MissingGradientWarning(UserWarning):
@@ -50,6 +50,7 @@ class GradientTape(tf.GradientTape):
     def __init__(self, persistent: bool = False, watch_accessed_variables: bool = True) -> None:
         super().__init__(persistent, watch_accessed_variables)
         self._seen: list = []
+        self._accessed = watch_accessed_variables
         self._paused = self._emptied = self._quiet = False
         self._start = 0
 
@@ -127,7 +128,8 @@ class GradientTape(tf.GradientTape):
 
     def batch_jacobian(self, target: Any, source: Any, *args: Any, **kwargs: Any) -> Any:
         """As `tf.GradientTape.batch_jacobian`; a Keras variable is taken."""
-        return super().batch_jacobian(target, _sources(source)[0], *args, **kwargs)
+        variable = as_variable(source)
+        return super().batch_jacobian(target, source if variable is None else variable, *args, **kwargs)
 
     def _warn_of_none(self, method: str, sources: Any, flat: list) -> None:
         missing = [index for index, gradient in enumerate(flat) if gradient is None]
@@ -159,7 +161,12 @@ class GradientTape(tf.GradientTape):
         if variable is None:
             return "is a tensor that was never watched: call tape.watch(...) before it is used"
         if any(variable is seen for seen in self.watched_variables()):
-            return f"was read, but no gradient comes back to it from the target{emptied}"
+            return (
+                "was read, but no gradient comes back to it from the target, or the target was computed after the with "
+                f"block{emptied}"
+            )
+        if not self._accessed:
+            return "was not watched: with watch_accessed_variables=False, call tape.watch(variable)"
         if not variable.trainable:
             return "is not trainable, and such a variable is recorded only after tape.watch(variable)"
         if self._paused:
@@ -169,4 +176,11 @@ class GradientTape(tf.GradientTape):
 
 def _sources(sources: Any) -> list:
     """The members of `sources`, flat, with the `tf.Variable` in the place of a Keras variable."""
-    return [value if as_variable(value) is None else as_variable(value) for value in tf.nest.flatten(sources)]
+    flat = [value if as_variable(value) is None else as_variable(value) for value in tf.nest.flatten(sources)]
+    for value in flat:
+        if not tf.is_tensor(value):
+            raise TypeError(
+                f"GradientTape: a source is {describe(value)}. It must be a tensor or a variable. Compute with, and "
+                "ask for, what watch gives: x = tape.watch(x)."
+            )
+    return flat

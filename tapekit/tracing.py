@@ -67,6 +67,7 @@ class Trace:
     target: Op
     layers: frozenset[str] = frozenset()  # the scopes that are Keras layers
     folded: bool = False
+    __iter__ = None  # nor `in`: Python would ask for trace[0]
 
     def __getitem__(self, name: str) -> Op:
         """The record of that name."""
@@ -77,6 +78,7 @@ class Trace:
 
     def fold(self, depth: int = 1) -> "Trace":
         """The same with one record for each Keras layer or outermost name scope (1), layer inside a layer (2), ..."""
+        _check_depth(depth)
         inputs = {op.name: op.inputs for op in self.ops}
         scopes = {op.name: op.scope for op in self.ops}
         kept = _fold(inputs, scopes, self.layers, {op.name for op in self.constants}, self.target.name, depth)
@@ -146,8 +148,8 @@ def trace(fn: Callable, vars: Any, /, *, depth: int | None = None, values: bool 
 
     Source: the circuit diagrams of CS231n, https://cs231n.github.io/optimization-2/
     """
-    if depth is not None and not (isinstance(depth, int) and depth >= 1):
-        raise ValueError(f"trace: depth is {depth!r}. It is None (every operation) or how many scopes deep: 1, 2, ...")
+    if depth is not None:
+        _check_depth(depth)
     call = bind("trace", fn, vars)
     keep = tf.identity if values else _norm
     graphs: list[tuple[Graph, dict[str, _Kept]]] = []
@@ -198,6 +200,13 @@ def trace(fn: Callable, vars: Any, /, *, depth: int | None = None, values: bool 
     last = names.get(graph.target, graph.target)
     target = next(op for op in (*ops, *sources, *constants) if op.name == last)
     return Trace(tuple(ops), tuple(sources), tuple(constants), target, frozenset(graph.layers), depth is not None)
+
+
+def _check_depth(depth: Any) -> None:
+    if not isinstance(depth, int) or depth < 1:
+        raise ValueError(
+            f"trace: depth is {depth!r}. It is how many scopes deep to fold: 1, 2, ... Leave it out for none."
+        )
 
 
 class _Kept(NamedTuple):

@@ -230,14 +230,40 @@ class Records:
         self.calls.append((gradients, variables, loss))
 
 
+def test_each_example_may_take_another_branch():
+    a, b = tf.Variable(1.0), tf.Variable(1.0)
+    batch = tf.constant([1.0, -1.0, 2.0])
+
+    def loss(x):
+        return tf.cond(x > 0, lambda: a * x, lambda: 10.0 * b * x)
+
+    for run in (tapekit.per_example_gradient, tf.function(tapekit.per_example_gradient)):
+        rows = run(loss, [a, b], batch)
+        assert [row.numpy().tolist() for row in rows] == [[1.0, 0.0, 2.0], [0.0, -10.0, 0.0]]
+
+
+def test_a_batch_of_no_examples_gives_no_gradients():
+    w = tf.Variable([1.0, 2.0])
+    assert tapekit.per_example_gradient(lambda x: tf.reduce_sum(w * x), w, tf.zeros([0, 2])).shape == (0, 2)
+
+
 def test_a_log_receives_the_gradients_the_variables_and_the_loss():
     log, w = Records(), tf.Variable([1.0, 2.0])
     tapekit.gradient(lambda: w**2, w, log=log)
     tapekit.value_and_gradient(lambda: tf.reduce_sum(w**2), [w], log=log)
     for gradients, variables, loss in log.calls:
-        assert gradients[0].numpy().tolist() == [2.0, 4.0]
-        assert variables == [w] or variables[0] is w
+        assert tf.nest.flatten(gradients)[0].numpy().tolist() == [2.0, 4.0]
+        assert tf.nest.flatten(variables)[0] is w
         assert float(tf.reduce_sum(loss)) == 5.0
+    log = tapekit.GradientLog()
+    tapekit.gradient(lambda p, q: p * q, {"p": 2.0, "q": 3.0}, log=log)
+    assert log.names == ("p", "q")
+
+
+@pytest.mark.parametrize("log", [True, "run.csv", tapekit.GradientLog])
+def test_what_is_no_log_is_refused(log):
+    with pytest.raises(TypeError, match=r"gradient: log is .*Give a GradientLog, made once before the loop"):
+        tapekit.gradient(tf.square, 1.0, log=log)
 
 
 class TestUnconnected:
@@ -403,17 +429,21 @@ def test_the_hessian_of_a_dict_has_a_dict_of_blocks():
 
 
 def test_blocks_and_products_without_dependence_are_zeros():
-    blocks = tapekit.hessian(lambda x, y, z: x**2 + 3.0 * y, [1.0, 2.0, tf.zeros([2])])
+    with pytest.warns(
+        tapekit.MissingGradientWarning, match="hessian: no gradient reaches 'z'.*zeros stand in its place"
+    ):
+        blocks = tapekit.hessian(lambda x, y, z: x**2 + 3.0 * y, [1.0, 2.0, tf.zeros([2])])
     assert [[b.numpy().tolist() for b in row] for row in blocks] == [
         [2.0, 0.0, [0.0, 0.0]],
         [0.0, 0.0, [0.0, 0.0]],
         [[0.0, 0.0], [0.0, 0.0], [[0.0, 0.0], [0.0, 0.0]]],
     ]
-    assert [p.numpy().tolist() for p in tapekit.hvp(lambda x, y: 3.0 * x, [1.0, tf.zeros([2])], [1.0, [1.0, 1.0]])] == [
-        0.0,
-        [0.0, 0.0],
-    ]
-    assert float(tapekit.jvp(lambda x: tf.constant(2.0), 1.0, 1.0).tangent) == 0.0
+    with pytest.warns(tapekit.MissingGradientWarning, match="hvp: no gradient reaches 'y'") as warned:
+        products = tapekit.hvp(lambda x, y: 3.0 * x, [1.0, tf.zeros([2])], [1.0, [1.0, 1.0]])
+    assert [p.numpy().tolist() for p in products] == [0.0, [0.0, 0.0]]
+    with pytest.warns(tapekit.MissingGradientWarning, match="jvp: no gradient reaches 'x'") as also_warned:
+        assert float(tapekit.jvp(lambda x: tf.constant(2.0), 1.0, 1.0).tangent) == 0.0
+    assert {each.filename for each in (*warned, *also_warned)} == {__file__}
 
 
 def test_hvp_through_an_embedding_is_dense():
@@ -602,7 +632,9 @@ BAD_VECTORS = [
         lambda: tapekit.gradient(lambda x: x**2, X, output_gradients=tf.ones([3])),
         r"output_gradients holds .*\(3,\).*\(2,\)",
     ),
-    (lambda: tapekit.vjp(lambda x: x**2, X, 1.0), r"vjp: output_gradients holds a float32 tensor of shape \(\)"),
+    (lambda: tapekit.vjp(lambda x: x**2, X, 1.0), r"vjp: cotangents holds a float32 tensor of shape \(\)"),
+    (lambda: tapekit.vjp(lambda x: x**2, X, None), "vjp: cotangents holds None. It must be float32"),
+    (lambda: tapekit.jvp(lambda x: x**2, X, [[1.0], [2.0, 3.0]]), "jvp: tangents holds a list. It must be float32"),
     (lambda: tapekit.jvp(lambda x: x**2, X, tf.ones([2], "float64")), r"tangents holds a float64 .*must be float32"),
     (lambda: tapekit.hvp(lambda x: x[0], X, [1.0]), r"hvp: vector holds a float32 tensor of shape \(1,\)"),
     (lambda: tapekit.hvp(lambda x, y: x, [1.0, 2.0], [1.0]), "hvp: vector has another structure .*each of 2 tensor"),
@@ -610,7 +642,7 @@ BAD_VECTORS = [
     (lambda: tapekit.hvp(lambda x: x[0], X, {"a": 1.0}), "hvp: vector holds a dict. It must be float32 of shape"),
     (lambda: tapekit.jvp(lambda x: x, X, None), "jvp: tangents holds None. It must be float32"),
     (lambda: tapekit.jvp(lambda x: x, X, np.array([1j, 1j])), "tangents holds a NumPy complex128 array"),
-    (lambda: tapekit.vjp(lambda x: [x, x], 1.0, 1.0), "vjp: output_gradients has another structure"),
+    (lambda: tapekit.vjp(lambda x: [x, x], 1.0, 1.0), "vjp: cotangents has another structure"),
 ]
 
 

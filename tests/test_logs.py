@@ -829,3 +829,10 @@ def test_tensorboard_is_asked_for_by_name_when_it_is_missing(tmp_path, monkeypat
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ImportError, match="Run: pip install tensorboard"):
         record([np.ones(2)]).to_tensorboard(tmp_path)
+
+
+def test_a_log_is_not_read_inside_a_function_that_is_traced():
+    log, w = GradientLog(), tf.Variable([1.0])
+    log.record([tf.ones([1])], [w])
+    with pytest.raises(RuntimeError, match=r"GradientLog: read inside a tf.function"):
+        tf.function(lambda: tf.constant(len(log)))()

@@ -78,8 +78,10 @@ def test_the_flow_takes_gradients_with_their_variables():
     ax = tapekit.plot_gradient_flow([tf.constant([3.0, 4.0]), None], variables)
     assert lines(ax)["norm, kernels"].get_xydata().tolist() == [[0, 5]]
     assert marks(ax)["None"][:, 0].tolist() == [1]
-    with pytest.raises(ValueError, match=r"a list of 1 came, without variables. Give a GradientLog"):
+    with pytest.raises(TypeError, match=r"the log is of type list. Give a GradientLog, or \(gradients, variables\)"):
         tapekit.plot_gradient_flow([tf.constant([3.0])])
+    with pytest.raises(TypeError, match=r"a GradientLog came, and a second argument. .* step= and ax= by name"):
+        tapekit.plot_gradient_flow(a_log(), 3)
 
 
 def test_the_step_of_the_flow_is_a_step_or_a_row_from_the_end():
@@ -154,7 +156,7 @@ def test_the_update_ratio_is_drawn_as_log10_with_the_line_at_minus_three():
     for v, name in enumerate(("one/kernel", "one/bias", "two/kernel", "two/bias")):
         np.testing.assert_allclose(lines(ax)[name].get_ydata(), -(v + 1), atol=1e-3)
     assert any(set(line.get_ydata()) == {-3} for line in ax.lines)
-    with pytest.raises(ValueError, match=r"no update ratios. Make it with GradientLog\(updates=True\)"):
+    with pytest.raises(ValueError, match=r"no update ratios. It needs GradientLog\(updates=True\), and an update"):
         tapekit.plot_update_ratio(a_log(updates=False))
 
 
@@ -280,5 +282,36 @@ def test_importing_tapekit_does_not_import_pyplot():
 
 
 def test_what_is_no_log_is_told_what_to_give():
-    with pytest.raises(TypeError, match=r"plot_gradient_flow: a float came. Give a GradientLog"):
+    with pytest.raises(TypeError, match=r"plot_gradient_flow: the log is of type float. Give a GradientLog"):
         tapekit.plot_gradient_flow(3.0)
+
+
+def test_a_step_with_nothing_beside_it_is_a_point():
+    log, w = tapekit.GradientLog(), tf.Variable([0.0, 0.0], name="w")
+    for gradient in (None, [3.0, 4.0], None, [0.0, 0.0], [6.0, 8.0], [6.0, 8.0]):
+        log.record([None if gradient is None else tf.constant(gradient)], [w])
+    ax = tapekit.plot_gradient_history(log)
+    for name in ("w", "all together"):
+        np.testing.assert_array_equal(lines(ax)[name].get_ydata().ravel(), [np.nan, 5, np.nan, np.nan, 10, 10])
+        assert lines(ax)[name].get_markevery() == [1]
+
+
+def test_a_log_without_a_number_to_draw_has_marks_and_no_log_axis():
+    log, w = tapekit.GradientLog(), tf.Variable([0.0, 0.0], name="w")
+    log.record([tf.zeros([2])], [w])
+    ax = tapekit.plot_gradient_history(log)
+    ax.figure.canvas.draw()
+    assert marks(ax)["all zero"][:, 0].tolist() == [0]
+
+
+def test_long_names_are_shown_by_their_ends():
+    log, name = tapekit.GradientLog(), "a_rather_long_name_of_a_block_and_of_a_layer/kernel"
+    log.record([tf.ones([2])], [tf.Variable([0.0, 0.0], name=name)])
+    (tick,) = tapekit.plot_gradient_heatmap(log).get_yticklabels()
+    assert tick.get_text() == "…" + name[-39:]
+
+
+@pytest.mark.parametrize("wrong", [{"every": 0}, {"plot": 10}])
+def test_a_live_plot_refuses_at_once_what_it_could_not_draw_later(wrong):
+    with pytest.raises(ValueError, match=r"LivePlot: plot is .* and every is .*positive integer"):
+        tapekit.LivePlot(a_log(), path="never.png", **wrong)

@@ -226,3 +226,36 @@ def test_the_tape_works_under_jit_compile():
 
 def test_a_missing_gradient_warning_is_a_user_warning():
     assert issubclass(tapekit.MissingGradientWarning, UserWarning)
+
+
+def test_a_variable_of_a_tape_that_watches_none_is_said_to_be_unwatched():
+    v = tf.Variable(2.0)
+    with tapekit.GradientTape(watch_accessed_variables=False) as tape:
+        y = v * v
+    with missing("was not watched: with watch_accessed_variables=False, call tape.watch"):
+        assert tape.gradient(y, v) is None
+
+
+def test_a_target_computed_behind_the_block_is_a_cause_that_is_named():
+    v = tf.Variable(2.0)
+    with tapekit.GradientTape() as tape:
+        square = v * v
+    with missing("or the target was computed after the with block"):
+        assert tape.gradient(square + 1.0, v) is None
+
+
+@pytest.mark.parametrize("source", [3.0, np.ones(2), None])
+def test_a_source_that_is_no_tensor_is_told_to_be_what_watch_gives(source):
+    with tapekit.GradientTape() as tape:
+        y = tf.constant(1.0)
+    with pytest.raises(TypeError, match=r"GradientTape: a source is .* ask for, what watch gives: x = tape.watch"):
+        tape.gradient(y, source)
+
+
+def test_a_batch_jacobian_is_of_one_source():
+    with tapekit.GradientTape(persistent=True) as tape:
+        p, q = tape.watch([tf.ones([4, 3]), tf.ones([4, 3])])
+        y = p * q * q
+    assert tape.batch_jacobian(y, q).shape == (4, 3, 3)
+    with pytest.raises(AttributeError):  # TensorFlow's own
+        tape.batch_jacobian(y, [p, q])

@@ -372,10 +372,9 @@ def test_a_trace_can_be_pickled_and_written_for_graphviz():
 
 @pytest.mark.parametrize("depth", [0, -1, "1", 1.0])
 def test_a_depth_is_a_whole_number(depth):
-    with pytest.raises(
-        ValueError, match=r"trace: depth is .*\. It is None \(every operation\) or how many scopes deep"
-    ):
-        trace(lambda x: x * 2.0, 1.0, depth=depth)
+    for call in (lambda: trace(lambda x: x * 2.0, 1.0, depth=depth), lambda: trace(tf.square, 1.0).fold(depth)):
+        with pytest.raises(ValueError, match=r"trace: depth is .*\. It is how many scopes deep to fold: 1, 2, \.\.\."):
+            call()
 
 
 def test_text_on_the_way_is_shown():
@@ -500,3 +499,14 @@ def test_the_cell_of_a_notebook_is_called_so():
     assert short("/tmp/ipykernel_12/893050458.py") == "notebook cell"
     assert short("<ipython-input-3-abc>") == "notebook cell"
     assert short("/home/ada/loss.py") == "loss.py"
+
+
+def test_a_trace_is_not_a_sequence():
+    with pytest.raises(TypeError, match="'Trace' object is not iterable"):
+        list(trace(tf.square, 1.0))
+
+
+def test_an_array_that_does_not_fit_is_thought_of_where_tensorflow_speaks_of_numpy():
+    w, labels = tf.Variable(tf.ones([4, 1])), np.ones([3, 1], "float32")
+    with pytest.raises(RuntimeError, match=r"fn leaves TensorFlow .*Or an array does not fit a tensor"):
+        trace(lambda: tf.reduce_mean((w - labels) ** 2), w)

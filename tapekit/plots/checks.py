@@ -23,7 +23,12 @@ def plot_check(check: Any, *, ax: Any = None) -> Any:
 
     Returns:
         The `Axes`.
+
+    Raises:
+        TypeError: `check` is something else.
     """
+    if not (hasattr(check, "sources") and hasattr(check, "verdict")):
+        raise TypeError(f"plot_check: the check is of type {type(check).__name__}. Give what check_gradient(...) gave.")
     ax = axes_or_new(ax, (6.4, 4.8))
     sources = sorted(check, key=lambda source: (source.verdict == "pass", -np.nan_to_num(source.rel_error, nan=np.inf)))
     for source, colour, marker in zip(sources, COLOURS, MARKERS, strict=False):
@@ -33,9 +38,7 @@ def plot_check(check: Any, *, ax: Any = None) -> Any:
         said = f", tape off by {source.abs_error:.2g}" if wrong else "" if drawn.any() else ", nothing measured"
         label = f"{source.name}: {source.verdict}{said}"
         ax.loglog(steps[drawn], error[drawn], color=colour, marker=marker, markersize=4, linewidth=1.2, label=label)
-        if drawn.sum() < 3:
-            continue
-        if np.isfinite(source.uncertainty) and source.uncertainty > 0:
+        if drawn.sum() > 2 and np.isfinite(source.uncertainty) and source.uncertainty > 0:
             ring = {"markersize": 11, "markerfacecolor": "none", "markeredgecolor": colour, "markeredgewidth": 1.8}
             ax.plot(source.step, source.uncertainty, "o", **ring)
         if wrong:

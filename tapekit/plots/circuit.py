@@ -159,7 +159,7 @@ def _draw(where: str, trace: "Trace", ax: "Axes | None", direction: str) -> _Pic
         notes.append(f"{len(trace.ops)} operations {how}")
         trace = folded if smaller else trace
     records = {op.name: op for op in (*trace.sources, *trace.constants, *trace.ops)}
-    if len(records) > READABLE and trace.folded:
+    if len(records) > READABLE and (trace.folded or len(trace.sources) > READABLE):
         left_out = {op.name for op in trace.sources} - {trace.target.name}
         records = {name: op for name, op in records.items() if name not in left_out}
         notes.append(f"{len(left_out)} sources not drawn")

@@ -26,7 +26,7 @@ class LivePlot:
         >>> for step in range(9):
         ...     live.update()                                           # after the step
         >>> import keras                                                # the same in fit, behind the log:
-        >>> redraw = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: live.update())
+        >>> redraw = keras.callbacks.LambdaCallback(on_train_batch_end=live.update)
     """
 
     def __init__(self, log: Any, plot: Callable = plot_gradient_history, *, every: int = 25, path: Any = None):
@@ -34,11 +34,16 @@ class LivePlot:
             raise ValueError(
                 "LivePlot: path is None, and this is no notebook. A picture needs a place: path='training.png'."
             )
+        if not callable(plot) or not isinstance(every, int) or every < 1:
+            raise ValueError(
+                f"LivePlot: plot is {plot!r} and every is {every!r}. A function that draws a log and a positive "
+                "integer are needed: LivePlot(log, tapekit.plot_gradient_flow, every=25)."
+            )
         self.log, self.plot, self.every, self.path = log, plot, every, path
         self.calls, self.display = 0, None
 
-    def update(self) -> None:
-        """Count a step, and draw if it is time."""
+    def update(self, batch: Any = None, logs: Any = None) -> None:
+        """Count a step, and draw if it is time; a Keras callback hands over both arguments, which are not used."""
         self.calls += 1
         if self.calls % self.every == 0 and len(self.log):
             self.draw()

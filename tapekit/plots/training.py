@@ -67,8 +67,9 @@ def plot_gradient_flow(log: Any, variables: Sequence | None = None, *, step: int
     for (marker, word), mask in marks.items():
         if mask.any():
             _edge_marks(ax, place[mask[0]], marker, word, 0.97 if word == NONFINITE[1] else 0.03)
-    _name_ticks(ax.xaxis, layers, 30)
-    ax.tick_params(axis="x", rotation=60 if max(map(len, layers)) > 3 else 0)
+    upright = max(map(len, layers)) < 4
+    _name_ticks(ax.xaxis, layers, 30, **({} if upright else {"rotation": 60, "ha": "right", "rotation_mode": "anchor"}))
+    ax.set_xlim(-0.5, len(layers) - 0.5)
     ax.set_title(f"Gradients at step {log.steps[row]}, from input to loss")
     ax.set_ylabel("gradient (L2 norm, largest magnitude)")
     ax.legend(fontsize="small")
@@ -84,9 +85,10 @@ def plot_gradient_history(log: Any, *, ax: Any = None) -> Any:
     """
     log = _with_rows("plot_gradient_history", log)
     ax = axes_or_new(ax, (8, 4.5))
-    _draw_lines(ax, log, log.norm)
-    ax.plot(*_thin(log.steps, log.global_norm[:, np.newaxis]), color="black", lw=1.8, label="all together")
-    ax.set_yscale("log")
+    _draw_lines(ax, log, _positive(log.norm))
+    _line(ax, *_thin(log.steps, _positive(log.global_norm)[:, np.newaxis]), color="black", lw=1.8, label="all together")
+    if (log.global_norm > 0).any():  # a log axis without a number cannot be drawn
+        ax.set_yscale("log")
     for (marker, word), mask in _marks(log).items():
         rows = np.flatnonzero(mask.any(1))
         if len(rows):
@@ -98,8 +100,8 @@ def plot_gradient_history(log: Any, *, ax: Any = None) -> Any:
     handles, labels = ax.get_legend_handles_labels()
     if np.isfinite(log.loss).any():
         twin = ax.twinx()
-        dotted = {"color": "0.45", "lw": 1.2, "ls": (0, (3, 1, 1, 1)), "label": "loss (right)"}
-        twin.plot(*_thin(log.steps, log.loss[:, np.newaxis]), **dotted)
+        dotted: dict[str, Any] = {"color": "0.45", "lw": 1.2, "ls": (0, (3, 1, 1, 1)), "label": "loss (right)"}
+        _line(twin, *_thin(log.steps, log.loss[:, np.newaxis]), **dotted)
         twin.set_ylabel("loss")
         handles, labels = handles + twin.lines, [*labels, "loss (right)"]
     legend_below(ax, handles, labels)
@@ -114,10 +116,10 @@ def plot_gradient_heatmap(log: Any, *, ax: Any = None) -> Any:
     Args and Returns as for `plot_gradient_flow`.
     """
     log = _with_rows("plot_gradient_heatmap", log)
-    ax = axes_or_new(ax, (8, 1.5 + 0.2 * min(len(log.names), 30)))
+    ax = axes_or_new(ax, (8, max(2.8, 1.5 + 0.2 * min(len(log.names), 30))))
     bias = np.array([is_bias(name) for name in log.names])
     order = np.argsort(bias, kind="stable")
-    norms = np.where(log.norm > 0, log.norm, np.nan)[:, order]
+    norms = _positive(log.norm)[:, order]
     picture = _by_columns(np.log10(norms), np.nanmean).T
     extent = (log.steps[0] - 0.5, log.steps[-1] + 0.5, len(log.names) - 0.5, -0.5)
     image = ax.imshow(picture, aspect="auto", cmap="cividis", extent=extent, interpolation="nearest")
@@ -151,9 +153,12 @@ def plot_update_ratio(log: Any, *, ax: Any = None) -> Any:
     """
     log = _with_rows("plot_update_ratio", log)
     if np.isnan(log.update_ratio).all():
-        raise ValueError("plot_update_ratio: the log has no update ratios. Make it with GradientLog(updates=True).")
+        raise ValueError(
+            "plot_update_ratio: the log has no update ratios. It needs GradientLog(updates=True), and an update after "
+            "each record."
+        )
     ax = axes_or_new(ax, (8, 4.5))
-    ratios = np.where((log.update_ratio > 0) & np.isfinite(log.update_ratio), log.update_ratio, np.nan)
+    ratios = np.where(np.isfinite(log.update_ratio), _positive(log.update_ratio), np.nan)
     _draw_lines(ax, log, np.log10(ratios))
     ax.axhline(-3, color="black", lw=1.5)
     ax.annotate("-3: usual", (0.99, -3), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize="small")
@@ -168,19 +173,20 @@ def plot_update_ratio(log: Any, *, ax: Any = None) -> Any:
 def _recorded(gradients: Any, variables: Sequence) -> Any:
     from tapekit.logs import GradientLog  # only a plain list of gradients needs TensorFlow
 
+    if hasattr(gradients, "steps"):
+        raise TypeError(
+            "plot_gradient_flow: a GradientLog came, and a second argument. Give the log alone; step= and ax= by name."
+        )
     log = GradientLog()
     log.record(gradients, variables)
     return log
 
 
 def _with_rows(where: str, log: Any) -> Any:
-    if isinstance(log, (list, tuple)):
-        raise ValueError(
-            f"{where}: a list of {len(log)} came, without variables. Give a GradientLog, or (gradients, variables)."
-        )
-    if not hasattr(log, "steps"):
-        raise TypeError(f"{where}: a {type(log).__name__} came. Give a GradientLog, or (gradients, variables).")
-    if not len(log.steps):
+    if not hasattr(log, "names"):
+        instead = ", or (gradients, variables)" if where == "plot_gradient_flow" else ""
+        raise TypeError(f"{where}: the log is of type {type(log).__name__}. Give a GradientLog{instead}.")
+    if not len(log.steps) or not log.names:
         raise ValueError(f"{where}: the log has no rows yet. Record a step first: log.record(gradients, variables).")
     return log
 
@@ -192,10 +198,11 @@ def _marks(log: Any, rows: slice = slice(None)) -> dict[tuple[str, str], np.ndar
 
 
 def _short(names: Sequence[str]) -> list[str]:
-    """The names without the model they all begin with."""
+    """The names without the model they all begin with, of long ones the end."""
     first = {name.split("/")[0] for name in names if name.count("/") > 1}
     common = len(first) == 1 and all(name.count("/") > 1 for name in names)
-    return [name.split("/", 1)[1] if common else name for name in names]
+    own = [name.split("/", 1)[1] if common else name for name in names]
+    return [name if len(name) <= 40 else f"…{name[-39:]}" for name in own]
 
 
 def _edge_marks(ax: Any, x: np.ndarray, marker: str, word: str, height: float) -> None:
@@ -209,10 +216,10 @@ def _some(places: np.ndarray, most: int) -> np.ndarray:
     return places[np.unique(np.linspace(0, len(places) - 1, most).astype(int))]
 
 
-def _name_ticks(axis: Any, names: Sequence[str], most: int) -> None:
+def _name_ticks(axis: Any, names: Sequence[str], most: int, **look: Any) -> None:
     """A name at each place, or at every n-th if there are too many to read."""
     places = range(0, len(names), -(-len(names) // most))
-    axis.set_ticks(places, [names[place] for place in places], fontsize="small")
+    axis.set_ticks(places, [names[place] for place in places], fontsize="small", **look)
 
 
 def _by_columns(values: np.ndarray, reduce: Callable) -> np.ndarray:
@@ -239,7 +246,7 @@ def _draw_lines(ax: Any, log: Any, values: np.ndarray) -> None:
     from matplotlib.collections import LineCollection
 
     names = _short(log.names)
-    steps, values = _thin(log.steps, np.where(values == 0, np.nan, values))  # zeros are marks, not points
+    steps, values = _thin(log.steps, values)
     known = np.flatnonzero(~np.isnan(values).all(0))
     order = known[np.argsort(np.nanmedian(values[:, known], axis=0))[::-1]]
     named = order if len(order) <= len(COLOURS) else [*order[:3], *order[-3:]]  # from the top of the picture down
@@ -248,6 +255,17 @@ def _draw_lines(ax: Any, log: Any, values: np.ndarray) -> None:
         ax.add_collection(LineCollection(faint, colors="0.75", linewidths=0.5, label=f"{len(faint)} between"))
     for v in named:
         place = sorted(named).index(v)  # the same look in another plot of the same variables
-        alone = "." if np.isfinite(values[:, v]).sum() == 1 else None
-        ax.plot(steps, values[:, v], color=COLOURS[place], ls=STYLES[place], marker=alone, lw=1.2, label=names[v])
+        _line(ax, steps, values[:, v], color=COLOURS[place], ls=STYLES[place], lw=1.2, label=names[v])
     ax.autoscale_view()
+
+
+def _line(ax: Any, x: np.ndarray, y: np.ndarray, **look: Any) -> None:
+    """A line, with a point where there is nothing on either side to draw a line to."""
+    known = np.pad(np.isfinite(np.ravel(y)), 1)
+    alone = known[1:-1] & ~known[:-2] & ~known[2:]
+    ax.plot(x, y, marker=".", markevery=np.flatnonzero(alone).tolist(), **look)
+
+
+def _positive(values: np.ndarray) -> np.ndarray:
+    """What has a place on a log axis; NaN for the rest, which marks show."""
+    return np.where(values > 0, values, np.nan)
