@@ -211,7 +211,8 @@ def ladder(lines: Lines, starts: np.ndarray, widths: np.ndarray, quick: bool = F
         # rounding: eps |f|, of the outputs that move, or how far the values at the smallest steps are from a line
         moved = np.fmax(up[..., 2], down[..., 2])
         least = lines.eps * np.where(moved > 0, moved, lines.height)
-        wobble = np.zeros(len(starts)) if quick else np.fmax(_wobble(up), _wobble(down))
+        wobble = np.zeros(len(starts)) if quick else _wobble(up - down)  # in the odd part, curvature is none
+        wobble = np.where(np.isfinite(wobble), wobble, np.fmax(_wobble(up), _wobble(down)))
         unit = np.where(single, lines.unit[starts], 1.0)
         finite, norm = [lines.finite[part].all() for part in parts], [np.linalg.norm(each) for each in along]
         return Slopes(np.array(finite), np.array(norm), *_slopes(up, down, least, wobble, unit))
