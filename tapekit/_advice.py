@@ -163,7 +163,7 @@ def _paragraph(group: Sequence) -> str:
     first = group[0]
     lines = [f"{some([f.called for f in group])}: the gradient is {_CAME_OUT[first.status]} ({first.cause})."]
     if first.file:
-        lines.append(f"    {short(first.file)}, line {first.line}:  {first.code}")
+        lines.append(f"    {short(first.file)}, line {first.line}" + (f":  {first.code}" if first.code else ""))
     if first.path:
         lines.append(f"    {first.path}")
     for label, sentence in (("Why", first.why), ("Instead", first.advice)):

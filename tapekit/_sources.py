@@ -185,6 +185,15 @@ def some(names: Sequence[str]) -> str:
     return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
 
 
+def place_of(where: str, names: Sequence[str], name: str) -> int:
+    """The place of the one among `names` that is `name`, or, of Keras paths, ends with it."""
+    found = [place for place, each in enumerate(names) if isinstance(name, str) and f"/{each}".endswith(f"/{name}")]
+    found = [place for place in found if names[place] == name] or found
+    if len(found) != 1:
+        raise KeyError(f"{where}: {len(found)} sources have the name {name!r}. There are {some(names)}.")
+    return found[0]
+
+
 def _article(word: str) -> str:
     return f"an {word}" if word[0] in "aeiouAEIOU" else f"a {word}"
 

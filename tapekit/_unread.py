@@ -39,7 +39,7 @@ class Who(NamedTuple):
     spoken: str
 
     def __str__(self) -> str:
-        return self.source if self.source == self.spoken else f"{self.source} ({self.spoken})"
+        return self.spoken if self.source in (self.spoken, "vars") else f"{self.source} ({self.spoken})"
 
 
 def first_use(recording: Recording, entry: tf.Tensor) -> tuple[Place | None, tf.Operation | None]:

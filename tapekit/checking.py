@@ -25,7 +25,7 @@ import tensorflow as tf
 from tapekit._capture import variables_kept
 from tapekit._comparing import RTOL, SURE, Comparison, differentiated, tensor
 from tapekit._differences import epsilon
-from tapekit._sources import Call, as_variable, bind, outside_of_graphs, values_of, variable_scope_kept
+from tapekit._sources import Call, as_variable, bind, outside_of_graphs, place_of, values_of, variable_scope_kept
 
 ORDER = ("pass", "inconclusive", "kink", "fail", "nondeterministic")  # the last that occurs is the verdict of the whole
 
@@ -83,14 +83,15 @@ class GradientCheck:
         return len(self.sources)
 
     def __getitem__(self, name: str) -> SourceCheck:
-        return {source.name: source for source in self.sources}[name]
+        """The check of the source of that name, or whose Keras path ends with it."""
+        return self.sources[place_of("GradientCheck", [source.name for source in self.sources], name)]
 
     def raise_if_failed(self) -> None:
         """Raise an AssertionError with the table unless every source passed."""
         if not self:
             raise AssertionError(f"check_gradient: {self.verdict}\n{self}")
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         """The table: a line per source with its worst element, then every cause in words."""
         wide = max(len(each.verdict) for each in [*self, self]) + 2
         labels = [each.name + (f"{list(each.index)}" if each.index else "") for each in self]

@@ -19,7 +19,7 @@ from tapekit._breaks import SHAPE, Flow, Signal, has_body
 from tapekit._calls import cause_of, left_at, path_of, spelled, takes_twice
 from tapekit._capture import Place, Recording, capture, place
 from tapekit._eager import Inside, draws_kept, flags, make_variable, reaches, run_eagerly, status, undisturbed
-from tapekit._sources import Call, bind, is_float, outside_of_graphs
+from tapekit._sources import Call, bind, is_float, outside_of_graphs, place_of
 from tapekit._unread import Who, first_use, unread, whom
 from tapekit._written import configured, made_as_integer, python_body
 from tapekit.tracing import Trace, trace
@@ -64,10 +64,13 @@ class Explanation:
     def __len__(self) -> int:
         return len(self.findings)
 
-    def __getitem__(self, index: int) -> Finding:
-        return self.findings[index]
+    def __getitem__(self, which: int | str) -> Finding:
+        """The finding of that place, or of the source of that name."""
+        if isinstance(which, str):
+            which = place_of("Explanation", [finding.source for finding in self.findings], which)
+        return self.findings[which]
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         return _advice.text(self.findings)
 
 

@@ -242,11 +242,9 @@ class GradientLog(keras.callbacks.Callback):
 
     def __getitem__(self, name: str) -> VariableLog:
         """The rows of one variable, by its name or the end of it: ``log["dense/kernel"]``."""
-        ends = [n for n in self.names if n == name] or [n for n in self.names if n.endswith(f"/{name}")]
-        if len(ends) != 1:
-            raise KeyError(f"GradientLog: {len(ends)} variables have the name {name!r}. There are {some(self.names)}.")
+        place = _sources.place_of("GradientLog", self.names, name)
         steps, rows = self._table()
-        own = rows[:, 2 + self.names.index(ends[0]) :: len(self.names)].T
+        own = rows[:, 2 + place :: len(self.names)].T
         ratio = own[6] if self.updates else np.full(len(steps), np.nan, np.float32)
         norm, mean, std, max_abs, zeros, bad = own[:6]
         count = np.nan_to_num(bad).astype(np.int64)
@@ -260,7 +258,7 @@ class GradientLog(keras.callbacks.Callback):
             columns |= {f"{name}.{field}": getattr(own, field) for field in (*COLUMNS[: 6 + self.updates], "missing")}
         return columns
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         return table(self)
 
     def findings(self) -> tuple[str, ...]:

@@ -105,7 +105,7 @@ class Trace:
                 lines.append(f"  {_quoted(name)} -> {_quoted(op.name)}{' [style=dashed]' if flow is None else ''};")
         return "\n".join([*lines, "}"])
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         rows = [("op", "from", "value", "gradient", "source line")]
         for op in (*self.sources, *self.constants, *self.ops):
             line = f"{short(op.file)}:{op.line}  {op.code}" if op.file else op.type.lower()

@@ -635,3 +635,12 @@ def test_a_variable_that_fn_assigns_and_reads_again_is_followed_through_the_assi
     source = only(check_gradient(loss, w))
     assert source.cause == "off by a factor of 0.500"
     assert memory.numpy().tolist() == [0.0, 0.0]
+
+
+def test_a_check_is_found_by_its_name_or_the_end_of_it_and_shows_itself_as_the_table():
+    model, loss = network([keras.layers.Dense(1, name="head")])
+    check = check_gradient(loss, model.trainable_variables)
+    assert check["head/kernel"] is check["kernel"] is check.sources[0]
+    assert repr(check) == str(check)
+    with pytest.raises(KeyError, match=r"GradientCheck: 0 sources have the name 'bia'\. There are .*head/bias"):
+        check["bia"]

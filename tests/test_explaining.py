@@ -126,7 +126,7 @@ def test_a_variable_without_a_name_is_shown_with_that_of_the_python_variable():
     speed = tf.Variable(0.3)
     explanation = tapekit.explain(lambda: tf.floor(speed), speed)
     assert explanation[0].source == "vars"
-    assert "vars (speed): the gradient is None" in str(explanation)
+    assert str(explanation).startswith("speed: the gradient is None")
     assert "speed -> Floor" in str(explanation)
 
 
@@ -403,3 +403,12 @@ def test_unconnected_raise_raises_inside_a_tf_function_too():
 
     with pytest.raises(ValueError, match=r"no gradient reaches 'w': TensorFlow gives None.\n *Call it outside"):
         step()
+
+
+def test_a_finding_is_found_by_its_place_or_its_name_and_an_explanation_shows_itself_as_its_text():
+    a, b = tf.Variable(0.3, name="a"), tf.Variable(0.3, name="b")
+    explanation = tapekit.explain(lambda: a * tf.floor(b), [a, b])
+    assert explanation["b"] is explanation[1] is explanation[-1]
+    assert repr(explanation) == str(explanation)
+    with pytest.raises(KeyError, match=r"Explanation: 0 sources have the name 'c'\. There are a, b\."):
+        explanation["c"]

@@ -73,7 +73,7 @@ def test_the_text_fits_its_box_in_axes_of_any_size():
 
 def test_boxes_show_value_and_gradient_and_edges_the_chain_rule():
     ax = plot_trace(circuit())
-    assert sorted(labels(ax)) == ["-4 x 1 = -4", "-4 x 1 = -4", "1 x -4 = -4", "1 x 3 = 3"]
+    assert sorted(labels(ax)) == ["-4 x 1 = -4", "-4 x 1 = -4", "1 x (-4) = -4", "1 x 3 = 3"]
     _, texts = boxes_and_texts(ax)
     shown = [text for text, _ in texts]
     at = shown.index("mul")
@@ -109,7 +109,7 @@ def test_an_edge_without_gradient_is_dashed_and_says_so():
 
 def test_tensors_show_their_shape_and_norm():
     _, texts = boxes_and_texts(plot_trace(trace(lambda v: tf.reduce_sum(v * v), tf.constant([3.0, 4.0]))))
-    assert [text for text, _ in texts][:4] == ["v", "[2] norm", "|", "5"]
+    assert [text for text, _ in texts][:4] == ["v", "[2], norms", "|", "5"]
     assert texts[4][0] == "10"
 
 

@@ -93,7 +93,7 @@ print("at 1e-4, near 0:", tapekit.check_gradient(tf.nn.relu, tf.constant([1e-4, 
 # Nobody: left and right differ, and any number between the two is as good. Near 0 is not at 0: there is a slope.
 #
 # ## A layer of your own
-# The layer computes in float32, so its differences are less sure: see `+-`. Its variables are moved, and put back.
+# A layer holds float32 variables. The check moves them in float64, where `+-` is small, and leaves them as they are.
 
 
 # %%

@@ -192,14 +192,16 @@ def _edge(trace: "Trace", op: "Op", index: int) -> _Edge:
         return _Edge(source, op.name, index, "", "constant")
     if flow is None:
         return _Edge(source, op.name, index, "no gradient", "cut")
-    product = f"{_number(op.gradient, ())} x {_number(local, ())} = {_number(flow, ())}" if local is not None else ""
+    factor = _number(local, ()) if local is not None else ""
+    factor = f"({factor})" if factor.startswith("-") else factor
+    product = f"{_number(op.gradient, ())} x {factor} = {_number(flow, ())}" if factor else ""
     return _Edge(source, op.name, index, product, "flow")
 
 
 def _lines(op: "Op") -> list[str]:
     """The text in a box, the numbers last."""
     value = _number(op.value, op.shape)
-    size = [f"{list(op.shape)} norm"] if op.shape else []
+    size = [f"{list(op.shape)}, norms"] if op.shape else []
     name = [_short(op.name)] if op.type != "Constant" else ["constant"] if op.shape else []
     gradient = _number(op.gradient, op.shape) if op.type not in ("Constant", "Variable") else ""
     return [*name, *size, f"{value} | {gradient}"]
