@@ -24,6 +24,7 @@ $(READY): pyproject.toml
 	@touch $@
 
 tutorial: $(READY) ## run a tutorial: make tutorial, or make tutorial T=03
+	@echo "Read along: $$(ls tutorials/$(T)_*.ipynb), on GitHub, in an editor or in Jupyter."
 	@$(BIN)/python tutorials/$(T)_*.py $(QUIET)
 
 test: $(READY) ## run every test
