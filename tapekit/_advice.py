@@ -176,8 +176,8 @@ def _integer_dtype(*, cast: bool = False, code: str | None = None, **facts: Any)
     if not cast:
         return (
             "{name} is {dtype}, and only floating-point numbers have a derivative",
-            "Make {name} a float: 3.0 in place of 3, or dtype=tf.float32, where it is made. If it is an index or a "
-            "count, it has no gradient in any case: leave it out of vars",
+            "Make {name} a float where it is made, 3.0 and not 3, or dtype=tf.float32. If it is an index, a count or a "
+            "text, it has no gradient in any case: leave it out of vars",
         )
     why = "here the number becomes {dtype}, which jumps from one value to the next and has no derivative"
     if "cast" not in (code or "cast").lower():
@@ -213,7 +213,7 @@ def _left_tensorflow(*, op: str, python_function: bool = False, **facts: Any) ->
 
 def _stay(op: str) -> str:
     owner, _, call = op.rpartition(".")
-    if call.startswith("predict"):
+    if call.startswith(("predict", "evaluate")):
         return "Call the model itself: {owner}(x) gives a tensor that keeps the gradient"
     if call == "get_weights":
         return "Read the variables themselves: {owner}.trainable_variables (or .kernel), not their copies"

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tapekit._differences import Lines, Slopes, epsilon, float_outputs, ladder, real
+from tapekit._differences import Lines, Slopes, epsilon, float_outputs, ladder, real, tiny
 from tapekit._movable import in_float64, movable
 from tapekit._sources import Call, as_variable, describe, values_of, watchable
 
@@ -45,6 +45,8 @@ class Comparison:
         self.scale = self.cotangents[0] if scalar else 1.0
         self.gradient, self.doubled = self.vector(self.raw), self.vector(doubled)
         self.eps = max(epsilon(each.dtype) for each in (*call.sources, *self.outputs))
+        self.tiny = max(tiny(each.dtype) for each in (*call.sources, *self.outputs))
+        self.huge = min(float(each.dtype.real_dtype.max) for each in (*call.sources, *self.outputs)) / 2
         self.rows: dict[tuple[int, int], Slopes] = {}
         if not (self.random or self.raises):
             self.lines = self._lines(progress)
@@ -175,12 +177,12 @@ class Comparison:
             subgradient = low - slack <= a <= high + slack or row.diverges or not row.finite
             return ("kink" if subgradient else "fail"), math.inf
         if not row.finite:
-            return ("fail" if math.isfinite(n) else "inconclusive"), math.inf
+            return ("fail" if abs(n) < self.huge else "inconclusive"), math.inf  # it may only have overflowed
         if not math.isfinite(u):
             return "inconclusive", 1e6
         scale, error = max(abs(a), abs(n)), abs(a - n)
         held = scale if key[1] == 1 else max(scale, row.norm) if sure else row.norm / math.sqrt(key[1])
-        allowed = self.rtol * held + self.atol
+        allowed = self.rtol * held + self.atol + self.tiny  # a gradient that underflows is 0
         doubt = error / (allowed + 4 * u + 1e-300)
         zero = abs(n) <= SURE * u and abs(a) <= self.eps * self.peaks.max()
         seen = held if key[1] <= CROWD else scale
@@ -189,8 +191,9 @@ class Comparison:
         )
         if error <= allowed or zero or explained or self._rounded(key, row):
             return "pass", doubt
-        sure = error > SURE * u and not self.kink(row, 4.0)
-        return ("fail" if sure else "inconclusive"), 10 + doubt
+        unseen = self.lines.eps * self.lines.height / abs(self.lines.unit[key[0]])  # in the values of fn, at any step
+        certain = error > max(SURE * u, unseen) and not self.kink(row, 4.0)
+        return ("fail" if certain else "inconclusive"), 10 + doubt
 
     def kink(self, row: Slopes, sure: float = SURE) -> bool:
         """Whether the slopes of the two sides differ, by more than tolerance and uncertainty."""

@@ -74,6 +74,7 @@ class Lines:
         pairs = zip(self.cotangents, self.reference, strict=True)
         self.height = float(sum(tf.reduce_sum(tf.abs(c * y)) for c, y in pairs))
         self.eps = max(epsilon(tensor.dtype) for tensor in (*reference, *parts))
+        self.tiny = max(tiny(tensor.dtype) for tensor in (*reference, *parts))
         self.finite = np.isfinite(gradient)
         self.gradient = np.where(self.finite, gradient, 0.0)
         self.unit = self._directions(np.random.default_rng(seed))
@@ -95,7 +96,8 @@ class Lines:
         return x * signs * rng.uniform(0.5, 1.0, len(x))
 
     def __call__(self, starts: np.ndarray, widths: np.ndarray, steps: np.ndarray) -> np.ndarray:
-        """``[lines, 5]``: change of <cotangent, fn>, of the sum, size of fn, change predicted by the gradient, step."""
+        """``[lines, 6]``: change of <cotangent, fn> and of the sum; size of what moves of fn, there and at the point;
+        the change that the gradient predicts; the step."""
         rows = np.stack([starts, widths, steps], axis=1).astype("float64")
         chunk = max(1, min(4096, len(rows) // 20) if self.progress else len(rows))
         bar, values = tf.keras.utils.Progbar(len(rows), unit_name="value") if self.progress else None, []
@@ -103,13 +105,13 @@ class Lines:
             values.append(self._safely(rows[begin : begin + chunk]))
             if bar is not None:
                 bar.update(min(begin + chunk, len(rows)))
-        return np.concatenate(values) - np.pad(self.offset, (0, 3))
+        return np.concatenate(values) - np.pad(self.offset, (0, 4))
 
     def agrees(self, outputs: Sequence) -> bool:
         """Whether this is the function that gave `outputs`: its values are the same up to rounding."""
-        eps = max((epsilon(y.dtype) for y in outputs), default=0.0)
+        eps, least = (max((of(y.dtype) for y in outputs), default=0.0) for of in (epsilon, tiny))
         for y, y0 in zip(map(real, outputs), self.reference, strict=True):
-            near = np.sqrt(eps) * np.max(np.abs(y), initial=0.0, where=np.isfinite(y))
+            near = np.sqrt(eps) * np.max(np.abs(y), initial=0.0, where=np.isfinite(y)) + least
             if y.shape != y0.shape or not np.allclose(y, y0, rtol=0, atol=near, equal_nan=True):
                 return False
         return not abs(self.offset[0]) > np.sqrt(eps) * self.height
@@ -120,7 +122,7 @@ class Lines:
             return self.run(tf.constant(rows)).numpy()
         except Exception:
             if len(rows) == 1:
-                return np.full([1, 5], np.nan)
+                return np.full([1, 6], np.nan)
         return np.concatenate([self._safely(half) for half in np.array_split(rows, 2)])
 
     def _loop(self, rows):
@@ -142,12 +144,14 @@ class Lines:
         predicted = tf.reduce_sum(self.gradients[start:stop] * done)
         moved = tf.ensure_shape(tf.concat([x[:start], there, x[stop:]], 0), x.shape)
         values = self._watching_precision(lambda: float_outputs(self.call, self.leaves(moved)), moved)
-        change, for_sum, size = 0.0, 0.0, 0.0
+        change, for_sum, size, before = 0.0, 0.0, 0.0, 0.0
         for y, y0, cotangent, one in zip(map(real, values), self.reference, self.cotangents, self.ones, strict=True):
             change += tf.reduce_sum(cotangent * (y - y0))
             for_sum += tf.reduce_sum(one * (y - y0))
-            size += tf.reduce_sum(tf.where(y == y0, tf.zeros_like(y), tf.abs(cotangent * y)))
-        return tf.stack([tf.cast(v, tf.float64) for v in (change, for_sum, size, predicted, taken)])
+            moves = tf.cast(y != y0, y.dtype)
+            size += tf.reduce_sum(tf.math.multiply_no_nan(tf.abs(cotangent * y), moves))
+            before += tf.reduce_sum(tf.math.multiply_no_nan(tf.abs(cotangent * y0), moves))
+        return tf.stack([tf.cast(v, tf.float64) for v in (change, for_sum, size, before, predicted, taken)])
 
     def leaves(self, point: tf.Tensor) -> list:
         """What `fn` is called with at `point`, one flat real vector."""
@@ -205,14 +209,16 @@ def ladder(lines: Lines, starts: np.ndarray, widths: np.ndarray, quick: bool = F
     heights = np.geomspace(top, low, 3 if quick else RUNGS, axis=1)
     steps = np.concatenate([heights, -heights], axis=1)
     values = lines(np.repeat(starts, steps.shape[1]), np.repeat(widths, steps.shape[1]), steps.ravel())
-    up, down = np.split(values.reshape(*steps.shape, 5), 2, axis=1)
+    up, down = np.split(values.reshape(*steps.shape, 6), 2, axis=1)
     with np.errstate(all="ignore"), warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # a line where fn is nowhere defined is all NaN
         # rounding: eps |f|, of the outputs that move, or how far the values at the smallest steps are from a line
         moved = np.fmax(up[..., 2], down[..., 2])
-        least = lines.eps * np.where(moved > 0, moved, lines.height)
+        ever = np.fmax.reduce(np.fmax(up[..., 3], down[..., 3]), axis=1, keepdims=True)  # what a larger step moves
+        least = lines.eps * np.where(moved > 0, np.fmax(moved, ever), lines.height) + lines.tiny
         wobble = np.zeros(len(starts)) if quick else _wobble(up - down)  # in the odd part, curvature is none
         wobble = np.where(np.isfinite(wobble), wobble, np.fmax(_wobble(up), _wobble(down)))
+        wobble[wobble > 0.05 * np.fmax(moved.max(1), lines.height)] = np.inf  # fn lives below the smallest step
         unit = np.where(single, lines.unit[starts], 1.0)
         finite, norm = [lines.finite[part].all() for part in parts], [np.linalg.norm(each) for each in along]
         return Slopes(np.array(finite), np.array(norm), *_slopes(up, down, least, wobble, unit))
@@ -220,19 +226,19 @@ def ladder(lines: Lines, starts: np.ndarray, widths: np.ndarray, quick: bool = F
 
 def _slopes(up: np.ndarray, down: np.ndarray, least: np.ndarray, wobble: np.ndarray, unit: np.ndarray) -> tuple:
     """Differences on the way up and down -> slopes, per `unit` of the line."""
-    h = up[..., 4] - down[..., 4]
+    h = up[..., 5] - down[..., 5]
     central = (up[..., 0] - down[..., 0]) / h
-    right, left = up[..., 0] / up[..., 4], down[..., 0] / down[..., 4]
+    right, left = up[..., 0] / up[..., 5], down[..., 0] / down[..., 5]
     least = 2 * least / h
     noise = np.fmax(least, 2 * wobble[:, None] / h)
     best = _extrapolate(central, h, noise, 2)
-    sides = [_extrapolate(s, step, 2 * noise, 1) for s, step in ((left, -down[..., 4]), (right, up[..., 4]))]
+    sides = [_extrapolate(s, step, 2 * noise, 1) for s, step in ((left, -down[..., 5]), (right, up[..., 5]))]
     for side in reversed(sides):  # at the edge of a domain, one side is all there is
         best = np.where(np.isfinite(best[1]), best, side)
     value, error, at = best
     diverges = _diverges(right, 2 * least) | _diverges(left, 2 * least)
     rows = np.arange(len(unit))
-    analytic = np.nanmedian((up[..., 3] - down[..., 3]) / h, axis=1)
+    analytic = np.nanmedian((up[..., 4] - down[..., 4]) / h, axis=1)
     for_sum = ((up[..., 1] - down[..., 1]) / h)[rows, len(h[0]) // 2]
     flip = unit < 0
     left, right = sides[0][0] / unit, sides[1][0] / unit
@@ -265,8 +271,8 @@ def _extrapolate(slope: np.ndarray, h: np.ndarray, noise: np.ndarray, power: int
 
 def _wobble(side: np.ndarray) -> np.ndarray:
     """How far values at three neighbouring steps are from a line, at most, over the smallest steps."""
-    slope = np.diff(side[..., 0], axis=1) / np.diff(side[..., 4], axis=1)
-    return np.fmax.reduce(np.abs(np.diff(slope, axis=1) * side[:, 1:-1, 4])[:, -3:], axis=1)
+    slope = np.diff(side[..., 0], axis=1) / np.diff(side[..., 5], axis=1)
+    return np.fmax.reduce(np.abs(np.diff(slope, axis=1) * side[:, 1:-1, 5])[:, -3:], axis=1)
 
 
 def _diverges(slope: np.ndarray, noise: np.ndarray) -> np.ndarray:
@@ -289,6 +295,11 @@ def epsilon(dtype: tf.DType) -> float:
     """The spacing of the numbers of `dtype` at 1; 0 for an integer."""
     name = tf.as_dtype(dtype).real_dtype.name
     return {"float16": 2.0**-10, "bfloat16": 2.0**-7, "float32": 2.0**-23, "float64": 2.0**-52}.get(name, 0.0)
+
+
+def tiny(dtype: tf.DType) -> float:
+    """The smallest number of `dtype` that TensorFlow computes with: what is smaller becomes 0."""
+    return {"float16": 2.0**-24, "float64": 2.0**-1022}.get(tf.as_dtype(dtype).real_dtype.name, 2.0**-126)
 
 
 def flat(tensor: Any) -> tf.Tensor:

@@ -40,7 +40,11 @@ class FitRecorder:
     def arm(self) -> None:
         """The next batch is recorded."""
         if self.model.train_function is not self.plain:
-            raise RuntimeError("GradientLog: another callback replaced model.train_function. Use one log in a fit.")
+            self.model.train_function = self.plain
+            raise RuntimeError(
+                "GradientLog: model.train_function is not what it was when fit began: there are two logs, or a "
+                "callback compiles the model. Use one log in a fit."
+            )
         self.model.train_function = self.train
 
     def train(self, iterator: Any) -> Any:

@@ -18,7 +18,7 @@ def append(path: pathlib.Path, end: int, header: list[str], steps: np.ndarray, r
     text = io.StringIO()
     if not end:
         csv.writer(text, lineterminator="\n").writerow(header)
-        if path.exists() and path.stat().st_size:
+        if path.is_file() and path.stat().st_size:
             raise FileExistsError("it exists; GradientLog.load(path) continues it")
     line = "%d" + ",%.9g" * rows.shape[1] + "\n"  # 9 digits give a float32 back
     text.writelines(line % (step, *row) for step, row in zip(steps.tolist(), rows.tolist(), strict=True))
@@ -35,11 +35,11 @@ def read(path: pathlib.Path) -> tuple[int, list[str], bool, np.ndarray, np.ndarr
     """``(end, names, whether with update ratios, steps, rows)``, without a last line that is torn."""
     data = path.read_bytes()
     data = data[: data.rfind(b"\n") + 1]
-    lines = data.decode().splitlines()
+    lines = data.decode("utf-8-sig").splitlines()
     if not lines:
         return 0, [], False, np.zeros([0], np.int64), np.zeros([0, 2], np.float32)
     header = next(csv.reader(lines[:1]))
-    if header[0] != "step":
+    if header[:3] != ["step", "loss", "global_norm"]:
         raise ValueError(
             f"GradientLog.load: {path} begins with {lines[0][:40]!r}. A file of GradientLog(path=) is needed."
         )

@@ -25,6 +25,7 @@ import tensorflow as tf
 from tapekit._capture import variables_kept
 from tapekit._comparing import RTOL, SURE, Comparison, differentiated, tensor
 from tapekit._differences import epsilon
+from tapekit._eager import draws_kept, undisturbed
 from tapekit._sources import Call, as_variable, bind, outside_of_graphs, place_of, values_of, variable_scope_kept
 
 ORDER = ("pass", "inconclusive", "kink", "fail", "nondeterministic")  # the last that occurs is the verdict of the whole
@@ -148,10 +149,12 @@ def check_gradient(
     call = bind("check_gradient", fn, vars)
     if order not in (1, 2):
         raise ValueError(f"check_gradient: order is {order!r}. It is 1 (the gradient) or 2 (its gradient as well).")
+    if not isinstance(seed, int) or seed < 0:
+        raise ValueError(f"check_gradient: seed is {seed!r}. A whole number is needed, 0 or more. Write seed=0.")
     outside_of_graphs("check_gradient")
     once = _once(call)
-    with variable_scope_kept(), _put_back(call):
-        for number, each in enumerate((once, differentiated(once, seed))[:order], 1):
+    with variable_scope_kept(), draws_kept(), undisturbed(), _put_back(call):
+        for number, each in enumerate((once, differentiated(once, seed))[: int(order)], 1):
             found = Comparison(each, rtol=rtol, atol=atol, seed=seed, progress=progress)
             places = [next(i for i, other in enumerate(once.leaves) if other is leaf) for leaf in call.leaves]
             result = GradientCheck(tuple(map(_source, [found] * len(places), places, call.names)), number)
@@ -220,13 +223,13 @@ def _cause(found: Comparison, index: int, key: tuple[int, int], verdict: str) ->
     if not math.isfinite(row.numeric):
         return "fn is not finite here, or raises, on both sides: there is nothing to compare with"
     slope = f"the slope is {row.numeric:.6g}"
+    if not row.finite:
+        return f"the gradient is {found.gradient[key[0] : sum(key)].sum()}, {slope}"
     if verdict == "inconclusive":
         dtype = next(name for name in RTOL if epsilon(name) == found.lines.eps)
         return f"too noisy to tell in {dtype}: {slope}, give or take {SURE * row.uncertainty:.2g}"
     if found.raw[index] is None:
         return f"missing: the gradient is None, {slope}"
-    if not row.finite:
-        return f"the gradient is {found.gradient[key[0] : sum(key)].sum()}, {slope}"
     if not found.linear[index]:
         return _upstream(found, key)
     if not row.analytic:

@@ -17,7 +17,7 @@ import tensorflow as tf
 from tapekit import _advice, _breaks
 from tapekit._breaks import SHAPE, Flow, Signal, has_body
 from tapekit._calls import cause_of, left_at, path_of, spelled, takes_twice
-from tapekit._capture import Place, Recording, capture, place
+from tapekit._capture import LeftTensorFlow, Place, Recording, capture, place
 from tapekit._eager import Inside, draws_kept, flags, make_variable, reaches, run_eagerly, status, undisturbed
 from tapekit._sources import Call, bind, is_float, outside_of_graphs, place_of
 from tapekit._unread import Who, first_use, unread, whom
@@ -120,7 +120,7 @@ def _explained(call: Call, *, traced: bool = False) -> tuple[tuple[Finding, ...]
         findings = _Graph(inside).findings()
     except Exception as error:
         ragged = any(isinstance(source, tf.RaggedTensor) for source in call.sources)
-        if not (inside.failed or ragged or isinstance(error, tf.errors.OpError)):
+        if not (inside.failed or ragged or isinstance(error, (tf.errors.OpError, LeftTensorFlow))):
             raise  # it did not come out of fn
         with draws_kept():  # what keeps fn from being a graph; a mistake in fn comes again
             return tuple(_without_graph(call, error)), None
@@ -287,5 +287,6 @@ def _without_graph(call: Call, error: Exception) -> list[Finding]:
         elif not reaches(call, index):
             found.append(_finding(who, word, "not_used"))
         else:
-            found.append(_finding(who, word, "left_tensorflow" if at else "non_differentiable_op", op=op, at=at))
+            left = at or isinstance(error, LeftTensorFlow)
+            found.append(_finding(who, word, "left_tensorflow" if left else "non_differentiable_op", op=op, at=at))
     return found

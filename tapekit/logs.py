@@ -80,7 +80,7 @@ class GradientLog(keras.callbacks.Callback):
     def __init__(self, *, every: int = 1, updates: bool = False, path: Any = None, capacity: int = 1024):
         super().__init__()
         for name, value in (("every", every), ("capacity", capacity)):
-            if not isinstance(value, int) or value < 1:
+            if type(value) is not int or value < 1:
                 raise ValueError(f"GradientLog: {name} is {value!r}. A positive integer is needed. Write {name}=1.")
         self.every, self.updates, self.capacity = every, updates, capacity
         self.path = None if path is None else pathlib.Path(path)
@@ -118,7 +118,8 @@ class GradientLog(keras.callbacks.Callback):
                 f"GradientLog.record: {len(gradients)} gradients for {len(flat)} variables. Each variable needs its "
                 "gradient, or None. Give both lists as the tape has them: tape.gradient(loss, variables)."
             )
-        if len(flat) != len(self._variables) or any(a is not b for a, b in zip(flat, self._variables, strict=True)):
+        known = self._variables
+        if not known or len(flat) != len(known) or any(a is not b for a, b in zip(flat, known, strict=True)):
             self._follow(variables, flat)
         gradients = [as_gradient(*each) for each in zip(self.names, gradients, self._variables, strict=True)]
         loss = as_loss(loss)
@@ -128,6 +129,7 @@ class GradientLog(keras.callbacks.Callback):
             self._chief = _distributed.is_chief(replica.strategy.cluster_resolver)
             if not _distributed.is_first_of_worker(replica):
                 return  # the first writes what all of them share
+        begins = self._ring is None
         if self._ring is None:
             weights = [_sources.as_variable(v) for v in self._variables] if self.updates else []
             size = {"every": self.every, "capacity": self.capacity, "start": self._next}
@@ -137,10 +139,17 @@ class GradientLog(keras.callbacks.Callback):
             self._count_steps(1)
         else:
             self._ring.write(gradients, loss, scale)
+        if begins and not self._file_end:  # what cannot be written is told now, not after an epoch
+            self._write_file(np.zeros([0]), np.zeros([0, 0]))
 
     def _follow(self, variables: Any, flat: list) -> None:
         """Take `variables` for those of the log, if they can be."""
         names = tuple(_sources.names(variables))
+        if not flat or not all(hasattr(v, "shape") for v in flat):
+            raise TypeError(
+                f"GradientLog.record: variables holds {some([_sources.describe(v) for v in flat]) or 'nothing'}. "
+                "Variables or tensors are needed. Write log.record(gradients, variables); build a Keras model before."
+            )
         if not self._variables and _unnumbered(names) == _unnumbered(self.names):  # loaded; Keras counts models anew
             names = self.names
         if self.names and names != self.names:
@@ -279,8 +288,8 @@ class GradientLog(keras.callbacks.Callback):
             self._file_end = _logfile.append(path, self._file_end, header, steps, rows)
         except OSError as error:
             raise OSError(
-                f"GradientLog: cannot write {path}: {error}. All {len(self)} rows are kept in memory, and no more are "
-                "written. Write them elsewhere with log.save(path)."
+                f"GradientLog: cannot write {path}: {error}. All rows are kept in memory, and no more are written. "
+                "Write them elsewhere with log.save(path)."
             ) from error
         self.path = path
 
@@ -311,5 +320,5 @@ class GradientLog(keras.callbacks.Callback):
 
 
 def _unnumbered(names: tuple[str, ...]) -> list[str]:
-    """``sequential_1/dense/kernel`` -> ``sequential/dense/kernel``."""
-    return [re.sub(r"_\d+(?=/|$)", "", name) for name in names]
+    """``sequential_1/dense/kernel`` -> ``dense/kernel``: a loaded Sequential leaves its own name out."""
+    return ["/".join(re.sub(r"_\d+(?=/|$)", "", name).split("/")[-2:]) for name in names]

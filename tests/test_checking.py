@@ -644,3 +644,50 @@ def test_a_check_is_found_by_its_name_or_the_end_of_it_and_shows_itself_as_the_t
     assert repr(check) == str(check)
     with pytest.raises(KeyError, match=r"GradientCheck: 0 sources have the name 'bia'\. There are .*head/bias"):
         check["bia"]
+
+
+# --- too small, too large, too wild -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("fn", "at", "dtype"),
+    [
+        (lambda x: x * x, 1e-30, "float32"),
+        (lambda x: x * x, 1e-5, "float16"),
+        (tf.nn.softmax, [300.0, 1.0], "float32"),
+        (lambda x: 1.0 / x, 1e-3, "float32"),
+        (lambda x: 1.0 / x, 1e-6, "float64"),
+        (lambda x: tf.sin(300.0 * x), 0.7, "float32"),
+        (lambda x: tf.sin(x), 1e5, "float64"),
+        (tf.norm, [1e-6, 2e-6, -1e-6], "float32"),
+    ],
+)
+def test_underflow_poles_and_fast_waves_are_no_mistakes(fn, at, dtype):
+    x, v = tf.constant(at, dtype), tf.Variable(at, dtype=dtype)
+    for check in (check_gradient(fn, x), check_gradient(lambda: fn(v), v)):
+        assert check, str(check)
+
+
+def test_what_overflows_or_drowns_is_inconclusive():
+    overflow = only(check_gradient(lambda x: x * 6e4, tf.constant(1e-3, tf.float16)))
+    assert (overflow.verdict, overflow.cause) == ("inconclusive", "the gradient is inf, the slope is 60000")
+    drowned = check_gradient(tf.nn.softmax, tf.constant([60.0, 0.0, -40.0], tf.float64))
+    assert drowned.verdict == "inconclusive"
+
+
+@pytest.mark.parametrize("seed", [None, -1, 1.5, "a"])
+def test_a_seed_is_a_whole_number(seed):
+    with pytest.raises(ValueError, match=r"check_gradient: seed is .*Write seed=0"):
+        check_gradient(tf.sin, 1.0, seed=seed)
+
+
+def test_the_random_state_is_left_as_it_was():
+    w, draws = tf.Variable(1.0), []
+    for check in (False, True):
+        tf.random.set_seed(5)
+        np.random.seed(5)
+        tf.random.normal([])
+        if check:
+            check_gradient(lambda: w * tf.random.normal([]) * np.random.rand(), w)
+        draws.append((float(tf.random.normal([])), np.random.rand()))
+    assert draws[0] == draws[1]

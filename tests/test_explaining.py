@@ -412,3 +412,21 @@ def test_a_finding_is_found_by_its_place_or_its_name_and_an_explanation_shows_it
     assert repr(explanation) == str(explanation)
     with pytest.raises(KeyError, match=r"Explanation: 0 sources have the name 'c'\. There are a, b\."):
         explanation["c"]
+
+
+def test_numpy_handed_over_as_the_function_left_tensorflow():
+    (finding,) = tapekit.explain(np.sin, tf.constant([1.0, 2.0]))
+    assert (finding.status, finding.cause) == ("none", "left_tensorflow")
+
+
+def test_a_custom_gradient_that_uses_numpy_backwards_is_fine():
+    @tf.custom_gradient
+    def sine(x):
+        return tf.sin(x), lambda upstream: upstream * np.cos(x)
+
+    assert tapekit.explain(sine, 2.0)
+
+
+def test_text_is_no_number_to_be_made_a_float():
+    (finding,) = tapekit.explain(lambda x: tf.strings.length(x), tf.constant("a"))
+    assert "a count or a text, it has no gradient in any case" in finding.advice

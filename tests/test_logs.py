@@ -13,6 +13,7 @@ import pytest
 import tensorflow as tf
 
 import tapekit
+from tapekit._fit import FitRecorder
 from tapekit.logs import GradientLog
 
 X = np.random.default_rng(0).normal(size=(32, 5)).astype("float32")
@@ -572,8 +573,10 @@ def test_models_that_the_log_cannot_follow_say_so():
     model.compile("sgd", "mse")
     with pytest.raises(RuntimeError, match=r"called no model\.optimizer\.apply"):
         fit(model, GradientLog())
-    with pytest.raises(RuntimeError, match=r"another callback replaced model\.train_function"):
-        fit(small_model(), GradientLog(), GradientLog())
+    model_of_two = small_model()
+    with pytest.raises(RuntimeError, match=r"model\.train_function is not what it was.* Use one log in a fit"):
+        fit(model_of_two, GradientLog(), GradientLog())
+    assert getattr(model_of_two.train_function, "__func__", None) is not FitRecorder.train
     model.compile(optimizer=None, loss="mse")
     with pytest.raises(ValueError, match="the model has no optimizer"):
         fit(model, GradientLog())
@@ -648,9 +651,6 @@ def test_an_empty_log_reads_as_empty():
     assert log.to_dict().keys() == {"step", "loss", "global_norm"}
     assert str(log) == "GradientLog: no rows yet"
     assert log.findings() == ()
-    log.record([], [])
-    assert log.findings() == ()
-    assert str(log).startswith("step 0 (row 1), loss nan, global norm 0")
 
 
 def test_the_printed_table_has_a_line_for_each_variable():
@@ -805,11 +805,11 @@ def test_kill_9_loses_at_most_the_rows_that_were_not_drained(tmp_path):
 @pytest.mark.parametrize("path", ["/dev/full", "no/such/directory/run.csv"])
 def test_a_disk_that_refuses_is_an_error_once_and_loses_no_row(path, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    log = record([np.ones(2)], path=path)
-    with pytest.raises(OSError, match=f"cannot write {path}: .*All 1 rows are kept in memory"):
-        log.drain()
+    log, variables = GradientLog(path=path), [tf.Variable([0.0, 0.0])]
+    with pytest.raises(OSError, match=f"cannot write {path}: .*All rows are kept in memory"):
+        log.record([tf.ones([2])], variables)
     assert len(log) == 1
-    log.record([tf.ones([2])], log._variables)
+    log.record([tf.ones([2])], variables)
     log.save("elsewhere.npz")
     assert len(GradientLog.load("elsewhere.npz")) == 2
 
@@ -818,8 +818,13 @@ def test_a_file_that_is_there_is_not_overwritten(tmp_path):
     path = tmp_path / "run.csv"
     path.write_text("precious")
     with pytest.raises(OSError, match=r"it exists; GradientLog.load\(path\) continues it"):
-        record([np.ones(2)], path=path).drain()
+        record([np.ones(2)], path=path)
     assert path.read_text() == "precious"
+    with pytest.raises(OSError, match="Is a directory"):
+        record([np.ones(2)], path=tmp_path)
+    path.write_text("step,a,b\n1,2,3\n")
+    with pytest.raises(ValueError, match="begins with 'step,a,b'"):
+        GradientLog.load(path)
     path.write_text("precious\n")
     with pytest.raises(ValueError, match="begins with 'precious'"):
         GradientLog.load(path)
@@ -836,3 +841,31 @@ def test_a_log_is_not_read_inside_a_function_that_is_traced():
     log.record([tf.ones([1])], [w])
     with pytest.raises(RuntimeError, match=r"GradientLog: read inside a tf.function"):
         tf.function(lambda: tf.constant(len(log)))()
+
+
+@pytest.mark.parametrize(("gradients", "variables"), [([], []), ([tf.ones([])], [1.0]), (None, None)])
+def test_what_has_no_gradient_is_no_variable(gradients, variables):
+    with pytest.raises(TypeError, match=r"GradientLog.record: variables holds .*build a Keras model before"):
+        GradientLog().record(gradients, variables)
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # Keras' own, when it saves
+def test_a_sequential_that_keras_has_loaded_goes_on_in_its_log(tmp_path):
+    x, y = np.ones([8, 4], "float32"), np.ones([8, 1], "float32")
+    model = keras.Sequential([keras.Input([4]), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    model.fit(x, y, verbose=0, callbacks=[GradientLog(path=tmp_path / "run.csv")])
+    model.save(tmp_path / "model.keras")
+    log = GradientLog.load(tmp_path / "run.csv")
+    keras.models.load_model(tmp_path / "model.keras").fit(x, y, verbose=0, callbacks=[log])
+    assert log.steps.tolist() == [0, 1]
+
+
+def test_another_model_of_the_same_names_goes_on_in_a_log_of_updates():
+    log = GradientLog(updates=True)
+    for _ in range(2):
+        keras.backend.clear_session()
+        model = keras.Sequential([keras.Input([4]), keras.layers.Dense(1)])
+        model.compile("sgd", "mse")
+        model.fit(np.ones([8, 4]), np.ones([8, 1]), verbose=0, callbacks=[log])
+    assert log.steps.tolist() == [0, 1]
