@@ -262,8 +262,8 @@ def _draw_lines(ax: Any, log: Any, values: np.ndarray) -> None:
 def _line(ax: Any, x: np.ndarray, y: np.ndarray, **look: Any) -> None:
     """A line, with a point where there is nothing on either side to draw a line to."""
     known = np.pad(np.isfinite(np.ravel(y)), 1)
-    alone = known[1:-1] & ~known[:-2] & ~known[2:]
-    ax.plot(x, y, marker=".", markevery=np.flatnonzero(alone).tolist(), **look)
+    alone = np.flatnonzero(known[1:-1] & ~known[:-2] & ~known[2:]).tolist()
+    ax.plot(x, y, **look, **({"marker": ".", "markevery": alone} if alone else {}))
 
 
 def _positive(values: np.ndarray) -> np.ndarray:
