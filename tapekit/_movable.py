@@ -123,6 +123,7 @@ def _widen_function(function: Any) -> None:
         return name.replace(":value:", ":output:") if name.startswith(reads) else name
 
     function.signature.name += SUFFIX
+    function.arg_attr.clear()  # shapes, which were those of handles
     for arg in (*function.signature.input_arg, *function.signature.output_arg):
         arg.type = _WIDE.get(arg.type, arg.type)
     for node in function.node_def:
@@ -139,6 +140,9 @@ def _widen(node: Any) -> None:
         node.attr[dtype].type = node.attr["dtype"].type
         for name in set(node.attr) - {dtype, "Tindices"}:
             del node.attr[name]
+    if node.op.endswith("While"):  # in which handles had shapes of their own
+        for kind, shape in zip(node.attr["T"].list.type, node.attr["output_shapes"].list.shape, strict=True):
+            shape.unknown_rank |= kind == tf.resource.as_datatype_enum
     for attr in node.attr.values():
         kind = attr.WhichOneof("value")
         if kind == "type":
