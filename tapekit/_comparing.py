@@ -42,7 +42,7 @@ class Comparison:
             self.random |= not all(map(_same, self.raw, self._tape(1.0)[1]))
         # the cotangent of a scalar is divided out again: the numbers are those that one expects to read
         scalar = len(self.outputs) == 1 and not self.outputs[0].shape.rank and not self.outputs[0].dtype.is_complex
-        self.scale = self.cotangents[0] if scalar else 1.0
+        self.scale, self.weighted = self.cotangents[0] if scalar else 1.0, not scalar
         self.gradient, self.doubled = self.vector(self.raw), self.vector(doubled)
         self.eps = max(epsilon(each.dtype) for each in (*call.sources, *self.outputs))
         self.tiny = max(tiny(each.dtype) for each in (*call.sources, *self.outputs))

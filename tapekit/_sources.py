@@ -190,7 +190,8 @@ def place_of(where: str, names: Sequence[str], name: str) -> int:
     found = [place for place, each in enumerate(names) if isinstance(name, str) and f"/{each}".endswith(f"/{name}")]
     found = [place for place in found if names[place] == name] or found
     if len(found) != 1:
-        raise KeyError(f"{where}: {len(found)} sources have the name {name!r}. There are {some(names)}.")
+        many = f"{len(found)} are called" if found else "nothing is called"
+        raise KeyError(f"{where}: {many} {name!r}. The names are {some(names)}.")
     return found[0]
 
 

@@ -38,9 +38,6 @@ class Who(NamedTuple):
     source: str
     spoken: str
 
-    def __str__(self) -> str:
-        return self.spoken if self.source in (self.spoken, "vars") else f"{self.source} ({self.spoken})"
-
 
 def first_use(recording: Recording, entry: tf.Tensor) -> tuple[Place | None, tf.Operation | None]:
     """Where `fn` first reads a source, and by which operation."""

@@ -50,8 +50,8 @@ class SourceCheck:
     uncertainty: float = math.nan
     checked: str = "nothing"
     step: float = math.nan
-    steps: tuple = ()
-    differences: tuple = ()
+    steps: tuple = dataclasses.field(default=(), repr=False)
+    differences: tuple = dataclasses.field(default=(), repr=False)
 
     @property
     def abs_error(self) -> float:
@@ -69,6 +69,7 @@ class GradientCheck:
 
     sources: tuple[SourceCheck, ...]
     order: int = 1
+    weighted: bool = False  # by a random cotangent, as fn gives more than one number
 
     @property
     def verdict(self) -> str:
@@ -103,7 +104,10 @@ class GradientCheck:
             numbers = f"{each.analytic:>13.6g} {each.numeric:>13.6g} {each.uncertainty:>8.1e} {each.rel_error:>10.1e}"
             lines.append(f"{label:<{width}}  {each.verdict:<{wide}}{numbers}  {each.checked}")
         order = "" if self.order == 1 else ", second order"
-        return "\n".join([*lines, *(f"{each.name}{order}: {each.cause}" for each in self if each.cause)])
+        lines += [f"{each.name}{order}: {each.cause}" for each in self if each.cause]
+        what = "the gradient has" if self.order == 2 else "fn gives"
+        note = f"({what} several numbers: the slopes are those of their sum with random weights.)"
+        return "\n".join([*lines, note] if self.weighted else lines)
 
 
 def check_gradient(
@@ -119,12 +123,13 @@ def check_gradient(
 ) -> GradientCheck:
     """Compare the gradient of `fn` with differences of its own values, and say which is right.
 
-    The tape gives the gradient under a random cotangent, in the caller's dtype; the differences are taken in float64
-    where `fn` is the same function there. Up to 2,048 elements (a complex one counts twice) each is checked by itself;
-    beyond that blocks of elements move together, and a block that fails is opened until the wrong element is found.
+    The tape gives the gradient of the outputs' sum with random weights (a random cotangent), in the caller's dtype; the
+    differences are taken in float64 where `fn` is the same function there. Up to 2,048 elements (a complex one counts
+    twice) each is checked by itself; beyond that blocks of elements move together, and a block that fails is opened
+    until the wrong element is found.
 
     Args:
-        fn: the function, called by the one rule of tapekit; it returns any float or complex tensors.
+        fn: the function; called as `tapekit.gradient` calls it. It returns any float or complex tensors.
         vars: what to differentiate by: tensors, variables, arrays, numbers, of any shape, in any structure.
         order: 2 checks the gradient of the gradient as well.
         rtol: relative error allowed; default by dtype: 1e-7 (float64), 3e-4 (float32), 2e-2 (float16), 1e-1 (bfloat16).
@@ -157,7 +162,8 @@ def check_gradient(
         for number, each in enumerate((once, differentiated(once, seed))[: int(order)], 1):
             found = Comparison(each, rtol=rtol, atol=atol, seed=seed, progress=progress)
             places = [next(i for i, other in enumerate(once.leaves) if other is leaf) for leaf in call.leaves]
-            result = GradientCheck(tuple(map(_source, [found] * len(places), places, call.names)), number)
+            checks = tuple(map(_source, [found] * len(places), places, call.names))
+            result = GradientCheck(checks, number, found.weighted)
             if not result:
                 break
     return result

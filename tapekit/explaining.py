@@ -32,7 +32,7 @@ class Finding:
     ``status`` is "ok", "none", "zero" (every element is 0) or "not_finite" (NaN or inf somewhere); ``cause`` one word,
     None when ok; ``op`` TensorFlow's type of operation, or the Python call, at fault; ``file``, ``line`` and ``code``
     where it happened; ``path`` the way that the value took up to there; ``why`` and ``advice`` sentences; ``called`` is
-    ``source``, with the name of the Python variable where it has none of its own.
+    ``source``, or the name of the Python variable where that is only a place in `vars`.
     """
 
     source: str
@@ -46,6 +46,9 @@ class Finding:
     why: str = ""
     advice: str = ""
     called: str = ""
+
+    def __str__(self) -> str:
+        return _advice.text([self])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,7 +70,9 @@ class Explanation:
     def __getitem__(self, which: int | str) -> Finding:
         """The finding of that place, or of the source of that name."""
         if isinstance(which, str):
-            which = place_of("Explanation", [finding.source for finding in self.findings], which)
+            sources = [finding.source for finding in self.findings]
+            spoken = [finding.called for finding in self.findings]
+            which = place_of("Explanation", sources if which in sources else spoken, which)
         return self.findings[which]
 
     def __repr__(self) -> str:
@@ -261,14 +266,14 @@ def _finding(
     told: dict[str, Any] = {"kind": path[-1].type if path else "", "code": code} | facts
     why, advice = _advice.words(cause, who.spoken, op=op, **told)
     shown = path_of(who.spoken, path) if path else ""
-    return Finding(who.source, status, cause, op, file, line, code, shown, why, advice, str(who))
+    return Finding(who.source, status, cause, op, file, line, code, shown, why, advice, who.spoken)
 
 
 def _ok(call: Call, who: Who, index: int) -> Finding:
     source, advice = call.sources[index], ""
     if not call.takes_vars and not (isinstance(source, tf.Variable) and source.trainable):
         advice = _advice.UNWATCHED[isinstance(source, tf.Variable)].format(who.spoken)
-    return Finding(who.source, "ok", advice=advice, called=str(who))
+    return Finding(who.source, "ok", advice=advice, called=who.spoken)
 
 
 def _without_graph(call: Call, error: Exception) -> list[Finding]:

@@ -642,7 +642,7 @@ def test_a_check_is_found_by_its_name_or_the_end_of_it_and_shows_itself_as_the_t
     check = check_gradient(loss, model.trainable_variables)
     assert check["head/kernel"] is check["kernel"] is check.sources[0]
     assert repr(check) == str(check)
-    with pytest.raises(KeyError, match=r"GradientCheck: 0 sources have the name 'bia'\. There are .*head/bias"):
+    with pytest.raises(KeyError, match=r"GradientCheck: nothing is called 'bia'\. The names are .*head/bias"):
         check["bia"]
 
 
@@ -691,3 +691,10 @@ def test_the_random_state_is_left_as_it_was():
             check_gradient(lambda: w * tf.random.normal([]) * np.random.rand(), w)
         draws.append((float(tf.random.normal([])), np.random.rand()))
     assert draws[0] == draws[1]
+
+
+def test_a_table_of_weighted_slopes_says_so():
+    words = "several numbers: the slopes are those of their sum with random weights"
+    assert f"(fn gives {words}.)" in str(check_gradient(tf.sin, X))
+    assert f"(the gradient has {words}.)" in str(check_gradient(lambda x: tf.reduce_sum(x**3), X, order=2))
+    assert words not in str(check_gradient(lambda x: tf.reduce_sum(x**3), X))

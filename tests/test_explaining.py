@@ -128,6 +128,8 @@ def test_a_variable_without_a_name_is_shown_with_that_of_the_python_variable():
     assert explanation[0].source == "vars"
     assert str(explanation).startswith("speed: the gradient is None")
     assert "speed -> Floor" in str(explanation)
+    assert explanation["speed"] is explanation["vars"] is explanation[0]
+    assert str(explanation[0]) == str(explanation)
 
 
 def test_a_tensor_that_a_bare_tape_would_not_watch_is_fine_with_a_note():
@@ -410,7 +412,7 @@ def test_a_finding_is_found_by_its_place_or_its_name_and_an_explanation_shows_it
     explanation = tapekit.explain(lambda: a * tf.floor(b), [a, b])
     assert explanation["b"] is explanation[1] is explanation[-1]
     assert repr(explanation) == str(explanation)
-    with pytest.raises(KeyError, match=r"Explanation: 0 sources have the name 'c'\. There are a, b\."):
+    with pytest.raises(KeyError, match=r"Explanation: nothing is called 'c'\. The names are a, b\."):
         explanation["c"]
 
 

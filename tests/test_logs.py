@@ -625,7 +625,7 @@ def test_a_variable_is_read_by_its_name_or_the_end_of_it():
     log.record([tf.constant([1.0]), tf.constant([2.0])], variables)
     assert log["b/kernel"].norm.tolist() == [2]
     assert log["b/kernel"].steps.tolist() == [0]
-    with pytest.raises(KeyError, match=r"2 sources have the name 'kernel'\. There are a/kernel, b/kernel"):
+    with pytest.raises(KeyError, match=r"2 are called 'kernel'\. The names are a/kernel, b/kernel"):
         log["kernel"]
     fit(model := small_model(), log := GradientLog())
     np.testing.assert_array_equal(log["head/kernel"].norm, log.norm[:, 2])

@@ -47,7 +47,8 @@ def test_each_source_has_its_curve_its_step_and_its_words():
     labels = [text.get_text() for text in axes.get_legend().get_texts()]
     assert labels[0].startswith("x: fail, tape off by 0.0")
     assert labels[1] == "y: pass"
-    rings = [line for line in axes.lines if line.get_markerfacecolor() == "none"]
+    assert labels[2:] == ["the step used, at its uncertainty", "how far the tape is off"]
+    rings = [line for line in axes.lines if line.get_markerfacecolor() == "none" and len(line.get_xdata())]
     assert [(*ring.get_xdata(), *ring.get_ydata()) for ring in rings] == [
         (result[name].step, result[name].uncertainty) for name in "xy"
     ]
@@ -70,7 +71,7 @@ def test_nothing_measured_is_said_and_the_worst_six_are_chosen():
     variables = [tf.Variable(float(i + 1), name=f"w{i}") for i in range(8)]
     many = check_gradient(lambda: tf.reduce_prod(tf.stack([tf.sin(v) for v in variables])) ** 2, variables)
     axes = plot_check(many)
-    assert len(axes.get_legend().get_texts()) == 6
+    assert len(axes.get_legend().get_texts()) == 6 + 1
     assert "the worst 6 of 8 sources" in axes.get_title()
 
 

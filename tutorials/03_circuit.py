@@ -11,7 +11,7 @@ import os
 import sys
 from pathlib import Path
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's start-up lines, out of the way
+os.environ |= {"TF_CPP_MIN_LOG_LEVEL": "3", "TF_ENABLE_ONEDNN_OPTS": "0"}  # few log lines; the same digits everywhere
 if "google.colab" in sys.modules:
     assert os.system("pip install -q tapekit") == 0, "pip finds no tapekit: build a wheel of it and install that"
 
@@ -51,7 +51,7 @@ show(circuit, "03_circuit.png", "(x + y) z")
 # %%
 for name in ("mul", "add"):
     for source, local, flow in zip(circuit[name].inputs, circuit[name].local, circuit[name].contributions, strict=True):
-        print(f"{name}: {circuit[name].gradient:g} x {local:g} = {flow:g} back to {source}")
+        print(f"{name}: {circuit[name].gradient:g} x ({local:g}) = {flow:g} back to {source}")
 assert circuit["mul"].local == (circuit["z"].value, circuit["add"].value)
 
 # %% [markdown]

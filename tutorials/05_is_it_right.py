@@ -10,7 +10,7 @@ import os
 import sys
 from pathlib import Path
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's start-up lines, out of the way
+os.environ |= {"TF_CPP_MIN_LOG_LEVEL": "3", "TF_ENABLE_ONEDNN_OPTS": "0"}  # few log lines; the same digits everywhere
 if "google.colab" in sys.modules:
     assert os.system("pip install -q tapekit") == 0, "pip finds no tapekit: build a wheel of it and install that"
 
@@ -79,7 +79,7 @@ print("picture:", PICTURES / "05_check.png")
 # %% [markdown]
 # The factor 2 is missing, and the column `+-` says how sure that is. The picture shows the V of this check. The dashed
 # line at the top is how far the tape is off: far above the whole V, so no choice of the step explains it away. The ring
-# is at the step that was used, as high as the uncertainty: below the curve, where the check extrapolates to h = 0.
+# marks the step that was used, at the height of the uncertainty: lower than the curve, as the check extrapolates.
 #
 # ## relu at 0
 # relu has no slope at 0: TensorFlow says 0 there, a central difference 0.5. **Predict:** who is right?

@@ -12,7 +12,7 @@ import os
 import sys
 from pathlib import Path
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's start-up lines, out of the way
+os.environ |= {"TF_CPP_MIN_LOG_LEVEL": "3", "TF_ENABLE_ONEDNN_OPTS": "0"}  # few log lines; the same digits everywhere
 if "google.colab" in sys.modules:
     assert os.system("pip install -q tapekit") == 0, "pip finds no tapekit: build a wheel of it and install that"
 
@@ -134,8 +134,8 @@ print("picture:", PICTURES / "06_stalls_and_trains.png")
 
 # %% [markdown]
 # 2.30 is log 10, the loss of a guess among ten digits: Glorot's network never gets beyond it, and with He's start the
-# same thirty layers learn. In the picture the signal (biases, below the line) fades from the loss up to the input. The
-# kernels above are dark everywhere: their gradient is signal times activation, and activations fade on the way forward.
+# same thirty layers learn. In the upper picture the signal (biases, below the line) fades from the loss to the input.
+# The kernels above the line are dark everywhere: their gradient is signal times activation, and that fades forwards.
 #
 # **Exercise.** Thirty residual blocks h + a f(h) multiply the signal by sqrt(1 + a²) each. Which a doubles it over
 # all thirty?

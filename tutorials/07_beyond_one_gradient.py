@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 7. Beyond one gradient
 # Which other derivatives are worth asking for, what are their shapes, and what do they buy? We will find wrong labels,
-# cross in five steps a valley that takes gradient descent thousands, and measure curvature without a Hessian.
+# cross a valley in which gradient descent crawls, and measure curvature without a Hessian.
 # Before: [6. Vanishing, exploding, repaired](06_vanishing_exploding.ipynb).
 # Next: [8. Teaching a network an equation](08_equation.ipynb)
 
@@ -11,7 +11,7 @@ import os
 import sys
 from pathlib import Path
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's start-up lines, out of the way
+os.environ |= {"TF_CPP_MIN_LOG_LEVEL": "3", "TF_ENABLE_ONEDNN_OPTS": "0"}  # few log lines; the same digits everywhere
 if "google.colab" in sys.modules:
     assert os.system("pip install -q tapekit") == 0, "pip finds no tapekit: build a wheel of it and install that"
 
@@ -77,7 +77,7 @@ print("picture:", PICTURES / "07_labels.png")
 # ## The Hessian: how the gradient changes
 # Rosenbrock's valley is steep across and flat along. A gradient step must be small enough for the steep direction;
 # Newton's step, H⁻¹ g, divides by the curvature. **Predict** the shape of the Hessian for p of shape `[2]`, how many
-# steps each takes from (-1.2, 1) to a height of 1e-3 (the bottom, at (1, 1), has height 0), and if each leads down.
+# steps each takes from (-1.2, 1) to a height of 1e-3 (the bottom, at (1, 1), has 0), and whether every step leads down.
 
 
 # %%

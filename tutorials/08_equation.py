@@ -11,7 +11,7 @@ import os
 import sys
 from pathlib import Path
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's start-up lines, out of the way
+os.environ |= {"TF_CPP_MIN_LOG_LEVEL": "3", "TF_ENABLE_ONEDNN_OPTS": "0"}  # few log lines; the same digits everywhere
 if "google.colab" in sys.modules:
     assert os.system("pip install -q tapekit") == 0, "pip finds no tapekit: build a wheel of it and install that"
 
@@ -132,12 +132,12 @@ for ax, title, u, truths in zip(axes, titles, [decay, wave, kinked], [falling, s
         ax.plot(fine, u(fine), look, linewidth=2, label=name)
         u = first(u)
     ax.set(title=title, xlabel="x", ylabel="u and its derivatives" if ax is axes[0] else None)
-figure.legend(*axes[1].get_legend_handles_labels(), loc="outside lower center", ncols=6, frameon=False)
+figure.legend(*axes[1].get_legend_handles_labels(), loc="outside lower center", ncols=6, handlelength=3, frameon=False)
 figure.savefig(PICTURES / "08_equation.png", dpi=77)
 print("picture:", PICTURES / "08_equation.png")
 
 # %% [markdown]
-# The loss cannot see the kinks of a ReLU network. Where nothing else bends it sees u alone: the smallest is 0 (right).
+# The loss cannot see ReLU's kinks. Where tanh(x) is flat the tape's u'' is 0, and u'' + u is u: least at 0 (right).
 #
 # **Exercise.** Add friction: u'' = -u - 1.2 u', from the same start. The truth is exp(-0.6 x) sin(0.8 x) / 0.8.
 

@@ -44,6 +44,10 @@ def plot_check(check: Any, *, ax: Any = None) -> Any:
         if wrong:
             ax.axhline(source.abs_error, color=colour, linestyle="--", linewidth=1.2)
     _guides(ax)
+    if any(line.get_markerfacecolor() == "none" for line in ax.lines):
+        ax.plot([], [], "o", color="0.3", markerfacecolor="none", label="the step used, at its uncertainty")
+    if any(line.get_linestyle() == "--" for line in ax.lines):
+        ax.plot([], [], "--", color="0.3", label="how far the tape is off")
     several = f", the worst {len(COLOURS)} of {len(sources)} sources" if len(sources) > len(COLOURS) else ""
     ax.set(xlabel="step h", ylabel="error of the central difference")
     ax.set_title(f"Error against step: {check.verdict}{several}", fontsize=11)

@@ -23,7 +23,7 @@ import numpy as np
 from tapekit._findings import is_bias
 from tapekit.plots._axes import COLOURS, axes_or_new, legend_below
 
-STYLES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (1, 1)))  # and for printers without colour
+STYLES = ("-", "--", "-.", ":", (0, (9, 2)), (0, (4, 1, 1, 1, 1, 1)))  # and for printers without colour
 NONE, ZERO, NONFINITE = (("x", "None"), ("v", "all zero"), ("*", "not finite"))
 COLUMNS = 600  # more steps than this cannot be told apart in a picture
 
@@ -67,8 +67,8 @@ def plot_gradient_flow(log: Any, variables: Sequence | None = None, *, step: int
     for (marker, word), mask in marks.items():
         if mask.any():
             _edge_marks(ax, place[mask[0]], marker, word, 0.97 if word == NONFINITE[1] else 0.03)
-    upright = max(map(len, layers)) < 4
-    _name_ticks(ax.xaxis, layers, 30, **({} if upright else {"rotation": 60, "ha": "right", "rotation_mode": "anchor"}))
+    slanted: dict[str, Any] = {"rotation": 60, "ha": "right", "rotation_mode": "anchor"}
+    _name_ticks(ax.xaxis, layers, 30, **(slanted if sum(map(len, layers)) > 60 else {}))
     ax.set_xlim(-0.5, len(layers) - 0.5)
     ax.set_title(f"Gradients at step {log.steps[row]}, from input to loss")
     ax.set_ylabel("gradient (L2 norm, largest magnitude)")
@@ -100,7 +100,7 @@ def plot_gradient_history(log: Any, *, ax: Any = None) -> Any:
     handles, labels = ax.get_legend_handles_labels()
     if np.isfinite(log.loss).any():
         twin = ax.twinx()
-        dotted: dict[str, Any] = {"color": "0.45", "lw": 1.2, "ls": (0, (3, 1, 1, 1)), "label": "loss (right)"}
+        dotted: dict[str, Any] = {"color": "0.45", "lw": 1.8, "ls": (0, (1, 3)), "label": "loss (right)"}
         _line(twin, *_thin(log.steps, log.loss[:, np.newaxis]), **dotted)
         twin.set_ylabel("loss")
         handles, labels = handles + twin.lines, [*labels, "loss (right)"]
@@ -124,7 +124,8 @@ def plot_gradient_heatmap(log: Any, *, ax: Any = None) -> Any:
     extent = (log.steps[0] - 0.5, log.steps[-1] + 0.5, len(log.names) - 0.5, -0.5)
     image = ax.imshow(picture, aspect="auto", cmap="cividis", extent=extent, interpolation="nearest")
     ax.set_facecolor("0.85")  # under the marks
-    if 0 < bias.sum() < len(bias):
+    both = 0 < bias.sum() < len(bias)
+    if both:
         ax.axhline(len(bias) - bias.sum() - 0.5, color="white", lw=2)
     centres = np.linspace(*extent[:2], 2 * picture.shape[1] + 1)[1::2]
     for (marker, word), mask in _marks(log).items():
@@ -138,8 +139,9 @@ def plot_gradient_heatmap(log: Any, *, ax: Any = None) -> Any:
     if ax.get_legend_handles_labels()[0]:
         legend_below(ax, *ax.get_legend_handles_labels())
     names = _short(log.names)
-    _name_ticks(ax.yaxis, [names[v] for v in order], 30)
-    ax.set(title="Gradient norms, from input (top) to loss", xlabel="step")
+    _name_ticks(ax.yaxis, [names[v] for v in order], 30, begins=(0, len(bias) - bias.sum()) if both else (0,))
+    groups = ": kernels, then biases, each" if both else ","
+    ax.set(title=f"Gradient norms{groups} from input (top) to loss", xlabel="step")
     ax.figure.colorbar(image, ax=ax, label="log10 of the gradient's L2 norm")
     return ax
 
@@ -216,9 +218,10 @@ def _some(places: np.ndarray, most: int) -> np.ndarray:
     return places[np.unique(np.linspace(0, len(places) - 1, most).astype(int))]
 
 
-def _name_ticks(axis: Any, names: Sequence[str], most: int, **look: Any) -> None:
-    """A name at each place, or at every n-th if there are too many to read."""
-    places = range(0, len(names), -(-len(names) // most))
+def _name_ticks(axis: Any, names: Sequence[str], most: int, begins: Sequence[int] = (0,), **look: Any) -> None:
+    """A name at each place, or, from each of those where a group begins, at every n-th if they are too many to read."""
+    every = -(-len(names) // most)
+    places = [place for a, b in itertools.pairwise([*begins, len(names)]) for place in range(a, b, every)]
     axis.set_ticks(places, [names[place] for place in places], fontsize="small", **look)
 
 
