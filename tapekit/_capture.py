@@ -117,19 +117,25 @@ def capture(call: Call, ask: Callable[[Recording], Any]) -> tuple[Recording, Any
     """Trace `call`, let `ask(recording)` answer with a structure of tensors of the graph, run it once: the same
     structure as NumPy arrays (None stays None). Every variable is afterwards what it was."""
     outside_of_graphs(call.where)
+    outside_of_scopes(call)
     for name, source in zip(call.names, call.sources, strict=True):
         if isinstance(source, tf.RaggedTensor):
             raise TypeError(f"{call.where}: source {name!r} is ragged. A dense one is needed. Give its .flat_values.")
-        if isinstance(source, tf.distribute.DistributedValues) and tf.distribute.in_cross_replica_context():
-            raise RuntimeError(
-                f"{call.where}: source {name!r} has a value on each replica. In a strategy's scope none of them is "
-                "meant. Call it outside of the scope, or inside strategy.run."
-            )
     with variable_scope_kept():
         concrete, recording = graph_of(call, ask)
     with variables_kept(concrete, (source for source in call.sources if isinstance(source, tf.Variable))):
         answers = concrete()
     return recording, tf.nest.map_structure(lambda tensor: None if tensor is None else tensor.numpy(), answers)
+
+
+def outside_of_scopes(call: Call) -> None:
+    """An error where a source has a value on each replica, and none of them is meant."""
+    for name, source in zip(call.names, call.sources, strict=True):
+        if isinstance(source, tf.distribute.DistributedValues) and tf.distribute.in_cross_replica_context():
+            raise RuntimeError(
+                f"{call.where}: source {name!r} has a value on each replica. In a strategy's scope none of them is "
+                "meant. Call it outside of the scope, or inside strategy.run."
+            )
 
 
 def place(frames: Iterable[traceback.FrameSummary]) -> Place | None:

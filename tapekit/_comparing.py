@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tapekit._differences import Lines, Slopes, epsilon, float_outputs, ladder, real, tiny
-from tapekit._movable import in_float64, movable
+from tapekit._differences import Lines, Slopes, float_outputs, ladder, real, tiny
+from tapekit._movable import epsilon, in_float64, movable
 from tapekit._sources import Call, as_variable, describe, values_of, watchable
 
 ONE_BY_ONE = 2048  # elements up to which each is checked by itself; more are checked in blocks, and a bad block opened
@@ -50,7 +50,7 @@ class Comparison:
         self.rows: dict[tuple[int, int], Slopes] = {}
         if not (self.random or self.raises):
             self.lines = self._lines(progress)
-            self.eps = max(self.eps, self.lines.eps)
+            self.eps = max(self.eps, self.lines.eps, epsilon(self.lines.call.coarsest))
             self.rtol = max(r for name, r in RTOL.items() if epsilon(name) <= self.eps) if rtol is None else rtol
             parts = np.split(np.abs(self.lines.gradient), self.lines.ends[:-1])
             self.peaks = np.array([part.max(initial=0.0) for part in parts])
@@ -189,10 +189,13 @@ class Comparison:
         explained = error <= 4 * u and SURE * u <= max(
             0.1 * seen, 0.01 * self.peaks[np.searchsorted(self.lines.ends, key[0], side="right")]
         )
-        if error <= allowed or zero or explained or self._rounded(key, row):
+        right = self.right_in_float64(key)
+        size = max(self.peaks.max(), self.lines.height / abs(self.lines.unit[key[0]]))
+        rounded = right and (error <= 10 * self.rtol * scale or abs(a - self.fine[key[0]]) <= 16 * self.eps * size)
+        if error <= allowed or zero or explained or rounded:
             return "pass", doubt
         unseen = self.lines.eps * self.lines.height / abs(self.lines.unit[key[0]])  # in the values of fn, at any step
-        certain = error > max(SURE * u, unseen) and not self.kink(row, 4.0)
+        certain = error > max(SURE * u, unseen) and not self.kink(row, 4.0) and not right
         return ("fail" if certain else "inconclusive"), 10 + doubt
 
     def kink(self, row: Slopes, sure: float = SURE) -> bool:
@@ -200,14 +203,14 @@ class Comparison:
         gap = abs(row.right - row.left)
         return gap > sure * row.sides and gap > 10 * self.rtol * max(abs(row.left), abs(row.right))
 
-    def _rounded(self, key: tuple[int, int], row: Slopes) -> bool:
-        """Whether the tape is right in float64, and off by its own rounding in the caller's dtype."""
-        if self.fine is None or key[1] > 1:
+    def right_in_float64(self, key: tuple[int, int]) -> bool:
+        """Whether the tape in float64 gives the slope, so that only rounding in the caller's dtype is left."""
+        source = int(np.searchsorted(self.lines.ends, key[0], side="right"))
+        if self.fine is None or key[1] > 1 or self.raw[source] is None:
             return False
-        fine = self.fine[key[0]]
-        right = abs(fine - row.numeric) <= SURE * row.uncertainty + RTOL["float64"] * abs(row.numeric)
-        size = max(self.peaks.max(), self.lines.height / abs(self.lines.unit[key[0]]))
-        return right and abs(row.analytic - fine) <= 16 * self.eps * size
+        row = self.rows[key]
+        allowed = SURE * row.uncertainty + RTOL["float64"] * abs(row.numeric)
+        return abs(self.fine[key[0]] - row.numeric) <= allowed
 
     def touching(self, index: int) -> list[tuple[int, int]]:
         """The lines that touch source number `index`."""

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from tapekit._movable import floats
+from tapekit._movable import epsilon, floats
 from tapekit._sources import Call, as_variable, values_of
 
 RUNGS = 12  # steps per line: every decade between a tenth of the scale and the square root of eps
@@ -109,7 +109,8 @@ class Lines:
 
     def agrees(self, outputs: Sequence) -> bool:
         """Whether this is the function that gave `outputs`: its values are the same up to rounding."""
-        eps, least = (max((of(y.dtype) for y in outputs), default=0.0) for of in (epsilon, tiny))
+        eps = max(epsilon(dtype) for dtype in (self.call.coarsest, *(y.dtype for y in outputs)))
+        least = max((tiny(y.dtype) for y in outputs), default=0.0)
         for y, y0 in zip(map(real, outputs), self.reference, strict=True):
             near = np.sqrt(eps) * np.max(np.abs(y), initial=0.0, where=np.isfinite(y)) + least
             if y.shape != y0.shape or not np.allclose(y, y0, rtol=0, atol=near, equal_nan=True):
@@ -289,12 +290,6 @@ def _smallest(readable: np.ndarray) -> tuple:
     last = readable.shape[1] - 1 - np.argmax(readable[:, ::-1], axis=1)
     rows, before = np.arange(len(last)), np.maximum(last - 3, 0)
     return last, before, readable[rows, last] & readable[rows, before] & (last - before == 3)
-
-
-def epsilon(dtype: tf.DType) -> float:
-    """The spacing of the numbers of `dtype` at 1; 0 for an integer."""
-    name = tf.as_dtype(dtype).real_dtype.name
-    return {"float16": 2.0**-10, "bfloat16": 2.0**-7, "float32": 2.0**-23, "float64": 2.0**-52}.get(name, 0.0)
 
 
 def tiny(dtype: tf.DType) -> float:

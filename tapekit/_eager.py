@@ -20,7 +20,7 @@ from tapekit.tape import watch_all
 def run_eagerly(call: Call) -> list[str]:
     """The status of each source's gradient, from a plain tape. Every variable is afterwards what it was."""
     floats = [source for source in call.sources if is_float(source)]
-    with _variables_kept():
+    with all_variables_kept():
         with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
             watch_all(tape, floats)
             result = call()
@@ -35,7 +35,7 @@ def reaches(call: Call, index: int) -> bool:
         return True
     results = []
     for moved in (source, 1.25 * tf.convert_to_tensor(source) + 0.5):
-        with _variables_kept():
+        with all_variables_kept():
             leaves = list(call.leaves)
             if isinstance(source, tf.Variable):
                 source.assign(moved)
@@ -79,7 +79,7 @@ def status(answer: Any, source: Any) -> str:
     return "zero" if zero and source.shape.num_elements() != 0 else "ok"
 
 
-def _variables_kept() -> AbstractContextManager:
+def all_variables_kept() -> AbstractContextManager:
     """Every variable there is, is afterwards what it was: an eager run does not tell which ones it assigns."""
     before = []
     for found in gc.get_objects():

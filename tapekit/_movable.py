@@ -5,6 +5,7 @@ too: so a float32 Keras model is moved as finely as a function of float64 tensor
 """
 
 import dataclasses
+import re
 from typing import Any
 
 import tensorflow as tf
@@ -15,6 +16,8 @@ from tapekit._sources import Call, describe, values_of
 WIDE = {tf.float16: tf.float64, tf.bfloat16: tf.float64, tf.float32: tf.float64, tf.complex64: tf.complex128}
 # A variable's handle becomes its value, and what reads the one, what hands on the other: its name, its dtype's.
 READS = {"ReadVariableOp": ("Identity", "T"), "ResourceGather": ("Gather", "Tparams")}
+WRITES = re.compile("Assign|Resource(?!Gather)")
+OTHERWISE = re.compile("Random|Multinomial|PyFunc|LookupTable")
 SUFFIX = "_in_float64"  # of a function in the graph: TensorFlow knows the narrow one by its name
 _WIDE = {narrow.as_datatype_enum: wide.as_datatype_enum for narrow, wide in (WIDE | {tf.resource: tf.float64}).items()}
 
@@ -24,6 +27,12 @@ def floats(result: Any) -> list[tf.Tensor]:
     found = tf.nest.flatten(result, expand_composites=True)
     tensors = [y if tf.is_tensor(y) else tf.convert_to_tensor(y) for y in found if y is not None]
     return [y for y in tensors if y.dtype.is_floating or y.dtype.is_complex]
+
+
+def epsilon(dtype: tf.DType) -> float:
+    """The spacing of the numbers of `dtype` at 1; 0 for an integer."""
+    name = tf.as_dtype(dtype).real_dtype.name
+    return {"float16": 2.0**-10, "bfloat16": 2.0**-7, "float32": 2.0**-23, "float64": 2.0**-52}.get(name, 0.0)
 
 
 def movable(call: Call) -> Call:
@@ -46,17 +55,32 @@ def movable(call: Call) -> Call:
 def in_float64(call: Call) -> Call:
     """`call` as a function of float64 tensors; an error where its graph cannot be made one."""
     captured, entries, graph, outputs = _traced(call)
-    assigned = {node.input[0].split(":")[0] for node in graph.node if node.op.startswith("Assign")}
+    inner = [node for function in graph.library.function for node in function.node_def]
+    if found := next((node.op for node in (*graph.node, *inner) if OTHERWISE.search(node.op)), None):
+        raise ValueError(f"{found} gives other numbers, or none, in float64")
+    assigned = {node.input[0].split(":")[0] for node in graph.node if WRITES.match(node.op)}
+    coarsest = _coarsest(graph, entries)
     for function in graph.library.function:
         _widen_function(function)
     for node in graph.node:
         _widen(node)
     graph = _leading_to(graph, [name.split(":")[0] for name in outputs])
     left = {node.name for node in graph.node}
-    if left & assigned:
+    if left & assigned or any(WRITES.match(node.op) for node in inner):
         raise ValueError("a variable is assigned in between")  # when, the graph does not tell without its control edges
     given = {name: _wide(outside) for name, outside in captured.items() if name in left.difference(entries)}
-    return _imported(call, graph, given, {name: place for place, name in enumerate(entries)}, outputs, wide=True)
+    moved = {name: place for place, name in enumerate(entries)}
+    return dataclasses.replace(_imported(call, graph, given, moved, outputs, wide=True), coarsest=coarsest)
+
+
+def _coarsest(graph: Any, entries: list[str]) -> tf.DType:
+    """The coarsest float dtype through which the sources pass."""
+    reached, found = set(entries), {tf.float64}
+    for node in graph.node:
+        if any(name.split(":")[0] in reached for name in node.input if not name.startswith("^")):
+            reached.add(node.name)
+            found.update(dtype for dtype in WIDE for attr in node.attr.values() if attr.type == dtype.as_datatype_enum)
+    return max(found, key=epsilon)
 
 
 def _traced(call: Call) -> tuple[dict[str, tf.Tensor], list[str], Any, list[str]]:

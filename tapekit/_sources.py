@@ -41,6 +41,7 @@ class Call:
     leaves: list
     sources: list
     takes_vars: bool
+    coarsest: tf.DType = tf.float64  # on the way of the sources, where `fn` is a graph that was made float64
 
     def __call__(self, leaves: Sequence | None = None) -> Any:
         """Call `fn` by the one rule, with `leaves` in the place of its own if it takes them."""

@@ -14,7 +14,6 @@ answer (``inconclusive``).
 
 import contextlib
 import dataclasses
-import inspect
 import math
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -22,11 +21,11 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tapekit._capture import variables_kept
+from tapekit._capture import outside_of_scopes, variables_kept
 from tapekit._comparing import RTOL, SURE, Comparison, differentiated, tensor
-from tapekit._differences import epsilon
-from tapekit._eager import draws_kept, undisturbed
-from tapekit._sources import Call, as_variable, bind, outside_of_graphs, place_of, values_of, variable_scope_kept
+from tapekit._eager import all_variables_kept, draws_kept, undisturbed
+from tapekit._movable import epsilon
+from tapekit._sources import Call, bind, outside_of_graphs, place_of, values_of, variable_scope_kept
 
 ORDER = ("pass", "inconclusive", "kink", "fail", "nondeterministic")  # the last that occurs is the verdict of the whole
 
@@ -157,11 +156,12 @@ def check_gradient(
     if not isinstance(seed, int) or seed < 0:
         raise ValueError(f"check_gradient: seed is {seed!r}. A whole number is needed, 0 or more. Write seed=0.")
     outside_of_graphs("check_gradient")
+    outside_of_scopes(call)
     once = _once(call)
     with variable_scope_kept(), draws_kept(), undisturbed(), _put_back(call):
         for number, each in enumerate((once, differentiated(once, seed))[: int(order)], 1):
             found = Comparison(each, rtol=rtol, atol=atol, seed=seed, progress=progress)
-            places = [next(i for i, other in enumerate(once.leaves) if other is leaf) for leaf in call.leaves]
+            places = [next(i for i, other in enumerate(once.sources) if other is source) for source in call.sources]
             checks = tuple(map(_source, [found] * len(places), places, call.names))
             result = GradientCheck(checks, number, found.weighted)
             if not result:
@@ -171,10 +171,10 @@ def check_gradient(
 
 def _once(call: Call) -> Call:
     """`call` with every source once: what is given twice moves in both places, as the tape adds up both gradients."""
-    few = {id(leaf): (leaf, source) for leaf, source in zip(call.leaves, call.sources, strict=True)}
+    few = {id(source): (leaf, source) for leaf, source in zip(call.leaves, call.sources, strict=True)}
     leaves, sources = map(list, zip(*few.values(), strict=True))
     order = {key: place for place, key in enumerate(few)}
-    places = [order[id(leaf)] for leaf in call.leaves]
+    places = [order[id(source)] for source in call.sources]
 
     def fn(*given):
         return call([given[place] for place in places])
@@ -231,6 +231,8 @@ def _cause(found: Comparison, index: int, key: tuple[int, int], verdict: str) ->
     slope = f"the slope is {row.numeric:.6g}"
     if not row.finite:
         return f"the gradient is {found.gradient[key[0] : sum(key)].sum()}, {slope}"
+    if verdict == "inconclusive" and found.right_in_float64(key):
+        return f"right in float64, lost to rounding in the dtype of the source: it is {row.analytic:.6g}, {slope}"
     if verdict == "inconclusive":
         dtype = next(name for name in RTOL if epsilon(name) == found.lines.eps)
         return f"too noisy to tell in {dtype}: {slope}, give or take {SURE * row.uncertainty:.2g}"
@@ -276,16 +278,16 @@ def _upstream(found: Comparison, key: tuple[int, int]) -> str:
 def _put_back(call: Call) -> Iterator[None]:
     """Whatever happens inside, every variable that `fn` touches is afterwards bit for bit what it was."""
 
+    lost: list[Exception] = []
+
     def look() -> tf.Tensor:
-        with contextlib.suppress(Exception):  # as far as a graph can follow
+        try:  # as far as a graph can follow
             call()
+        except Exception as error:
+            lost.append(error)
         return tf.zeros([])
 
-    found = list(call.leaves)
-    with contextlib.suppress(TypeError):  # and what a Python function closes over, where no graph can follow
-        held = inspect.getclosurevars(call.fn)
-        for value in (*held.nonlocals.values(), *held.globals.values()):
-            found += [value] if isinstance(value, tf.Variable) else getattr(value, "variables", None) or []
-    variables = [variable for each in found if (variable := as_variable(each)) is not None]
-    with variables_kept(tf.function(look, autograph=False).get_concrete_function(), variables):
+    sources = [source for source in call.sources if isinstance(source, tf.Variable)]
+    graph = tf.function(look, autograph=False).get_concrete_function()
+    with variables_kept(graph, sources), all_variables_kept() if lost else contextlib.nullcontext():
         yield

@@ -698,3 +698,73 @@ def test_a_table_of_weighted_slopes_says_so():
     assert f"(fn gives {words}.)" in str(check_gradient(tf.sin, X))
     assert f"(the gradient has {words}.)" in str(check_gradient(lambda x: tf.reduce_sum(x**3), X, order=2))
     assert words not in str(check_gradient(lambda x: tf.reduce_sum(x**3), X))
+
+
+# --- where float64 would be another function --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_a_half_precision_inside_is_held_to_its_own_rounding(dtype):
+    def through(factor):
+        wrong = planted(tf.square, lambda dy, x: dy * factor * x)
+        return lambda x: tf.reduce_sum(tf.cast(wrong(tf.cast(x, dtype)), tf.float32))
+
+    assert check_gradient(through(2.0), X)
+    assert check_gradient(through(2.6), X).verdict == "fail"
+
+
+def test_a_random_draw_is_not_drawn_again_in_float64():
+    w = tf.Variable(tf.zeros([4]))
+    assert check_gradient(lambda: tf.reduce_sum(w * tf.random.stateless_normal([4], [1, 2])), w)
+
+
+@pytest.mark.parametrize("before", [4.0, 1.0])
+def test_a_value_written_in_a_branch_or_by_the_row_is_followed(before):
+    v, u = tf.Variable(before), tf.Variable([before, 1.0])
+
+    def branch(x):
+        tf.cond(x > 0, lambda: v.assign(x * x), lambda: v.assign(0.0))
+        return 3.0 * v
+
+    def row(x):
+        u.scatter_update(tf.IndexedSlices(tf.reshape(x * x, [1]), [0]))
+        return 3.0 * u[0]
+
+    for fn in (branch, row):
+        assert "missing: the gradient is None, the slope is 12" in only(check_gradient(fn, 2.0)).cause
+    assert (v.numpy(), u.numpy()[0]) == (before, before)
+
+
+def test_a_counter_of_an_object_is_put_back_where_no_graph_can_follow():
+    class Model:
+        def __init__(self):
+            self.calls, self.w = tf.Variable(0.0), tf.Variable([1.0, 2.0])
+
+        def loss(self, x):
+            float(tf.reduce_sum(x).numpy())
+            self.calls.assign_add(1.0)
+            return tf.reduce_sum(x**2 * self.w)
+
+    model = Model()
+    assert check_gradient(model.loss, tf.constant([1.0, 2.0]))
+    assert model.calls.numpy() == 0.0
+
+
+def test_a_confident_softmax_is_right_in_float64():
+    logits = tf.constant([[10.0, 0.0, 0.5]])
+    loss = tf.nn.sparse_softmax_cross_entropy_with_logits
+    assert check_gradient(lambda z: tf.reduce_mean(loss(tf.constant([0]), z)), logits).verdict != "fail"
+
+
+def test_a_keras_variable_and_its_value_are_one_source():
+    kv = keras.Variable([1.0, 2.0])
+    assert check_gradient(lambda: tf.reduce_sum(kv**2), [kv, kv.value])
+
+
+def test_a_source_of_several_replicas_is_refused_in_the_scope():
+    strategy = tf.distribute.MirroredStrategy(["/cpu:0"])
+    with strategy.scope():
+        v = tf.Variable([1.0, 2.0], name="v")
+        with pytest.raises(RuntimeError, match="check_gradient: source 'v' has a value on each replica"):
+            check_gradient(lambda: tf.reduce_sum(v**2), v)
+    assert check_gradient(lambda: tf.reduce_sum(v**2), v)
