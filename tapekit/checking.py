@@ -22,11 +22,10 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tapekit._capture import variables_kept
 from tapekit._comparing import RTOL, SURE, Comparison, differentiated, tensor
 from tapekit._differences import epsilon
-from tapekit._eager import draws_kept, undisturbed
-from tapekit._sources import Call, as_variable, bind, outside_of_graphs, place_of, values_of, variable_scope_kept
+from tapekit._kept import draws_kept, undisturbed, variable_scope_kept, variables_kept
+from tapekit._sources import Call, as_variable, bind, outside_of_graphs, place_of, values_of
 
 ORDER = ("pass", "inconclusive", "kink", "fail", "nondeterministic")  # the last that occurs is the verdict of the whole
 
@@ -152,30 +151,29 @@ def check_gradient(
     if not isinstance(seed, int) or seed < 0:
         raise ValueError(f"check_gradient: seed is {seed!r}. A whole number is needed, 0 or more. Write seed=0.")
     outside_of_graphs("check_gradient")
-    once = _once(call)
+    once, places = _once(call)
     with variable_scope_kept(), draws_kept(), undisturbed(), _put_back(call):
         for number, each in enumerate((once, differentiated(once, seed))[: int(order)], 1):
             found = Comparison(each, rtol=rtol, atol=atol, seed=seed, progress=progress)
-            places = [next(i for i, other in enumerate(once.leaves) if other is leaf) for leaf in call.leaves]
             result = GradientCheck(tuple(map(_source, [found] * len(places), places, call.names)), number)
             if not result:
                 break
     return result
 
 
-def _once(call: Call) -> Call:
-    """`call` with every source once: what is given twice moves in both places, as the tape adds up both gradients."""
+def _once(call: Call) -> tuple[Call, list[int]]:
+    """`call` with every source once, and the place of each there: given twice, it moves in both places together."""
     few = {id(leaf): (leaf, source) for leaf, source in zip(call.leaves, call.sources, strict=True)}
     leaves, sources = map(list, zip(*few.values(), strict=True))
     order = {key: place for place, key in enumerate(few)}
     places = [order[id(leaf)] for leaf in call.leaves]
 
-    def fn(*given):
+    def fn(*given: Any) -> Any:
         return call([given[place] for place in places])
 
     if not call.takes_vars:
-        return dataclasses.replace(call, leaves=leaves, sources=sources)
-    return dataclasses.replace(call, fn=fn, vars=leaves, leaves=leaves, sources=sources)
+        return dataclasses.replace(call, leaves=leaves, sources=sources), places
+    return dataclasses.replace(call, fn=fn, vars=leaves, leaves=leaves, sources=sources), places
 
 
 def _source(found: Comparison, index: int, name: str) -> SourceCheck:
