@@ -1,4 +1,4 @@
-"""The words of `explain`: why a gradient is missing, and what to write instead. Nothing is decided here."""
+"""The words of `explain`: why a gradient is missing, what to write instead, and the types that choose between them."""
 
 import re
 import textwrap

@@ -43,7 +43,7 @@ class Flow:
     def __init__(self, recording: Recording) -> None:
         self.recording = recording
         self.position = {op: index for index, op in enumerate(recording.ops)}
-        self.states = self._states()
+        self.writers = self._writers()
         self.ops = self._leading()
         self.consumers: dict = defaultdict(list)
         for op in self.ops:
@@ -54,13 +54,11 @@ class Flow:
     def inputs(self, op: tf.Operation) -> list[tf.Tensor]:
         return self.recording.inputs[op]
 
-    def _states(self) -> dict:
-        """Handle of a variable or table -> the operations that use it, in order: what one writes, a later one reads."""
+    def _writers(self) -> dict:
+        """Handle of a variable or table -> the operations that write it: what one writes, a later one reads."""
         found: dict = defaultdict(list)
-        for op in self.recording.ops:
-            for tensor in self.inputs(op):
-                if tensor.dtype == tf.resource:
-                    found[tensor.ref()].append(op)
+        for op in filter(self.writes, self.recording.ops):
+            found[self.inputs(op)[0].ref()].append(op)
         return found
 
     def writes(self, op: tf.Operation) -> bool:
@@ -78,10 +76,8 @@ class Flow:
             seen.add(op)
             for tensor in self.inputs(op):
                 pending.append(tensor.op)
-                before = [
-                    other for other in self.states.get(tensor.ref(), []) if self.position[other] < self.position[op]
-                ]
-                pending += [other for other in before if self.writes(other)]
+                writers = self.writers.get(tensor.ref(), [])
+                pending += [writer for writer in writers if self.position[writer] < self.position[op]]
         return sorted(seen, key=self.position.__getitem__)
 
     def ways(self) -> dict:
@@ -139,6 +135,11 @@ class Flow:
 def has_body(op: tf.Operation) -> bool:
     """Whether `op` is a tf.cond, a loop or a function, with operations of its own inside."""
     return any(attr.type == "func" for attr in op.op_def.attr)
+
+
+def takes_twice(op: tf.Operation) -> bool:
+    """Whether `op` takes one tensor twice, as in x - x."""
+    return len({tensor.ref() for tensor in op.inputs}) < len(op.inputs)
 
 
 def own_gradient(op: tf.Operation) -> str:

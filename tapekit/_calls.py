@@ -34,11 +34,10 @@ def cause_of(op: tf.Operation, inputs: list[tf.Tensor]) -> tuple[str, dict]:
 
 def spelled(op: tf.Operation) -> str:
     """The call in the user's line of which `op` is only a part (`tf.norm`, not Sqrt), or else the type of `op`."""
-    at = place(op.traceback)
-    frames = list(op.traceback)
-    functions = {re.sub(r"_v\d$", "", frame.name) for frame in frames[_own(frames, at) + 1 :]}
     if op.type in _advice.PYTHON:
         return _advice.PYTHON[op.type]
+    at = place(op.traceback)
+    functions = {re.sub(r"_v\d$", "", name) for name in _callees(op)}
     plain = re.sub(r"(V\d+|Variable|Op)+$", "", op.type).lower()
     for called in re.findall(r"([A-Za-z_][\w.]*)\s*\(", at.code if at else ""):
         last = called.split(".")[-1]
@@ -76,19 +75,15 @@ def left_at(error: Exception) -> tuple[Place | None, str | None]:
     return at, called[0] if called else part.strip()
 
 
-def takes_twice(op: tf.Operation) -> bool:
-    """Whether `op` takes one tensor twice, as in x - x."""
-    return len({tensor.ref() for tensor in op.inputs}) < len(op.inputs)
-
-
 def _library(op: tf.Operation) -> str | None:
     """The function, not of the user's, that called tf.stop_gradient."""
-    frames, at = list(op.traceback), place(op.traceback)
-    names = [frame.name for frame in frames[_own(frames, at) + 1 :]]
+    names = _callees(op)
     names = names[: names.index("stop_gradient")] if "stop_gradient" in names else []
     return next((name for name in reversed(names) if name not in _WRAPPERS), None)
 
 
-def _own(frames: list, at: Place | None) -> int:
-    """The index of the user's own frame."""
-    return max((i for i, frame in enumerate(frames) if at and (frame.filename, frame.lineno) == at[:2]), default=-1)
+def _callees(op: tf.Operation) -> list[str]:
+    """The functions that the user's line called on the way to `op`, by name."""
+    frames, at = list(op.traceback), place(op.traceback)
+    own = max((i for i, frame in enumerate(frames) if at and (frame.filename, frame.lineno) == at[:2]), default=-1)
+    return [frame.name for frame in frames[own + 1 :]]

@@ -1,4 +1,4 @@
-"""`fn` -> a TensorFlow graph, asked questions and run once: what `trace` and `explain` stand on.
+"""`fn` -> a TensorFlow graph, asked questions and run once: what `trace`, `explain` and `check_gradient` stand on.
 
 An eager tape cannot be read from Python, a graph can. `capture` traces a `Call` inside a `tf.function`, whose automatic
 control dependencies keep reads and assignments of variables in the order in which they were written, and runs values
@@ -12,13 +12,14 @@ import sysconfig
 import traceback
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from tapekit._sources import Call, describe, is_float, outside_of_graphs, values_of, variable_scope_kept
+from tapekit._kept import variable_scope_kept, variables_kept
+from tapekit._sources import Call, dense, describe, is_float, outside_of_graphs, values_of
 
 LIBRARIES = (sysconfig.get_paths()["stdlib"], str(Path(__file__).parent), "<frozen")
 INSTALLED = re.compile(r"[/\\](site|dist)-packages[/\\]|__autograph_generated_file")
@@ -53,7 +54,6 @@ class LeftTensorFlow(RuntimeError):
     """`fn` needed a tensor's number in Python while it was traced: what it did there no tape can follow."""
 
     def __init__(self, where: str, place: Place | None, error: Exception) -> None:
-        self.place = place
         at = f"{place}: `{place.code}`" if place else "a line that Python does not tell"
         reason = str(error).strip().split("\n")[0].split(". ")[0]
         misfit = " Or an array does not fit a tensor's shape, which reads the same." if "numpy array" in reason else ""
@@ -71,7 +71,7 @@ class Recording:
 
     ``sources[i]`` is where source i enters the graph: the tensor itself, or a variable's handle (dtype resource), whose
     consumers are the reads. ``ops`` are those that `fn` made, in execution order, ``inputs`` their inputs: a while loop
-    gets more of them when gradients are asked for. ``result`` is what `fn` returned, ``target`` the tensor made of it.
+    gets more of them when gradients are asked for. ``target`` is one tensor made of what `fn` returned.
     """
 
     call: Call
@@ -79,9 +79,13 @@ class Recording:
     sources: list[tf.Tensor]
     ops: list[tf.Operation]
     inputs: dict[tf.Operation, list[tf.Tensor]]
-    result: Any
     target: tf.Tensor
     no_gradient: list[tf.Operation] = dataclasses.field(default_factory=list)  # ops with no registered gradient
+
+    def captured(self) -> list[tuple[tf.Tensor, Any]]:
+        """``(inside, outside)`` for all that was there before `fn` ran; a variable in the place of its handle."""
+        variables = {id(variable.handle): variable for variable in self.graph.variables}
+        return [(inside, variables.get(id(outside), outside)) for outside, inside in self.graph.captures]
 
     def gradients(self, tensors: Iterable[tf.Tensor]) -> list:
         """Of the target (its sum) with respect to each of `tensors`; None where no gradient arrives."""
@@ -107,9 +111,7 @@ class Recording:
                     raise
                 self.no_gradient.append(self.graph.get_operation_by_name(name[1]))
             else:
-                # an embedding's IndexedSlices become dense: repeated rows add up
-                found = [None if gradient is None else tf.convert_to_tensor(gradient) for gradient in found]
-                by_tensor = {tensor.ref(): gradient for tensor, gradient in zip(known, found, strict=True)}
+                by_tensor = {tensor.ref(): gradient for tensor, gradient in zip(known, dense(found), strict=True)}
                 return [by_tensor.get(tensor.ref()) for tensor in inputs]
 
 
@@ -142,9 +144,14 @@ def place(frames: Iterable[traceback.FrameSummary]) -> Place | None:
     """The innermost line of a stack (of ``op.traceback``, of an exception) that is the user's own."""
     for frame in reversed(list(frames)):
         file, line = frame.filename, frame.lineno or 0
-        if not file.startswith(LIBRARIES) and not INSTALLED.search(file):
+        if is_own(file):
             return Place(file, line, linecache.getline(file, line).strip())
     return None
+
+
+def is_own(file: str) -> bool:
+    """Whether a file of code is the user's, and of no library."""
+    return not file.startswith(LIBRARIES) and not INSTALLED.search(file)
 
 
 def graph_of(call: Call, ask: Callable) -> tuple[Any, Recording]:
@@ -178,10 +185,9 @@ def _trace(call: Call, ask: Callable, *, inline: bool) -> tuple[Any, Recording]:
         leaves = [_with(*each) for each in zip(call.leaves, call.sources, entries, strict=True)]
         start = len(graph.get_operations())
         with _functions_run_eagerly(inline):
-            result = call(leaves)
-        target = _target(call, result)
+            target = _target(call, call(leaves))
         ops = graph.get_operations()[start:]
-        recording = Recording(call, graph, entries, ops, {op: list(op.inputs) for op in ops}, result, target)
+        recording = Recording(call, graph, entries, ops, {op: list(op.inputs) for op in ops}, target)
         recordings.append(recording)
         return ask(recording)
 
@@ -220,24 +226,3 @@ def _functions_run_eagerly(value: bool) -> Iterator[None]:
             yield
     finally:
         tf.config.run_functions_eagerly(before)
-
-
-def variables_kept(concrete: Any, others: Iterable[tf.Variable]) -> AbstractContextManager:
-    """Every variable that the graph reads or assigns, and `others`, are afterwards, bit for bit, what they were."""
-    variables = [*concrete.graph.variables, *others]
-    handles = {id(variable.handle): (variable.handle, variable.dtype) for variable in variables}
-    for handle, inside in concrete.graph.captures:
-        for op in inside.consumers():  # a variable that is assigned and never read TensorFlow does not list
-            if inside.dtype == tf.resource and op.type.startswith("Assign"):
-                handles[id(handle)] = (handle, op.get_attr("dtype"))
-    return restored([(h, tf.raw_ops.ReadVariableOp(resource=h, dtype=dtype)) for h, dtype in handles.values()])
-
-
-@contextmanager
-def restored(values: Iterable[tuple[tf.Tensor, tf.Tensor]]) -> Iterator[None]:
-    """Assign each value to its variable's handle again, whatever happens before."""
-    try:
-        yield
-    finally:
-        for handle, value in values:
-            tf.raw_ops.AssignVariableOp(resource=handle, value=value)

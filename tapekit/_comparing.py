@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tapekit._differences import Lines, Slopes, float_outputs, ladder, real, tiny
+from tapekit._differences import Lines, Slopes, ladder, real, tiny
 from tapekit._movable import epsilon, in_float64, movable
 from tapekit._sources import Call, as_variable, describe, values_of, watchable
+from tapekit._targets import floats
 
 ONE_BY_ONE = 2048  # elements up to which each is checked by itself; more are checked in blocks, and a bad block opened
 WIDTH = 256  # elements of a block, at least: one wrong among so many is still plain
@@ -191,17 +192,18 @@ class Comparison:
         )
         right = self.right_in_float64(key)
         size = max(self.peaks.max(), self.lines.height / abs(self.lines.unit[key[0]]))
-        rounded = right and (error <= 10 * self.rtol * scale or abs(a - self.fine[key[0]]) <= 16 * self.eps * size)
+        fine = math.nan if self.fine is None else self.fine[key[0]]
+        rounded = right and (error <= 10 * self.rtol * scale or abs(a - fine) <= 16 * self.eps * size)
         if error <= allowed or zero or explained or rounded:
             return "pass", doubt
         unseen = self.lines.eps * self.lines.height / abs(self.lines.unit[key[0]])  # in the values of fn, at any step
         certain = error > max(SURE * u, unseen) and not self.kink(row, 4.0) and not right
         return ("fail" if certain else "inconclusive"), 10 + doubt
 
-    def kink(self, row: Slopes, sure: float = SURE) -> bool:
+    def kink(self, row: Slopes, times: float = SURE) -> bool:
         """Whether the slopes of the two sides differ, by more than tolerance and uncertainty."""
         gap = abs(row.right - row.left)
-        return gap > sure * row.sides and gap > 10 * self.rtol * max(abs(row.left), abs(row.right))
+        return gap > times * row.sides and gap > 10 * self.rtol * max(abs(row.left), abs(row.right))
 
     def right_in_float64(self, key: tuple[int, int]) -> bool:
         """Whether the tape in float64 gives the slope, so that only rounding in the caller's dtype is left."""
@@ -223,15 +225,15 @@ def pull_back(call: Call, leaves: Sequence | None = None) -> tuple[list[tf.Tenso
     sources = [values_of(watchable(leaf)[1]) for leaf in (call.leaves if leaves is None else leaves)]
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(sources)
-        outputs = float_outputs(call, leaves)
+        outputs = floats(call(leaves))
     return outputs, lambda upstream: tape.gradient(outputs, sources, upstream)
 
 
 def differentiated(call: Call, seed: int) -> Call:
     """The gradient of `call` under a fixed cotangent, itself a function by the same calling rule."""
 
-    def slope(*args, **kwargs):
-        outputs, back = pull_back(call, tf.nest.flatten(kwargs or args) if call.takes_vars else None)
+    def slope(*leaves: Any) -> list[tf.Tensor]:
+        outputs, back = pull_back(call, leaves or None)
         gradients = back(cotangents(outputs, seed + 1))
         return [tensor(g) for g in gradients if g is not None] or [tf.zeros([])]
 

@@ -2,22 +2,23 @@
 
 A *line* moves the coordinates ``[start, start + width)`` of the point, all sources as one long real vector (a complex
 number is two coordinates): one element if the width is 1, else a random direction in a block. `Lines` evaluates `fn`
-on lines, in one graph; `ladder` turns the values at many steps into slopes that know their own error.
+on lines, in one graph where there is one; `ladder` turns the values at many steps into slopes that know their own error.
 
 Source: Press et al., Numerical Recipes, section 5.7 (step, rounding, Ridders' extrapolation).
 """
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
-from tapekit._movable import epsilon, floats
+from tapekit._movable import epsilon
 from tapekit._sources import Call, as_variable, values_of
+from tapekit._targets import floats
 
-RUNGS = 12  # steps per line: every decade between a tenth of the scale and the square root of eps
+RUNGS = 12  # steps per line, evenly in log h between a tenth of the scale and the square root of eps
 AGREE = 2.0  # uncertainties of rounding within which a slope is the same as at smaller steps
 
 
@@ -44,11 +45,6 @@ class Slopes(NamedTuple):
     curve: np.ndarray
 
 
-def float_outputs(call: Call, leaves: Sequence | None = None) -> list[tf.Tensor]:
-    """The float and complex tensors that `fn` returns."""
-    return floats(call(leaves))
-
-
 class Lines:
     """`fn` along lines: every evaluation runs in one graph, or one by one where `fn` cannot be traced.
 
@@ -69,7 +65,7 @@ class Lines:
         self.sizes = [int(x.shape[0]) for x in parts]
         self.ends = np.cumsum(self.sizes)
         self.point = tf.concat([tf.cast(x, self.dtype) for x in parts], 0)
-        reference = float_outputs(call, self.leaves(self.point)) if wide else outputs
+        reference = floats(call(self.leaves(self.point))) if wide else outputs
         self.reference = [real(y) for y in reference]
         pairs = zip(self.cotangents, self.reference, strict=True)
         self.height = float(sum(tf.reduce_sum(tf.abs(c * y)) for c, y in pairs))
@@ -79,9 +75,9 @@ class Lines:
         self.gradient = np.where(self.finite, gradient, 0.0)
         self.unit = self._directions(np.random.default_rng(seed))
         self.units, self.gradients = tf.constant(self.unit, self.dtype), tf.constant(self.gradient)
-        loop = tf.function(self._loop, autograph=False)
+        loop = tf.function(lambda rows: tf.map_fn(self._at, rows, parallel_iterations=1), autograph=False)
         rows = tf.TensorSpec([None, 3], tf.float64)
-        self.run = loop.get_concrete_function(rows) if graph else self._one_by_one
+        self.run = loop.get_concrete_function(rows) if graph else lambda rows: tf.stack([self._at(row) for row in rows])
         self.offset = self.run(tf.zeros([1, 3], tf.float64)).numpy()[0, :2]
 
     def _directions(self, rng: np.random.Generator) -> np.ndarray:
@@ -126,13 +122,7 @@ class Lines:
                 return np.full([1, 6], np.nan)
         return np.concatenate([self._safely(half) for half in np.array_split(rows, 2)])
 
-    def _loop(self, rows):
-        return tf.map_fn(self._at, rows, parallel_iterations=1)
-
-    def _one_by_one(self, rows):
-        return tf.stack([self._at(row) for row in rows])
-
-    def _at(self, row):
+    def _at(self, row: tf.Tensor) -> tf.Tensor:
         """One evaluation of `fn`, at point + step * unit on the coordinates of the line."""
         start, width, step = tf.unstack(row)
         start, x = tf.cast(start, tf.int64), self.point
@@ -144,7 +134,7 @@ class Lines:
         taken = tf.reduce_sum(done * unit) / tf.reduce_sum(unit * unit)
         predicted = tf.reduce_sum(self.gradients[start:stop] * done)
         moved = tf.ensure_shape(tf.concat([x[:start], there, x[stop:]], 0), x.shape)
-        values = self._watching_precision(lambda: float_outputs(self.call, self.leaves(moved)), moved)
+        values = self._values(moved)
         change, for_sum, size, before = 0.0, 0.0, 0.0, 0.0
         for y, y0, cotangent, one in zip(map(real, values), self.reference, self.cotangents, self.ones, strict=True):
             change += tf.reduce_sum(cotangent * (y - y0))
@@ -171,14 +161,14 @@ class Lines:
             leaves.append(value)
         return leaves
 
-    def _watching_precision(self, run: Callable, moved: tf.Tensor) -> list:
-        """`run()`, and the coarsest dtype through which the moved point passes in it, as far as a graph shows it."""
+    def _values(self, point: tf.Tensor) -> list[tf.Tensor]:
+        """`fn` at `point`. In a graph, ``eps`` becomes that of the coarsest dtype through which the point passes."""
         if tf.executing_eagerly():
-            return run()
+            return floats(self.call(self.leaves(point)))
         graph = tf.compat.v1.get_default_graph()
         before = len(graph.get_operations())
-        values = run()
-        reached = {moved.name}
+        values = floats(self.call(self.leaves(point)))
+        reached = {point.name}
         for op in graph.get_operations()[before:]:
             if any(x.name in reached for x in op.inputs):
                 reached.update(y.name for y in (*op.outputs, *(op.inputs[:1] if op.type == "AssignVariableOp" else ())))
@@ -207,8 +197,8 @@ def ladder(lines: Lines, starts: np.ndarray, widths: np.ndarray, quick: bool = F
     top, low = (best, best / 16) if quick else (0.1 * wide, np.minimum(narrow * np.sqrt(lines.eps), 0.01 * wide))
     if not quick:
         top, low = np.where(single, top, 30 * best), np.where(single, low, best / 100)
-    heights = np.geomspace(top, low, 3 if quick else RUNGS, axis=1)
-    steps = np.concatenate([heights, -heights], axis=1)
+    h = np.geomspace(top, low, 3 if quick else RUNGS, axis=1)
+    steps = np.concatenate([h, -h], axis=1)
     values = lines(np.repeat(starts, steps.shape[1]), np.repeat(widths, steps.shape[1]), steps.ravel())
     up, down = np.split(values.reshape(*steps.shape, 6), 2, axis=1)
     with np.errstate(all="ignore"), warnings.catch_warnings():
@@ -238,9 +228,8 @@ def _slopes(up: np.ndarray, down: np.ndarray, least: np.ndarray, wobble: np.ndar
         best = np.where(np.isfinite(best[1]), best, side)
     value, error, at = best
     diverges = _diverges(right, 2 * least) | _diverges(left, 2 * least)
-    rows = np.arange(len(unit))
     analytic = np.nanmedian((up[..., 4] - down[..., 4]) / h, axis=1)
-    for_sum = ((up[..., 1] - down[..., 1]) / h)[rows, len(h[0]) // 2]
+    for_sum = ((up[..., 1] - down[..., 1]) / h)[:, h.shape[1] // 2]
     flip = unit < 0
     left, right = sides[0][0] / unit, sides[1][0] / unit
     return (
@@ -278,18 +267,12 @@ def _wobble(side: np.ndarray) -> np.ndarray:
 
 def _diverges(slope: np.ndarray, noise: np.ndarray) -> np.ndarray:
     """Where the slope grows like a power of 1/h to the smallest readable step: a jump, or a vertical tangent."""
-    last, _, readable = _smallest(np.isfinite(slope) & (200 * noise <= np.abs(slope)))
-    rows = np.arange(len(last))
-    tail = np.stack([slope[rows, np.maximum(last - rung, 0)] for rung in range(4)])
-    growth = tail[:-1] / tail[1:]
-    return readable & (growth.min(0) > 1.2) & (growth.max(0) < 1.5 * growth.min(0))
-
-
-def _smallest(readable: np.ndarray) -> tuple:
-    """The smallest readable rung of each line, the third larger one, and whether both can be read."""
-    last = readable.shape[1] - 1 - np.argmax(readable[:, ::-1], axis=1)
-    rows, before = np.arange(len(last)), np.maximum(last - 3, 0)
-    return last, before, readable[rows, last] & readable[rows, before] & (last - before == 3)
+    readable = np.isfinite(slope) & (200 * noise <= np.abs(slope))
+    last = readable.shape[1] - 1 - np.argmax(readable[:, ::-1], axis=1)  # the smallest readable step
+    rows, rungs = np.arange(len(last)), np.maximum(last - np.arange(4)[:, None], 0)
+    growth = slope[rows, rungs[:3]] / slope[rows, rungs[1:]]
+    ends = (last >= 3) & readable[rows, rungs[0]] & readable[rows, rungs[3]]
+    return ends & (growth.min(0) > 1.2) & (growth.max(0) < 1.5 * growth.min(0))
 
 
 def tiny(dtype: tf.DType) -> float:

@@ -1,20 +1,16 @@
-"""What surrounds a run of `fn`: an eager one for what cannot be a graph, variables made inside, all put back."""
+"""`fn` where it cannot be a graph: run eagerly instead, or with the variables that it makes made outside."""
 
 import contextlib
 import dataclasses
-import gc
-import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from tapekit._capture import restored
-from tapekit._sources import Call, is_float, values_of
-from tapekit.tape import watch_all
+from tapekit._kept import all_variables_kept
+from tapekit._sources import Call, is_float, values_of, watch_all
 
 
 def run_eagerly(call: Call) -> list[str]:
@@ -25,7 +21,7 @@ def run_eagerly(call: Call) -> list[str]:
             watch_all(tape, floats)
             result = call()
         target = [t for t in tf.nest.flatten(result) if tf.is_tensor(t) and is_float(t)]
-        return [status(_gradient(tape, target, source), source) for source in call.sources]
+        return [status(_flags_of_gradient(tape, target, source), source) for source in call.sources]
 
 
 def reaches(call: Call, index: int) -> bool:
@@ -48,17 +44,12 @@ def reaches(call: Call, index: int) -> bool:
     return not all(np.array_equal(a, b) for a, b in zip(*results, strict=True))
 
 
-def _gradient(tape: tf.GradientTape, target: list, source: tf.Tensor) -> tf.Tensor | None:
-    """Its flags, or None."""
-    if not target or not is_float(source):
-        return None
-    try:
-        gradient = tape.gradient(target, source)
-    except LookupError:  # an operation without a registered gradient
-        return None
-    if gradient is None:
-        return None
-    return flags(tf.convert_to_tensor(values_of(gradient)))
+def _flags_of_gradient(tape: tf.GradientTape, target: list, source: tf.Tensor) -> tf.Tensor | None:
+    gradient = None
+    if target and is_float(source):
+        with contextlib.suppress(LookupError):  # an operation without a registered gradient
+            gradient = tape.gradient(target, source)
+    return None if gradient is None else flags(tf.convert_to_tensor(values_of(gradient)))
 
 
 def flags(tensor: tf.Tensor) -> tf.Tensor:
@@ -77,47 +68,6 @@ def status(answer: Any, source: Any) -> str:
     if not finite:
         return "not_finite"
     return "zero" if zero and source.shape.num_elements() != 0 else "ok"
-
-
-def all_variables_kept() -> AbstractContextManager:
-    """Every variable there is, is afterwards what it was: an eager run does not tell which ones it assigns."""
-    before = []
-    for found in gc.get_objects():
-        if issubclass(type(found), tf.Variable):
-            try:
-                # shares the variable's memory until the variable is assigned
-                before.append((found.handle, tf.raw_ops.ReadVariableOp(resource=found.handle, dtype=found.dtype)))
-            except Exception:  # not initialised, or of a graph
-                continue
-    return restored(before)
-
-
-@contextmanager
-def draws_kept() -> Iterator[None]:
-    """Eager draws that follow `tf.random.set_seed` go on afterwards where they were."""
-    seed, following = tf.compat.v1.get_seed(None)  # draws one, if a seed was set
-    if seed is None:
-        yield
-        return
-    tf.random.set_seed(seed)
-    count = next((n for n in range(1_000_000) if tf.compat.v1.get_seed(None)[1] == following), 0)
-    try:
-        yield
-    finally:
-        tf.random.set_seed(seed)
-        for _ in range(count):
-            tf.compat.v1.get_seed(None)
-
-
-@contextmanager
-def undisturbed() -> Iterator[None]:
-    """The random state of Python and of NumPy is afterwards what it was; a graph does not touch TensorFlow's."""
-    python, numpy = random.getstate(), np.random.get_state()
-    try:
-        yield
-    finally:
-        random.setstate(python)
-        np.random.set_state(numpy)
 
 
 class Inside:

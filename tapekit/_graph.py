@@ -97,9 +97,8 @@ class Graph:
 
     def variable_names(self) -> dict[str, str]:
         """What to call the constants that are read from variables, known once the graph is made."""
-        graph = self.recording.graph
-        variables = {id(variable.handle): variable.name.split(":")[0] for variable in graph.variables}
-        names = {inside.ref(): variables.get(id(outside)) for outside, inside in graph.captures}
+        captured = self.recording.captured()
+        names = {inside.ref(): each.name.split(":")[0] for inside, each in captured if isinstance(each, tf.Variable)}
         ops = {name: self.tensors[name].op for name in self.constants}
         found = {name: names.get(op.inputs[0].ref()) for name, op in ops.items() if op.type == "ReadVariableOp"}
         return {name: new for name, new in found.items() if new and new not in self.tensors}

@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from tapekit._capture import graph_of
 from tapekit._sources import Call, describe, values_of
+from tapekit._targets import floats
 
 WIDE = {tf.float16: tf.float64, tf.bfloat16: tf.float64, tf.float32: tf.float64, tf.complex64: tf.complex128}
 # A variable's handle becomes its value, and what reads the one, what hands on the other: its name, its dtype's.
@@ -20,13 +21,6 @@ WRITES = re.compile("Assign|Resource(?!Gather)")
 OTHERWISE = re.compile("Random|Multinomial|PyFunc|LookupTable")
 SUFFIX = "_in_float64"  # of a function in the graph: TensorFlow knows the narrow one by its name
 _WIDE = {narrow.as_datatype_enum: wide.as_datatype_enum for narrow, wide in (WIDE | {tf.resource: tf.float64}).items()}
-
-
-def floats(result: Any) -> list[tf.Tensor]:
-    """The float and complex tensors in what `fn` returned."""
-    found = tf.nest.flatten(result, expand_composites=True)
-    tensors = [y if tf.is_tensor(y) else tf.convert_to_tensor(y) for y in found if y is not None]
-    return [y for y in tensors if y.dtype.is_floating or y.dtype.is_complex]
 
 
 def epsilon(dtype: tf.DType) -> float:
@@ -87,13 +81,12 @@ def _traced(call: Call) -> tuple[dict[str, tf.Tensor], list[str], Any, list[str]
     """The graph of `call`: names of what it captured, of where each source enters, itself, and of its float outputs."""
     outputs: list[str] = []
 
-    def fn(*args: Any, **kwargs: Any) -> tf.Tensor:
-        outputs[:] = [y.name for y in floats(call.fn(*args, **kwargs))]
+    def fn(*leaves: Any) -> tf.Tensor:
+        outputs[:] = [y.name for y in floats(call.fn(*leaves))]
         return tf.zeros([])
 
     concrete, recording = graph_of(dataclasses.replace(call, fn=fn), lambda recording: [])
-    variables = {id(variable.handle): variable for variable in concrete.graph.variables}
-    captured = {inside.op.name: variables.get(id(outside), outside) for outside, inside in concrete.graph.captures}
+    captured = {inside.op.name: outside for inside, outside in recording.captured()}
     return captured, [entry.op.name for entry in recording.sources], concrete.graph.as_graph_def(), outputs
 
 

@@ -16,7 +16,7 @@ import dataclasses
 import inspect
 import itertools
 import types
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from operator import is_
 from typing import Any
 
@@ -118,28 +118,22 @@ def values_of(source: Any) -> Any:
     return source.flat_values if isinstance(source, tf.RaggedTensor) else source
 
 
+def dense(gradients: Sequence) -> list:
+    """The same, with a tensor for each `tf.IndexedSlices`: repeated rows of an embedding add up."""
+    return [tf.convert_to_tensor(g) if isinstance(g, tf.IndexedSlices) else g for g in gradients]
+
+
+def watch_all(tape: tf.GradientTape, sources: Sequence) -> None:
+    """Have `tape` watch the `sources`; of a ragged tensor its values, not its row splits."""
+    tape.watch([values_of(source) for source in sources])
+
+
 def as_variable(value: Any) -> tf.Variable | None:
     """The `tf.Variable` that `value` is, or, for a Keras variable, stands for; None for anything else."""
     if isinstance(value, tf.Variable):
         return value
     inner = getattr(value, "value", None)
     return inner if isinstance(inner, tf.Variable) else None
-
-
-@contextlib.contextmanager
-def variable_scope_kept() -> Iterator[None]:
-    """Undo what TensorFlow leaves behind when the body of a `tf.map_fn` raises in a graph.
-
-    It is a caching device on the global variable scope, which keeps every later `strategy.scope()` from opening.
-    """
-    scope = tf.compat.v1.get_variable_scope()
-    before = scope.caching_device
-    try:
-        yield
-    finally:
-        if scope.caching_device is not before:
-            with tf.Graph().as_default():  # it cannot be set eagerly
-                scope.set_caching_device(before)
 
 
 def is_float(tensor: Any) -> bool:
@@ -258,8 +252,8 @@ def _takes_vars(where: str, fn: Callable, vars: Any) -> bool:
     by_name = isinstance(vars, collections.abc.Mapping)
     variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     wanted = [p for p in parameters if p.default is p.empty and p.kind not in variadic]
-    open_ended = [p for p in parameters if p.kind is variadic[by_name]]
-    if not wanted and not open_ended and not any(p.kind is variadic[0] for p in parameters):
+    open_ended = variadic if by_name else variadic[:1]
+    if not wanted and not any(p.kind in open_ended for p in parameters):
         return False
     args = () if by_name else vars if _is_sequence(vars) else (vars,)
     own = getattr(fn, "trainable_variables", ())

@@ -22,6 +22,12 @@ def target_of(call: Call, result: Any) -> Any:
     return tf.nest.pack_sequence_as(result, flat)
 
 
+def floats(result: Any) -> list[tf.Tensor]:
+    """The float and complex tensors in what `fn` returned."""
+    found = tf.nest.flatten(result, expand_composites=True)
+    return [y for y in map(tf.convert_to_tensor, (y for y in found if y is not None)) if is_float(y)]
+
+
 def one_target(call: Call, result: Any) -> tf.Tensor:
     if tf.nest.is_nested(result):
         raise TypeError(
@@ -53,13 +59,13 @@ def _tensor(call: Call, member: Any, *, alone: bool) -> Any:
             "It must return the tensor to differentiate; perhaps a return statement is missing, or a gradient "
             "inside fn is None"
         )
-    elif not (alone and isinstance(member, (bool, int, float, complex, np.ndarray, np.generic))):
-        need = f"It must return a tensor; {_AUX}"
-    else:
+    elif alone and isinstance(member, (bool, int, float, complex, np.ndarray, np.generic)):
         need = (
             "It must return a tensor: the calculation left TensorFlow, where the tape cannot follow; use tf functions "
             "in the place of NumPy, .numpy(), float() and int()"
         )
+    else:
+        need = f"It must return a tensor; {_AUX}"
     raise TypeError(f"{call.where}: fn returned {describe(member)}. {need}.")
 
 

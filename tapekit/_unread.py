@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from tapekit._breaks import Flow, Way
-from tapekit._capture import INSTALLED, LIBRARIES, Place, Recording, place
+from tapekit._capture import Place, Recording, is_own, place
 from tapekit._sources import Call, as_variable, is_float
 from tapekit._written import assigned, attribute
 
@@ -81,7 +81,8 @@ def _ready_made(recording: Recording, flow: Flow, call: Call) -> list[ReadyMade]
     """The float tensors and arrays from before `fn` on which the target depends."""
     named = [found for found in _reachable(call.fn) if as_variable(found[1]) is None]
     sources = {id(source) for source in call.sources}
-    read = [(outside, inside) for outside, inside in recording.graph.captures if inside.dtype != tf.resource]
+    captured = [(outside, inside) for inside, outside in recording.captured()]
+    read = [pair for pair in captured if pair[1].dtype != tf.resource]
     read += [(None, op.outputs[0]) for op in flow.ops if op.type == "Const"]  # also small tensors from outside
     found: dict = {}
     for outside, inside in read:
@@ -92,17 +93,18 @@ def _ready_made(recording: Recording, flow: Flow, call: Call) -> list[ReadyMade]
         match = [(name, owner) for name, each, owner in named if each is outside or _equal(value, each)]
         if match or outside is not None or value.size > 1:
             name, owner = match[0] if match else ("", None)
-            at = next((at for op, _ in uses if (at := place(op.traceback))), None)
-            found.setdefault(name or id(inside), ReadyMade(name, value, owner, at, bool(name) or outside is not None))
-    held = {id(variable.handle): variable for variable in recording.graph.variables}
-    for outside, inside in recording.graph.captures:
-        other = held.get(id(outside))
-        if inside.dtype == tf.resource and other is not None and id(other) not in sources and is_float(other):
-            uses = flow.consumers.get(inside.ref(), [])
-            at = next((at for op, _ in uses if (at := place(op.traceback))), None)
-            if uses:  # a clone of the source, perhaps
-                found[id(other)] = ReadyMade(other.name.split(":")[0], np.asarray(other), None, at, False)
+            known = bool(name) or outside is not None
+            found.setdefault(name or id(inside), ReadyMade(name, value, owner, _first_place(uses), known))
+    for other, inside in captured:
+        uses = flow.consumers.get(inside.ref())
+        if uses and isinstance(other, tf.Variable) and id(other) not in sources and is_float(other):
+            # a clone of the source, perhaps
+            found[id(other)] = ReadyMade(other.name.split(":")[0], np.asarray(other), None, _first_place(uses), False)
     return list(found.values())
+
+
+def _first_place(uses: list[tuple[tf.Operation, int]]) -> Place | None:
+    return next((at for op, _ in uses if (at := place(op.traceback))), None)
 
 
 def _equal(value: np.ndarray, other: Any) -> bool:
@@ -116,7 +118,7 @@ def _holds(numbers: np.ndarray, part: np.ndarray) -> bool:
 
 
 def _reachable(value: Any, name: str = "", owner: Any = None, depth: int = 0) -> Iterator[tuple[str, Any, Any]]:
-    """``(name, variable, tensor or array, the object that holds it)`` for what a function reads from around it."""
+    """``(name, value, owner)`` of the variables, tensors and arrays around a function; the owner is what holds it."""
     if isinstance(value, (tf.Tensor, np.ndarray)) or as_variable(value) is not None:
         if as_variable(value) is not None or not tf.is_symbolic_tensor(value):
             yield name, value, owner
@@ -158,8 +160,7 @@ def _locals() -> Iterator[tuple[str, Any]]:
     """The variables of the user's functions that are running, innermost first."""
     frame = inspect.currentframe()
     while frame is not None:
-        file = frame.f_code.co_filename
-        if not file.startswith(LIBRARIES) and not INSTALLED.search(file):
+        if is_own(frame.f_code.co_filename):
             yield from frame.f_locals.items()
         frame = frame.f_back
 

@@ -29,10 +29,13 @@ def attribute(fn: Callable, name: str) -> Place | None:
 
 def made_as_integer(fn: Callable) -> Place | None:
     """The one line near `fn` that makes variables without a float in sight."""
-    calls = [
-        node for node in _around(fn) if isinstance(node, ast.Call) and node.args and _last(node.func) == "Variable"
-    ]
-    return _only(fn, (c.lineno for c in calls if not any(isinstance(_constant(n), float) for n in ast.walk(c))))
+    lines = (
+        node.lineno
+        for node in _around(fn)
+        if isinstance(node, ast.Call) and node.args and _last(node.func) == "Variable"
+        if not any(isinstance(getattr(each, "value", None), float) for each in ast.walk(node))
+    )
+    return _only(fn, lines)
 
 
 def configured(fn: Callable, word: str) -> Place | None:
@@ -44,9 +47,9 @@ def configured(fn: Callable, word: str) -> Place | None:
 def python_body(fn: Callable, code: str) -> Place | None:
     """The first line that uses NumPy in the function that `code` hands to tf.py_function."""
     name = code.partition("py_function(")[2].split(",")[0].strip()
-    lines = linecache.getlines(_code(fn).co_filename)
     for node in _around(fn):
         if isinstance(node, ast.FunctionDef) and node.name == name:
+            lines = linecache.getlines(_code(fn).co_filename)
             inside = range(node.body[0].lineno, (node.end_lineno or 0) + 1)
             return next((_place(fn, n) for n in inside if "np." in lines[n - 1] or "numpy" in lines[n - 1]), None)
     return None
@@ -82,10 +85,6 @@ def _place(fn: Callable, line: int) -> Place:
 def _only(fn: Callable, lines: Iterable[int]) -> Place | None:
     found = set(lines)
     return _place(fn, found.pop()) if len(found) == 1 else None
-
-
-def _constant(node: ast.AST) -> object:
-    return node.value if isinstance(node, ast.Constant) else None
 
 
 def _last(node: ast.AST) -> str:

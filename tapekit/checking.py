@@ -2,7 +2,7 @@
 
 `check_gradient` holds `tf.GradientTape` under a random cotangent against measured slopes and their uncertainty. Either
 they agree (``pass``), or differ by more than tolerance and uncertainty (``fail``), or there is no slope, for left and
-right differ (``kink``), or `fn` gives something else every time (``nondeterministic``), or the uncertainty hides the
+right differ, or it grows without bound (``kink``), or `fn` gives something else every time (``nondeterministic``), or the uncertainty hides the
 answer (``inconclusive``).
 
 >>> x = tf.constant([1.0, 2.0])
@@ -21,11 +21,11 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tapekit._capture import outside_of_scopes, variables_kept
+from tapekit._capture import outside_of_scopes
 from tapekit._comparing import RTOL, SURE, Comparison, differentiated, tensor
-from tapekit._eager import all_variables_kept, draws_kept, undisturbed
+from tapekit._kept import all_variables_kept, draws_kept, undisturbed, variable_scope_kept, variables_kept
 from tapekit._movable import epsilon
-from tapekit._sources import Call, bind, outside_of_graphs, place_of, values_of, variable_scope_kept
+from tapekit._sources import Call, bind, outside_of_graphs, place_of, values_of
 
 ORDER = ("pass", "inconclusive", "kink", "fail", "nondeterministic")  # the last that occurs is the verdict of the whole
 
@@ -123,9 +123,9 @@ def check_gradient(
     """Compare the gradient of `fn` with differences of its own values, and say which is right.
 
     The tape gives the gradient of the outputs' sum with random weights (a random cotangent), in the caller's dtype; the
-    differences are taken in float64 where `fn` is the same function there. Up to 2,048 elements (a complex one counts
-    twice) each is checked by itself; beyond that blocks of elements move together, and a block that fails is opened
-    until the wrong element is found.
+    differences are taken in float64 where `fn` is the same function there. Up to 2,048 elements (256 where `fn` cannot be a
+    graph; a complex one counts twice) each is checked by itself; beyond that blocks of elements move together, and a
+    block that fails is opened until the wrong element is found.
 
     Args:
         fn: the function; called as `tapekit.gradient` calls it. It returns any float or complex tensors.
@@ -137,12 +137,14 @@ def check_gradient(
         progress: show a progress bar.
 
     Returns:
-        A `GradientCheck`: print it. `fn` is called a few times, and every variable is left as it was.
+        A `GradientCheck`: print it. `fn` is traced, and where it cannot be, called for every difference; every variable
+        is left as it was.
 
     Raises:
         TypeError: if `fn` returns no float tensor, or a source is not one.
-        ValueError: if `fn` closes over a tensor and cannot be traced to a graph, in which alone it can be moved.
-        RuntimeError: inside a `tf.function`.
+        ValueError: `order`, `seed`, `rtol` or `atol` is out of range, or `vars` empty; or `fn` closes over a tensor and
+            cannot be traced to a graph, in which alone it can be moved.
+        RuntimeError: inside a `tf.function`, or a strategy's scope.
 
     Example:
         >>> print(check_gradient(lambda x: tf.reduce_sum(tf.abs(x)), tf.constant([0.0, 2.0]))["x"].cause)
@@ -153,15 +155,17 @@ def check_gradient(
     call = bind("check_gradient", fn, vars)
     if order not in (1, 2):
         raise ValueError(f"check_gradient: order is {order!r}. It is 1 (the gradient) or 2 (its gradient as well).")
+    for name, value in (("rtol", rtol), ("atol", atol)):
+        if value is not None and not value >= 0:
+            raise ValueError(f"check_gradient: {name} is {value!r}. A number from 0 on is needed. Write {name}=1e-4.")
     if not isinstance(seed, int) or seed < 0:
         raise ValueError(f"check_gradient: seed is {seed!r}. A whole number is needed, 0 or more. Write seed=0.")
     outside_of_graphs("check_gradient")
     outside_of_scopes(call)
-    once = _once(call)
+    once, places = _once(call)
     with variable_scope_kept(), draws_kept(), undisturbed(), _put_back(call):
         for number, each in enumerate((once, differentiated(once, seed))[: int(order)], 1):
             found = Comparison(each, rtol=rtol, atol=atol, seed=seed, progress=progress)
-            places = [next(i for i, other in enumerate(once.sources) if other is source) for source in call.sources]
             checks = tuple(map(_source, [found] * len(places), places, call.names))
             result = GradientCheck(checks, number, found.weighted)
             if not result:
@@ -169,19 +173,19 @@ def check_gradient(
     return result
 
 
-def _once(call: Call) -> Call:
-    """`call` with every source once: what is given twice moves in both places, as the tape adds up both gradients."""
+def _once(call: Call) -> tuple[Call, list[int]]:
+    """`call` with every source once, and the place of each there: given twice, it moves in both places together."""
     few = {id(source): (leaf, source) for leaf, source in zip(call.leaves, call.sources, strict=True)}
     leaves, sources = map(list, zip(*few.values(), strict=True))
     order = {key: place for place, key in enumerate(few)}
     places = [order[id(source)] for source in call.sources]
 
-    def fn(*given):
+    def fn(*given: Any) -> Any:
         return call([given[place] for place in places])
 
     if not call.takes_vars:
-        return dataclasses.replace(call, leaves=leaves, sources=sources)
-    return dataclasses.replace(call, fn=fn, vars=leaves, leaves=leaves, sources=sources)
+        return dataclasses.replace(call, leaves=leaves, sources=sources), places
+    return dataclasses.replace(call, fn=fn, vars=leaves, leaves=leaves, sources=sources), places
 
 
 def _source(found: Comparison, index: int, name: str) -> SourceCheck:

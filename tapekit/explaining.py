@@ -15,10 +15,11 @@ from typing import Any
 import tensorflow as tf
 
 from tapekit import _advice, _breaks
-from tapekit._breaks import SHAPE, Flow, Signal, has_body
-from tapekit._calls import cause_of, left_at, path_of, spelled, takes_twice
+from tapekit._breaks import SHAPE, Flow, Signal, has_body, takes_twice
+from tapekit._calls import cause_of, left_at, path_of, spelled
 from tapekit._capture import LeftTensorFlow, Place, Recording, capture, place
-from tapekit._eager import Inside, draws_kept, flags, make_variable, reaches, run_eagerly, status, undisturbed
+from tapekit._eager import Inside, flags, make_variable, reaches, run_eagerly, status
+from tapekit._kept import draws_kept, undisturbed
 from tapekit._sources import Call, bind, is_float, outside_of_graphs, place_of
 from tapekit._unread import Who, first_use, unread, whom
 from tapekit._written import configured, made_as_integer, python_body
@@ -187,7 +188,7 @@ class _Graph:
         return self._broken(index, "none", way.ops(), *self._cause(way.last))
 
     def _cause(self, op: tf.Operation) -> tuple[str, dict]:
-        """The word for what `op` does to a gradient: here, and only here, types of operations matter."""
+        """The word for what `op` does to a gradient."""
         inputs = self.recording.inputs[op]
         if self.flow.writes(op):
             born = any(frame.name == make_variable.__name__ for frame in op.traceback)
@@ -250,7 +251,7 @@ class _Graph:
     def _broken(self, index: int, status: str, path: list[tf.Operation], cause: str, facts: dict) -> Finding:
         at, op = facts.pop("at", None) or place(path[-1].traceback), spelled(path[-1])
         if cause in ("rewrapped", "custom_gradient"):
-            op = {"rewrapped": "tf.Variable"}.get(cause, "tf.custom_gradient")
+            op = "tf.Variable" if cause == "rewrapped" else "tf.custom_gradient"
         elif at and op == "tf.py_function":
             at = python_body(self.call.fn, at.code) or at
         elif at and op.lower() not in at.code.lower():  # an activation that a layer was made with

@@ -25,9 +25,9 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from tapekit._sources import Call, bind, describe
+from tapekit._sources import Call, bind, dense, describe, some, watch_all
 from tapekit._targets import target_of, vectors_like
-from tapekit.tape import MissingGradientWarning, watch_all
+from tapekit.tape import MissingGradientWarning
 
 
 class ValueAndGradient(NamedTuple):
@@ -176,7 +176,7 @@ def jvp(fn: Callable, vars: Any, tangents: Any, /) -> JVP:
     warn_of_none(call, grads)
     # J'u is linear in u, so its derivative along v is J v, whatever u is.
     tangent = _pull_back(outer, grads, cotangents, direction)
-    return JVP(target, tf.nest.pack_sequence_as(target, _zeros_for_none(tangent, flat)))
+    return JVP(target, tf.nest.pack_sequence_as(target, zeros_for_none(tangent, flat)))
 
 
 def hvp(fn: Callable, vars: Any, vector: Any, /) -> Any:
@@ -210,7 +210,7 @@ def hvp(fn: Callable, vars: Any, vector: Any, /) -> Any:
             target = target_of(call, call())
         grads = dense(inner.gradient(target, call.sources))
     warn_of_none(call, grads)
-    return call.pack(_zeros_for_none(_pull_back(outer, grads, call.sources, direction), call.sources))
+    return call.pack(zeros_for_none(_pull_back(outer, grads, call.sources, direction), call.sources))
 
 
 def _differentiate(
@@ -249,12 +249,12 @@ def finish(
                 "log=tapekit.GradientLog()."
             )
         losses = tf.nest.flatten(target)
-        loss = losses[0] if len(losses) == 1 else tf.add_n([_sum(t) for t in losses])
+        loss = losses[0] if len(losses) == 1 else tf.add_n([tf.cast(tf.reduce_sum(t), tf.float32) for t in losses])
         log.record(call.pack(flat), call.pack(call.leaves), loss=loss)
     if any(g is None for g in flat):
         mode = mode_of(call.where, unconnected)
         if mode == "zero":
-            return call.pack(_zeros_for_none(flat, call.sources, leading))
+            return call.pack(zeros_for_none(flat, call.sources, leading))
         if mode == "raise":
             from tapekit.explaining import report  # at the top it would close a circle: imports run one way
 
@@ -272,7 +272,7 @@ def warn_of_none(call: Call, flat: list, otherwise: str = "; zeros stand in its 
 
 
 def _missing(call: Call, flat: list) -> str:
-    missing = ", ".join(repr(name) for name, g in zip(call.names, flat, strict=True) if g is None)
+    missing = some([repr(name) for name, g in zip(call.names, flat, strict=True) if g is None])
     return f"{call.where}: no gradient reaches {missing}: TensorFlow gives None."
 
 
@@ -299,20 +299,10 @@ def _pull_back(tape: tf.GradientTape, targets: list, sources: list, cotangents: 
     return dense(tape.gradient([t for t, _ in known], sources, output_gradients=[c for _, c in known]))
 
 
-def dense(grads: list) -> list:
-    return [tf.convert_to_tensor(g) if isinstance(g, tf.IndexedSlices) else g for g in grads]
+def zeros_for_none(grads: list, likes: Sequence, leading: Any = None) -> list:
+    """The `grads`, with zeros of the shape `[...leading, ...like]` for those that are None."""
 
+    def zeros(like: Any) -> Any:
+        return tf.zeros_like(like) if leading is None else tf.zeros(tf.concat([leading, tf.shape(like)], 0), like.dtype)
 
-def _sum(target: tf.Tensor) -> tf.Tensor:
-    return tf.cast(tf.reduce_sum(target), tf.float32)
-
-
-def _zeros_for_none(grads: list, likes: Sequence, leading: Any = None) -> list:
-    return [zeros(like, leading) if g is None else g for g, like in zip(grads, likes, strict=True)]
-
-
-def zeros(like: Any, leading: Any = None) -> Any:
-    """Zeros of the shape `[...leading, ...like]`."""
-    if leading is None:
-        return tf.zeros_like(like)
-    return tf.zeros(tf.concat([leading, tf.shape(like)], 0), like.dtype)
+    return [zeros(like) if g is None else g for g, like in zip(grads, likes, strict=True)]

@@ -7,6 +7,7 @@ One law gives the shapes: Jacobian shape = target.shape + source.shape. Where on
 [[2.0, 0.0], [0.0, 4.0]]
 """
 
+import contextlib
 import dataclasses
 import logging
 from collections.abc import Callable
@@ -14,10 +15,10 @@ from typing import Any
 
 import tensorflow as tf
 
-from tapekit._sources import bind, describe, signature_of, variable_scope_kept
+from tapekit._kept import variable_scope_kept
+from tapekit._sources import bind, dense, describe, signature_of, watch_all
 from tapekit._targets import one_target, target_of
-from tapekit.gradients import dense, finish, mode_of, warn_of_none, zeros
-from tapekit.tape import watch_all
+from tapekit.gradients import finish, mode_of, warn_of_none, zeros_for_none
 
 
 def jacobian(fn: Callable, vars: Any, /, *, unconnected: str | tf.UnconnectedGradients = "warn") -> Any:
@@ -80,8 +81,7 @@ def hessian(fn: Callable, vars: Any, /) -> Any:
     blocks = []
     for grad, source in zip(grads, call.sources, strict=True):
         row = [None] * len(call.sources) if grad is None else _rows(outer, grad, call.sources)
-        zero = [zeros(other, tf.shape(source)) for other in call.sources] if any(b is None for b in row) else row
-        blocks.append(call.pack([z if b is None else b for b, z in zip(row, zero, strict=True)]))
+        blocks.append(call.pack(zeros_for_none(row, call.sources, tf.shape(source))))
     return call.pack(blocks)
 
 
@@ -121,7 +121,7 @@ def per_example_gradient(
             target = target_of(call, fn(example))
         grads = dense(tape.gradient(target, call.sources))
         connected.update(i for i, g in enumerate(grads) if g is not None)
-        return [zeros(source) if g is None else g for g, source in zip(grads, call.sources, strict=True)]
+        return zeros_for_none(grads, call.sources)
 
     specs = [tf.TensorSpec(source.shape, source.dtype) for source in call.sources]
     stacked = _vectorized(
@@ -141,21 +141,19 @@ def _rows(tape: tf.GradientTape, target: tf.Tensor, sources: list) -> list:
 
 def _vectorized(fast: Callable, slow: Callable) -> Any:
     """``fast()``, or ``slow()`` where it cannot be vectorized, without TensorFlow's page of log lines about that."""
-    logger, silence = tf.get_logger(), _Silence()
-    logger.addFilter(silence)
-    try:
-        with variable_scope_kept():
-            return fast()
-    except Exception:  # vectorizing fails in many ways; an error of fn's own is raised again by slow()
-        pass
-    finally:
-        logger.removeFilter(silence)
-    return slow()
 
-
-class _Silence(logging.Filter):
-    def filter(self, record: logging.LogRecord) -> bool:
+    def elsewhere(record: logging.LogRecord) -> bool:
         return record.module != "pfor" and "pfor" not in record.getMessage()
+
+    logger = tf.get_logger()
+    logger.addFilter(elsewhere)
+    try:
+        # vectorizing fails in many ways; an error of fn's own is raised again by slow()
+        with variable_scope_kept(), contextlib.suppress(Exception):
+            return fast()
+    finally:
+        logger.removeFilter(elsewhere)
+    return slow()
 
 
 def _check_takes_one(fn: Callable) -> None:

@@ -243,6 +243,10 @@ class GradientLog(keras.callbacks.Callback):
         """Numbers of NaN and infinite elements, which no other statistic counts, `[rows, variables]`."""
         return np.nan_to_num(self._column("nonfinite")).astype(np.int64)
 
+    @property
+    def _kinds(self) -> tuple[str, ...]:
+        return COLUMNS if self.updates else STATISTICS
+
     def __len__(self) -> int:
         return len(self.steps)
 
@@ -252,19 +256,14 @@ class GradientLog(keras.callbacks.Callback):
     def __getitem__(self, name: str) -> VariableLog:
         """The rows of one variable, by its name or the end of it: ``log["dense/kernel"]``."""
         place = _sources.place_of("GradientLog", self.names, name)
-        steps, rows = self._table()
-        own = rows[:, 2 + place :: len(self.names)].T
-        ratio = own[6] if self.updates else np.full(len(steps), np.nan, np.float32)
-        norm, mean, std, max_abs, zeros, bad = own[:6]
-        count = np.nan_to_num(bad).astype(np.int64)
-        return VariableLog(steps, norm, mean, std, max_abs, zeros, count, np.isnan(bad), ratio)
+        return VariableLog(self.steps, *(getattr(self, field)[:, place] for field in VariableLog._fields[1:]))
 
     def to_dict(self) -> dict[str, np.ndarray]:
         """Columns for `pandas.DataFrame`: step, loss, global_norm, and ``dense/kernel.norm`` and so on."""
         columns = {"step": self.steps, "loss": self.loss, "global_norm": self.global_norm}
         for name in self.names:
             own = self[name]
-            columns |= {f"{name}.{field}": getattr(own, field) for field in (*COLUMNS[: 6 + self.updates], "missing")}
+            columns |= {f"{name}.{field}": getattr(own, field) for field in (*self._kinds, "missing")}
         return columns
 
     def __repr__(self) -> str:
@@ -278,12 +277,7 @@ class GradientLog(keras.callbacks.Callback):
         if self.path is None or not self._chief:
             return
         path, self.path = self.path, None
-        header = [
-            "step",
-            "loss",
-            "global_norm",
-            *(f"{n}.{field}" for field in COLUMNS[: 6 + self.updates] for n in self.names),
-        ]
+        header = ["step", "loss", "global_norm", *(f"{name}.{field}" for field in self._kinds for name in self.names)]
         try:
             self._file_end = _logfile.append(path, self._file_end, header, steps, rows)
         except OSError as error:

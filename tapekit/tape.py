@@ -11,21 +11,16 @@ Use `tapekit.gradient` where one function gives the target; use this where a ``w
 
 import contextlib
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import tensorflow as tf
 
-from tapekit._sources import as_variable, describe, is_float, names, values_of, watchable
+from tapekit._sources import as_variable, describe, is_float, names, watchable
 
 
 class MissingGradientWarning(UserWarning):
     """Some source has no gradient: TensorFlow gave None."""
-
-
-def watch_all(tape: tf.GradientTape, sources: Sequence) -> None:
-    """Have `tape` watch the `sources`; of a ragged tensor its values, not its row splits."""
-    tape.watch([values_of(source) for source in sources])
 
 
 class GradientTape(tf.GradientTape):
@@ -111,7 +106,7 @@ class GradientTape(tf.GradientTape):
 
         Args, Returns, Raises: as `tf.GradientTape.gradient`.
         """
-        flat = super().gradient(target, _sources(sources), output_gradients, unconnected_gradients)
+        flat = super().gradient(target, _watchable(sources), output_gradients, unconnected_gradients)
         if not self._quiet:
             self._warn_of_none("gradient", sources, flat)
         return tf.nest.pack_sequence_as(sources, flat)
@@ -120,7 +115,7 @@ class GradientTape(tf.GradientTape):
         """As `tf.GradientTape.jacobian`; Keras variables are taken, and a None is warned of, with its cause."""
         self._quiet = True  # it calls `gradient` for every row
         try:
-            flat = super().jacobian(target, _sources(sources), *args, **kwargs)
+            flat = super().jacobian(target, _watchable(sources), *args, **kwargs)
         finally:
             self._quiet = False
         self._warn_of_none("jacobian", sources, flat)
@@ -174,7 +169,7 @@ class GradientTape(tf.GradientTape):
         return f"was not read while the tape was recording: the target does not depend on it{emptied}"
 
 
-def _sources(sources: Any) -> list:
+def _watchable(sources: Any) -> list:
     """The members of `sources`, flat, with the `tf.Variable` in the place of a Keras variable."""
     flat = [value if as_variable(value) is None else as_variable(value) for value in tf.nest.flatten(sources)]
     for value in flat:

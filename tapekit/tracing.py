@@ -203,7 +203,7 @@ def trace(fn: Callable, vars: Any, /, *, depth: int | None = None, values: bool 
 
 
 def _check_depth(depth: Any) -> None:
-    if not isinstance(depth, int) or depth < 1:
+    if type(depth) is not int or depth < 1:
         raise ValueError(
             f"trace: depth is {depth!r}. It is how many scopes deep to fold: 1, 2, ... Leave it out for none."
         )

@@ -88,6 +88,9 @@ def animate_trace(trace: "Trace", *, interval: int = 600) -> "FuncAnimation":
     Returns:
         The animation: `.to_jshtml()` steps through it in a notebook, `.save("circuit.gif", writer="pillow")` keeps it.
 
+    Raises:
+        TypeError: `trace` is no `Trace`.
+
     Example:
         >>> import tapekit
         >>> film = tapekit.animate_trace(tapekit.trace(lambda x: x * x, 3.0))

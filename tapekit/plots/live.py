@@ -20,6 +20,9 @@ class LivePlot:
         every: redraw at each n-th call.
         path: the image to rewrite; needed outside a notebook.
 
+    Raises:
+        ValueError: no `path` outside of a notebook; `plot` is no function, or `every` no positive integer.
+
     Example:
         >>> from tapekit import GradientLog
         >>> live = LivePlot(GradientLog(), every=10, path="training.png")

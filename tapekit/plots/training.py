@@ -24,7 +24,8 @@ from tapekit._findings import is_bias
 from tapekit.plots._axes import COLOURS, axes_or_new, legend_below
 
 STYLES = ("-", "--", "-.", ":", (0, (9, 2)), (0, (4, 1, 1, 1, 1, 1)))  # and for printers without colour
-NONE, ZERO, NONFINITE = (("x", "None"), ("v", "all zero"), ("*", "not finite"))
+# marker, word, and height as a share of the axes
+NONE, ZERO, NONFINITE = ("x", "None", 0.09), ("v", "all zero", 0.03), ("*", "not finite", 0.97)
 COLUMNS = 600  # more steps than this cannot be told apart in a picture
 
 
@@ -64,11 +65,11 @@ def plot_gradient_flow(log: Any, variables: Sequence | None = None, *, step: int
             ax.plot(place[which], log.norm[row, which], label=f"norm, {word}", **look)
             ax.scatter(place[which], log.max_abs[row, which], marker="_", s=90, color=colour, label=f"largest, {word}")
     ax.set_yscale("log")
-    for (marker, word), mask in marks.items():
+    for mark, mask in marks.items():
         if mask.any():
-            _edge_marks(ax, place[mask[0]], marker, word, 0.97 if word == NONFINITE[1] else 0.03)
+            _edge_marks(ax, place[mask[0]], *mark)
     slanted: dict[str, Any] = {"rotation": 60, "ha": "right", "rotation_mode": "anchor"}
-    _name_ticks(ax.xaxis, layers, 30, **(slanted if sum(map(len, layers)) > 60 else {}))
+    _name_ticks(ax.xaxis, layers, **(slanted if sum(map(len, layers)) > 60 else {}))
     ax.set_xlim(-0.5, len(layers) - 0.5)
     ax.set_title(f"Gradients at step {log.steps[row]}, from input to loss")
     ax.set_ylabel("gradient (L2 norm, largest magnitude)")
@@ -89,12 +90,10 @@ def plot_gradient_history(log: Any, *, ax: Any = None) -> Any:
     _line(ax, *_thin(log.steps, _positive(log.global_norm)[:, np.newaxis]), color="black", lw=1.8, label="all together")
     if (log.global_norm > 0).any():  # a log axis without a number cannot be drawn
         ax.set_yscale("log")
-    for (marker, word), mask in _marks(log).items():
+    for mark, mask in _marks(log).items():
         rows = np.flatnonzero(mask.any(1))
         if len(rows):
-            _edge_marks(
-                ax, log.steps[_some(rows, 100)], marker, word, {NONE: 0.09, ZERO: 0.03, NONFINITE: 0.97}[marker, word]
-            )
+            _edge_marks(ax, log.steps[_some(rows, 100)], *mark)
     ax.margins(y=0.15)
     ax.set(title="Gradient norms over the steps", xlabel="step", ylabel="gradient (L2 norm)")
     handles, labels = ax.get_legend_handles_labels()
@@ -128,18 +127,18 @@ def plot_gradient_heatmap(log: Any, *, ax: Any = None) -> Any:
     if both:
         ax.axhline(len(bias) - bias.sum() - 0.5, color="white", lw=2)
     centres = np.linspace(*extent[:2], 2 * picture.shape[1] + 1)[1::2]
-    for (marker, word), mask in _marks(log).items():
+    for mark, mask in _marks(log).items():
         found = [(v, np.flatnonzero(row)) for v, row in enumerate(_by_columns(mask[:, order], np.max).T) if row.any()]
         if found:
             few = [(v, _some(columns, 25)) for v, columns in found]
             x = np.concatenate([centres[columns] for _, columns in few])
             y = np.concatenate([np.full(len(columns), v) for v, columns in few])
-            colour = "#D55E00" if word == NONFINITE[1] else "black"
-            ax.scatter(x, y, marker=marker, s=50 if word == NONFINITE[1] else 18, color=colour, lw=1, label=word)
+            size, colour = (50, COLOURS[1]) if mark is NONFINITE else (18, "black")
+            ax.scatter(x, y, marker=mark[0], s=size, color=colour, lw=1, label=mark[1])
     if ax.get_legend_handles_labels()[0]:
         legend_below(ax, *ax.get_legend_handles_labels())
     names = _short(log.names)
-    _name_ticks(ax.yaxis, [names[v] for v in order], 30, begins=(0, len(bias) - bias.sum()) if both else (0,))
+    _name_ticks(ax.yaxis, [names[v] for v in order], begins=(0, len(bias) - bias.sum()) if both else (0,))
     groups = ": kernels, then biases, each" if both else ","
     ax.set(title=f"Gradient norms{groups} from input (top) to loss", xlabel="step")
     ax.figure.colorbar(image, ax=ax, label="log10 of the gradient's L2 norm")
@@ -166,7 +165,7 @@ def plot_update_ratio(log: Any, *, ax: Any = None) -> Any:
     ax.annotate("-3: usual", (0.99, -3), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize="small")
     zero = log.steps[(log.update_ratio == 0).any(1)]
     if len(zero):
-        _edge_marks(ax, zero, "v", "no update", 0.03)
+        _edge_marks(ax, zero, ZERO[0], "no update", ZERO[2])
     ax.set(title="How far a step moves the weights", xlabel="step", ylabel="log10 of update norm / weight norm")
     legend_below(ax, *ax.get_legend_handles_labels())
     return ax
@@ -193,7 +192,7 @@ def _with_rows(where: str, log: Any) -> Any:
     return log
 
 
-def _marks(log: Any, rows: slice = slice(None)) -> dict[tuple[str, str], np.ndarray]:
+def _marks(log: Any, rows: slice = slice(None)) -> dict[tuple[str, str, float], np.ndarray]:
     """Where `[rows, variables]` a gradient is None, all zero or not finite."""
     bad = log.nonfinite[rows] > 0
     return {NONE: log.missing[rows], ZERO: (log.zero_fraction[rows] == 1) & ~bad, NONFINITE: bad}
@@ -218,9 +217,9 @@ def _some(places: np.ndarray, most: int) -> np.ndarray:
     return places[np.unique(np.linspace(0, len(places) - 1, most).astype(int))]
 
 
-def _name_ticks(axis: Any, names: Sequence[str], most: int, begins: Sequence[int] = (0,), **look: Any) -> None:
+def _name_ticks(axis: Any, names: Sequence[str], begins: Sequence[int] = (0,), **look: Any) -> None:
     """A name at each place, or, from each of those where a group begins, at every n-th if they are too many to read."""
-    every = -(-len(names) // most)
+    every = -(-len(names) // 30)
     places = [place for a, b in itertools.pairwise([*begins, len(names)]) for place in range(a, b, every)]
     axis.set_ticks(places, [names[place] for place in places], fontsize="small", **look)
 
