@@ -2,7 +2,8 @@
 
 A *line* moves the coordinates ``[start, start + width)`` of the point, all sources as one long real vector (a complex
 number is two coordinates): one element if the width is 1, else a random direction in a block. `Lines` evaluates `fn`
-on lines, in one graph where there is one; `ladder` turns the values at many steps into slopes that know their own error.
+on lines, in one graph where there is one; `ladder` turns the values at many steps into slopes that know their own
+error.
 
 Source: Press et al., Numerical Recipes, section 5.7 (step, rounding, Ridders' extrapolation).
 """

@@ -1,8 +1,9 @@
 """Gradients out of Keras `fit`, for `GradientLog`: `FitRecorder`.
 
 A callback never sees gradients, but `train_step` hands them to `optimizer.apply`. So a train_function of our own takes
-the place of the model's for the length of a batch, and replaces `compute_loss` and `apply` while it runs. Keras calls no callback after an
-exception or Ctrl-C: so nothing stays replaced, and no compiled step that records stays with the model.
+the place of the model's for the length of a batch, and replaces `compute_loss` and `apply` while it runs. Keras calls
+no callback after an exception or Ctrl-C: so nothing stays replaced, and no compiled step that records stays with the
+model.
 """
 
 import contextlib

@@ -2,8 +2,8 @@
 
 `check_gradient` holds `tf.GradientTape` under a random cotangent against measured slopes and their uncertainty. Either
 they agree (``pass``), or differ by more than tolerance and uncertainty (``fail``), or there is no slope, for left and
-right differ, or it grows without bound (``kink``), or `fn` gives something else every time (``nondeterministic``), or the uncertainty hides the
-answer (``inconclusive``).
+right differ, or it grows without bound (``kink``), or `fn` gives something else every time (``nondeterministic``), or
+the uncertainty hides the answer (``inconclusive``).
 
 >>> x = tf.constant([1.0, 2.0])
 >>> check_gradient(lambda x: tf.reduce_sum(x**3), x).verdict
@@ -123,9 +123,9 @@ def check_gradient(
     """Compare the gradient of `fn` with differences of its own values, and say which is right.
 
     The tape gives the gradient of the outputs' sum with random weights (a random cotangent), in the caller's dtype; the
-    differences are taken in float64 where `fn` is the same function there. Up to 2,048 elements (256 where `fn` cannot be a
-    graph; a complex one counts twice) each is checked by itself; beyond that blocks of elements move together, and a
-    block that fails is opened until the wrong element is found.
+    differences are taken in float64 where `fn` is the same function there. Up to 2,048 elements (256 where `fn` cannot
+    be a graph; a complex one counts twice) each is checked by itself; beyond that blocks of elements move together, and
+    a block that fails is opened until the wrong element is found.
 
     Args:
         fn: the function; called as `tapekit.gradient` calls it. It returns any float or complex tensors.

@@ -768,3 +768,10 @@ def test_a_source_of_several_replicas_is_refused_in_the_scope():
         with pytest.raises(RuntimeError, match="check_gradient: source 'v' has a value on each replica"):
             check_gradient(lambda: tf.reduce_sum(v**2), v)
     assert check_gradient(lambda: tf.reduce_sum(v**2), v)
+
+
+@pytest.mark.parametrize("name", ["rtol", "atol"])
+def test_a_tolerance_is_a_number_from_0_on(name):
+    for value in (-1.0, np.nan):
+        with pytest.raises(ValueError, match=rf"check_gradient: {name} is .*A number from 0 on is needed"):
+            check_gradient(tf.sin, 1.0, **{name: value})

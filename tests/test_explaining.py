@@ -1,3 +1,4 @@
+import functools
 import logging
 import random
 
@@ -432,3 +433,12 @@ def test_a_custom_gradient_that_uses_numpy_backwards_is_fine():
 def test_text_is_no_number_to_be_made_a_float():
     (finding,) = tapekit.explain(lambda x: tf.strings.length(x), tf.constant("a"))
     assert "a count or a text, it has no gradient in any case" in finding.advice
+
+
+def test_a_partial_that_calls_python_is_explained():
+    def square(factor):
+        return factor * tf.py_function(lambda x: np.square(x), [w], tf.float32)
+
+    w = tf.Variable(3.0, name="w")
+    explanation = tapekit.explain(functools.partial(square, 2.0), w)
+    assert explanation["w"].cause == "left_tensorflow"
