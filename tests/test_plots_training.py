@@ -304,6 +304,17 @@ def test_a_log_without_a_number_to_draw_has_marks_and_no_log_axis():
     assert marks(ax)["all zero"][:, 0].tolist() == [0]
 
 
+def test_names_of_many_rows_begin_anew_with_the_biases_and_keep_their_distance():
+    names = [f"layer{v}/{kind}" for v in range(31) for kind in ("kernel", "bias")]
+    log = tapekit.GradientLog()
+    log.record([tf.ones([1]) for _ in names], [tf.Variable([1.0], name=name) for name in names])
+    ax = tapekit.plot_gradient_heatmap(log)
+    ticks = [tick.get_text() for tick in ax.get_yticklabels()]
+    assert ticks[0] == "layer0/kernel"
+    assert "layer0/bias" in ticks
+    assert np.diff(ax.get_yticks()).min() == 3
+
+
 def test_long_names_are_shown_by_their_ends():
     log, name = tapekit.GradientLog(), "a_rather_long_name_of_a_block_and_of_a_layer/kernel"
     log.record([tf.ones([2])], [tf.Variable([0.0, 0.0], name=name)])

@@ -220,7 +220,8 @@ def _some(places: np.ndarray, most: int) -> np.ndarray:
 def _name_ticks(axis: Any, names: Sequence[str], begins: Sequence[int] = (0,), **look: Any) -> None:
     """A name at each place, or, from each of those where a group begins, at every n-th if they are too many to read."""
     every = -(-len(names) // 30)
-    places = [place for a, b in itertools.pairwise([*begins, len(names)]) for place in range(a, b, every)]
+    groups = itertools.pairwise([*begins, len(names) + every - 1])  # the first name of a group wants room before it
+    places = [place for a, b in groups for place in range(a, b - every + 1, every)]
     axis.set_ticks(places, [names[place] for place in places], fontsize="small", **look)
 
 
