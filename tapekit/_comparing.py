@@ -23,7 +23,7 @@ from tapekit._targets import floats
 ONE_BY_ONE = 2048  # elements up to which each is checked by itself; more are checked in blocks, and a bad block opened
 WIDTH = 256  # elements of a block, at least: one wrong among so many is still plain
 CROWD = 1024  # of more elements, float32 cannot see one: a block of them is judged by its sum
-EVALUATED = 1e8  # coordinates that all blocks together may copy: the larger the point, the fewer and wider the blocks
+EVALUATED = 7e7  # coordinates that all blocks together may copy: the larger the point, the fewer and wider the blocks
 BATCH = 256  # doubtful lines looked at again at a time
 OPENED = 16  # doubtful blocks opened: enough to name a wrong element of each source
 SURE = 20.0  # the error estimate is an estimate: over 500 functions, 20 of it separated right from wrong best
@@ -126,7 +126,7 @@ class Comparison:
         total = len(self.gradient)
         starts, widths = np.arange(total), np.ones(total, int)
         if total > (ONE_BY_ONE if self.lines.graph else ONE_BY_ONE // 8):
-            count = min(total // WIDTH, max(4, int(EVALUATED / total))) if self.lines.graph else 32
+            count = min(total // WIDTH, max(3, int(EVALUATED / total))) if self.lines.graph else 32
             starts = np.linspace(0, total, count, endpoint=False).astype(int)
             if count >= 4 * len(self.call.sources):
                 starts = np.union1d(starts, self.lines.ends[:-1])
@@ -192,7 +192,7 @@ class Comparison:
         )
         right = self.right_in_float64(key)
         size = max(self.peaks.max(), self.lines.height / abs(self.lines.unit[key[0]]))
-        fine = math.nan if self.fine is None else self.fine[key[0]]
+        fine = self.fine[key[0]] if right and self.fine is not None else math.nan
         rounded = right and (error <= 10 * self.rtol * scale or abs(a - fine) <= 16 * self.eps * size)
         if error <= allowed or zero or explained or rounded:
             return "pass", doubt
@@ -208,7 +208,7 @@ class Comparison:
     def right_in_float64(self, key: tuple[int, int]) -> bool:
         """Whether the tape in float64 gives the slope, so that only rounding in the caller's dtype is left."""
         source = int(np.searchsorted(self.lines.ends, key[0], side="right"))
-        if self.fine is None or key[1] > 1 or self.raw[source] is None:
+        if key[1] > 1 or self.raw[source] is None or self.fine is None:
             return False
         row = self.rows[key]
         allowed = SURE * row.uncertainty + RTOL["float64"] * abs(row.numeric)
