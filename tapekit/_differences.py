@@ -109,9 +109,8 @@ class Lines:
         eps = max(epsilon(dtype) for dtype in (self.call.coarsest, *(y.dtype for y in outputs)))
         least = max((tiny(y.dtype) for y in outputs), default=0.0)
         for y, y0 in zip(map(real, outputs), self.reference, strict=True):
-            near = (
-                np.sqrt(eps) * np.max(np.abs(y), initial=0.0, where=np.isfinite(y)) + least + eps
-            )  # of numbers of size 1 on the way
+            # eps alone: the rounding of numbers of size 1 on the way
+            near = np.sqrt(eps) * np.max(np.abs(y), initial=0.0, where=np.isfinite(y)) + least + eps
             if y.shape != y0.shape or not np.allclose(y, y0, rtol=0, atol=near, equal_nan=True):
                 return False
         return not abs(self.offset[0]) > np.sqrt(eps) * self.height
