@@ -191,13 +191,15 @@ class Comparison:
             0.1 * seen, 0.01 * self.peaks[np.searchsorted(self.lines.ends, key[0], side="right")]
         )
         right = self.right_in_float64(key)
-        size = max(self.peaks.max(), self.lines.height / abs(self.lines.unit[key[0]]))
+        slope = self.lines.height / abs(self.lines.unit[key[0]])  # at which fn changes by its own size
         fine = self.fine[key[0]] if right and self.fine is not None else math.nan
-        rounded = right and (error <= 10 * self.rtol * scale or abs(a - fine) <= 16 * self.eps * size)
+        rounded = right and (
+            error <= 10 * self.rtol * scale or abs(a - fine) <= 16 * self.eps * max(self.peaks.max(), slope)
+        )
         if error <= allowed or zero or explained or rounded:
             return "pass", doubt
-        unseen = self.lines.eps * self.lines.height / abs(self.lines.unit[key[0]])  # in the values of fn, at any step
-        certain = error > max(SURE * u, unseen) and not self.kink(row, 4.0) and not right
+        # an error below eps * slope shows in the values of fn at no step
+        certain = error > max(SURE * u, self.lines.eps * slope) and not self.kink(row, 4.0) and not right
         return ("fail" if certain else "inconclusive"), 10 + doubt
 
     def kink(self, row: Slopes, times: float = SURE) -> bool:

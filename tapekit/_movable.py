@@ -18,6 +18,7 @@ WIDE = {tf.float16: tf.float64, tf.bfloat16: tf.float64, tf.float32: tf.float64,
 # A variable's handle becomes its value, and what reads the one, what hands on the other: its name, its dtype's.
 READS = {"ReadVariableOp": ("Identity", "T"), "ResourceGather": ("Gather", "Tparams")}
 WRITES = re.compile("Assign|Resource(?!Gather)")
+# They draw other numbers in float64, or cannot give any.
 OTHERWISE = re.compile("Random|Multinomial|PyFunc|LookupTable")
 SUFFIX = "_in_float64"  # of a function in the graph: TensorFlow knows the narrow one by its name
 _WIDE = {narrow.as_datatype_enum: wide.as_datatype_enum for narrow, wide in (WIDE | {tf.resource: tf.float64}).items()}
