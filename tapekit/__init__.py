@@ -20,10 +20,16 @@ from tapekit.explaining import Explanation, Finding, explain
 from tapekit.gradients import gradient, hvp, jvp, value_and_gradient, vjp
 from tapekit.jacobians import hessian, jacobian, per_example_gradient
 from tapekit.logs import GradientLog
-from tapekit.plots.checks import plot_check
-from tapekit.plots.circuit import animate_trace, plot_trace
-from tapekit.plots.live import LivePlot
-from tapekit.plots.training import plot_gradient_flow, plot_gradient_heatmap, plot_gradient_history, plot_update_ratio
+from tapekit.plots import (
+    LivePlot,
+    animate_trace,
+    plot_check,
+    plot_gradient_flow,
+    plot_gradient_heatmap,
+    plot_gradient_history,
+    plot_trace,
+    plot_update_ratio,
+)
 from tapekit.tape import GradientTape, MissingGradientWarning
 from tapekit.tracing import Op, Trace, trace
 

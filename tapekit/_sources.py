@@ -41,7 +41,6 @@ class Call:
     leaves: list
     sources: list
     takes_vars: bool
-    coarsest: tf.DType = tf.float64  # on the way of the sources, where `fn` is a graph that was made float64
 
     def __call__(self, leaves: Sequence | None = None) -> Any:
         """Call `fn` by the one rule, with `leaves` in the place of its own if it takes them."""
@@ -93,15 +92,6 @@ def bind(where: str, fn: Callable, vars: Any, *, closure: bool = False, integers
         leaves.append(leaf)
         sources.append(source)
     return Call(where, fn, vars, leaves, sources, takes_vars)
-
-
-def outside_of_graphs(where: str) -> None:
-    """An error while a `tf.function` is traced."""
-    if not tf.executing_eagerly():
-        raise RuntimeError(
-            f"{where}: called inside a tf.function. It runs fn itself, and needs numbers. Call it outside; fn may be "
-            "the tf.function."
-        )
 
 
 def watchable(value: Any) -> tuple[Any, Any]:
@@ -173,21 +163,6 @@ def describe(value: Any) -> str:
         kind, tensor = ("tensor", value) if variable is None else ("variable", variable)
         return f"{_article(tensor.dtype.name)} {kind} of shape {tensor.shape}"
     return _article(type(value).__name__)
-
-
-def some(names: Sequence[str]) -> str:
-    """At most four of the names, and how many more there are."""
-    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
-
-
-def place_of(where: str, names: Sequence[str], name: str) -> int:
-    """The place of the one among `names` that is `name`, or, of Keras paths, ends with it."""
-    found = [place for place, each in enumerate(names) if isinstance(name, str) and f"/{each}".endswith(f"/{name}")]
-    found = [place for place in found if names[place] == name] or found
-    if len(found) != 1:
-        many = f"{len(found)} are called" if found else "nothing is called"
-        raise KeyError(f"{where}: {many} {name!r}. The names are {some(names)}.")
-    return found[0]
 
 
 def _article(word: str) -> str:

@@ -22,12 +22,6 @@ def target_of(call: Call, result: Any) -> Any:
     return tf.nest.pack_sequence_as(result, flat)
 
 
-def floats(result: Any) -> list[tf.Tensor]:
-    """The float and complex tensors in what `fn` returned."""
-    found = tf.nest.flatten(result, expand_composites=True)
-    return [y for y in map(tf.convert_to_tensor, (y for y in found if y is not None)) if is_float(y)]
-
-
 def one_target(call: Call, result: Any) -> tf.Tensor:
     if tf.nest.is_nested(result):
         raise TypeError(

@@ -17,15 +17,14 @@ example) are in `tapekit.jacobians`.
 [2.0, 3.0]
 """
 
-import dataclasses
-import functools
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from tapekit._sources import Call, bind, dense, describe, some, watch_all
+from tapekit._names import some
+from tapekit._sources import Call, bind, dense, describe, watch_all
 from tapekit._targets import target_of, vectors_like
 from tapekit.tape import MissingGradientWarning
 
@@ -229,9 +228,6 @@ def _differentiate(
         flat = vectors_like(call, what, output_gradients, target, tf.nest.flatten(target))
         output_gradients = tf.nest.pack_sequence_as(target, flat)
     value = (target, aux) if has_aux else target
-    if has_aux:
-        # what is differentiated, should it have to be explained
-        call = dataclasses.replace(call, fn=functools.wraps(fn)(lambda *args, **kwargs: fn(*args, **kwargs)[0]))
     return call, target, value, tape.gradient(target, call.sources, output_gradients=output_gradients)
 
 
@@ -256,9 +252,7 @@ def finish(
         if mode == "zero":
             return call.pack(zeros_for_none(flat, call.sources, leading))
         if mode == "raise":
-            from tapekit.explaining import report  # at the top it would close a circle: imports run one way
-
-            raise ValueError(f"{_missing(call, flat)}\n{report(call)}")
+            raise ValueError(f"{_missing(call, flat)} Call tapekit.explain(fn, vars) to see why and on which line.")
         if mode == "warn":
             warn_of_none(call, flat, "; unconnected='zero' or 'none' silences this", level=4)
     return call.pack(flat)

@@ -10,12 +10,11 @@ One law gives the shapes: Jacobian shape = target.shape + source.shape. Where on
 import contextlib
 import dataclasses
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import tensorflow as tf
 
-from tapekit._kept import variable_scope_kept
 from tapekit._sources import bind, dense, describe, signature_of, watch_all
 from tapekit._targets import one_target, target_of
 from tapekit.gradients import finish, mode_of, warn_of_none, zeros_for_none
@@ -154,6 +153,22 @@ def _vectorized(fast: Callable, slow: Callable) -> Any:
     finally:
         logger.removeFilter(elsewhere)
     return slow()
+
+
+@contextlib.contextmanager
+def variable_scope_kept() -> Iterator[None]:
+    """Undo what TensorFlow leaves behind when the body of a `tf.map_fn` raises in a graph.
+
+    It is a caching device on the global variable scope, which keeps every later `strategy.scope()` from opening.
+    """
+    scope = tf.compat.v1.get_variable_scope()
+    before = scope.caching_device
+    try:
+        yield
+    finally:
+        if scope.caching_device is not before:
+            with tf.Graph().as_default():  # it cannot be set eagerly
+                scope.set_caching_device(before)
 
 
 def _check_takes_one(fn: Callable) -> None:

@@ -1,1 +1,30 @@
-"""Pictures of traces, checks and logs: plain data in, matplotlib Axes out."""
+"""Pictures of what the other rooms return: plain data in, matplotlib `Axes` out.
+
+A plot takes `ax=None` and returns the `Axes`. It never calls `plt.show` and changes no style. matplotlib is imported
+when a plot draws, not before.
+
+Files, in reading order:
+
+    axes       what the plots share: new axes, a legend, colours
+    training   a `GradientLog`: flow, history, heatmap, update ratio
+    live       a plot that is redrawn while a model trains
+    checks     a `GradientCheck`: error against step
+    circuit    a `Trace`: boxes and edges, as a picture and as an animation
+    layout     where the boxes of a circuit stand
+"""
+
+from tapekit.plots.checks import plot_check
+from tapekit.plots.circuit import animate_trace, plot_trace
+from tapekit.plots.live import LivePlot
+from tapekit.plots.training import plot_gradient_flow, plot_gradient_heatmap, plot_gradient_history, plot_update_ratio
+
+__all__ = [
+    "LivePlot",
+    "animate_trace",
+    "plot_check",
+    "plot_gradient_flow",
+    "plot_gradient_heatmap",
+    "plot_gradient_history",
+    "plot_trace",
+    "plot_update_ratio",
+]

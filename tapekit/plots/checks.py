@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from tapekit.plots._axes import COLOURS, axes_or_new
+from tapekit.plots.axes import COLOURS, axes_or_new
 
 MARKERS = "os^Dvp"  # of each colour, for greyscale
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from tapekit.plots._layered import layered
+from tapekit.plots.layout import layered
 
 if TYPE_CHECKING:
     from matplotlib.animation import FuncAnimation

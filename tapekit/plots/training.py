@@ -20,8 +20,8 @@ from typing import Any
 
 import numpy as np
 
-from tapekit._findings import is_bias
-from tapekit.plots._axes import COLOURS, axes_or_new, legend_below
+from tapekit._names import is_bias
+from tapekit.plots.axes import COLOURS, axes_or_new, legend_below
 
 STYLES = ("-", "--", "-.", ":", (0, (9, 2)), (0, (4, 1, 1, 1, 1, 1)))  # and for printers without colour
 # marker, word, and height as a share of the axes

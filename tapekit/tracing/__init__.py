@@ -1,0 +1,22 @@
+"""What did the tape record? `trace` returns a `Trace`: every operation with its value, gradient and source line.
+
+`trace` runs `fn` forward and backward once as a graph. It keeps the operations on the way from the sources to the
+target, without reads, identities and shape arithmetic, and fetches for each its value, the gradient that arrives, and
+what flows back along each of its edges. `Trace.fold` groups the operations by Keras layer.
+
+Files, in reading order:
+
+    records      `Op` and `Trace`: plain NumPy data, and the printed table
+    operations   the named operations and edges of a graph, and the tensors that answer for them
+    folding      operations grouped by layer or name scope
+    evaluation   `trace`: runs the graph and makes the records
+
+>>> circuit = trace(lambda x, y, z: (x + y) * z, [-2.0, 5.0, -4.0])
+>>> circuit["add"].value.item(), circuit["add"].gradient.item()
+(3.0, -4.0)
+"""
+
+from tapekit.tracing.evaluation import trace
+from tapekit.tracing.records import Op, Trace
+
+__all__ = ["Op", "Trace", "trace"]
