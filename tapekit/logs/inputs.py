@@ -1,5 +1,6 @@
 """Checks of what `GradientLog.record` receives: `names_of` the variables, `as_gradients` and `as_loss`."""
 
+import contextlib
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -40,10 +41,19 @@ def as_gradients(gradients: Sequence, variables: Sequence, names: Sequence[str])
 
 
 def as_loss(loss: Any) -> tf.Tensor:
-    """Return the loss as a float32 scalar, NaN for None."""
+    """Return the loss as a float32 scalar, the sum of its elements; NaN for None."""
     if isinstance(loss, tf.Tensor) and loss.dtype == tf.float32 and loss.shape.rank == 0:
         return loss  # saves two eager operations
-    return tf.constant(np.nan) if loss is None else tf.reduce_sum(tf.cast(loss, tf.float32))
+    if loss is None:
+        return tf.constant(np.nan)
+    with contextlib.suppress(TypeError, ValueError):
+        tensor = tf.convert_to_tensor(loss)
+        if tensor.dtype.is_floating or tensor.dtype.is_integer:
+            return tf.reduce_sum(tf.cast(tensor, tf.float32))
+    raise TypeError(
+        f"GradientLog.record: loss is {_sources.describe(loss)}. A number or a tensor is needed. Write loss=None if "
+        "there is none."
+    )
 
 
 def _as_gradient(gradient: Any, variable: Any, name: str) -> Any:
