@@ -26,7 +26,8 @@ class Call:
 
     ``leaves`` are the members of `vars` in the order of `tf.nest.flatten`, as `fn` gets them: the user's own objects,
     but numbers and arrays are tensors. ``sources`` are the same, but a Keras variable is the `tf.Variable` behind it,
-    which a tape can watch. ``takes_vars`` is False if `fn` closes over them.
+    which a tape can watch. ``takes_vars`` is False if `fn` closes over them. ``unconnected`` says what happens where a
+    gradient is missing.
     """
 
     where: str
@@ -35,6 +36,7 @@ class Call:
     leaves: list
     sources: list
     takes_vars: bool
+    unconnected: str
 
     def __call__(self, leaves: Sequence | None = None) -> Any:
         """Call `fn` by the one rule. `leaves` replace the call's own, if `fn` takes them."""
@@ -57,7 +59,9 @@ class Call:
         return names(self.vars, self.fn if self.takes_vars else None)
 
 
-def bind(where: str, fn: Callable, vars: Any, *, closure: bool = False, integers: bool = False) -> Call:
+def bind(
+    where: str, fn: Callable, vars: Any, *, closure: bool = False, integers: bool = False, unconnected: Any = "warn"
+) -> Call:
     """Apply the calling rule and check every member of `vars`. Error messages begin with `where`.
 
     With `closure`, `fn` closes over `vars`, whatever its parameters are. With `integers`, sources are accepted that
@@ -68,6 +72,9 @@ def bind(where: str, fn: Callable, vars: Any, *, closure: bool = False, integers
             f"{where}: fn is {describe(fn)}, not a function. The calculation itself is needed. Write "
             f"{where}(lambda: loss(w), w), not {where}(loss(w), w)."
         )
+    mode = getattr(unconnected, "value", unconnected)  # tf.UnconnectedGradients is an enum of "none" and "zero"
+    if mode not in ("warn", "none", "zero", "raise"):
+        raise ValueError(f"{where}: unconnected is {unconnected!r}. Write 'warn', 'none', 'zero' or 'raise'.")
     flat = tf.nest.flatten(vars)
     if not flat:
         raise ValueError(
@@ -86,7 +93,7 @@ def bind(where: str, fn: Callable, vars: Any, *, closure: bool = False, integers
             raise kind(f"{where}: source {name!r} is {_refusal(value, source, where, closure)}")
         leaves.append(leaf)
         sources.append(source)
-    return Call(where, fn, vars, leaves, sources, takes_vars)
+    return Call(where, fn, vars, leaves, sources, takes_vars, mode)
 
 
 def watchable(value: Any) -> tuple[Any, Any]:
@@ -130,7 +137,7 @@ def as_variable(value: Any) -> tf.Variable | None:
 
 def is_float(tensor: Any) -> bool:
     """Return whether `tensor` (anything with a dtype) is floating-point or complex, and so can have a gradient."""
-    dtype = tensor.dtype if isinstance(tensor.dtype, tf.DType) else tf.as_dtype(tensor.dtype)
+    dtype = tf.as_dtype(tensor.dtype)
     return dtype.is_floating or dtype.is_complex
 
 

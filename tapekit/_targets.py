@@ -18,7 +18,9 @@ def taped(call: Call, *, has_aux: bool = False, persistent: bool = False) -> tup
         watch_all(tape, call.sources)
         result, aux = call(), None
         if has_aux:
-            result, aux = _pair(call, result)
+            if not (isinstance(result, tuple) and len(result) == 2):
+                raise TypeError(f"{call.where}: fn returned {describe(result)}. has_aux=True needs (target, aux).")
+            result, aux = result
         target = target_of(call, result)
     return tape, target, aux
 
@@ -51,12 +53,6 @@ def vectors_like(call: Call, what: str, vectors: Any, structure: Any, likes: Seq
             f"each of {len(likes)} tensor(s), nested in the same way."
         ) from error
     return [_vector(call, what, vector, like) for vector, like in zip(flat, likes, strict=True)]
-
-
-def _pair(call: Call, result: Any) -> tuple:
-    if not (isinstance(result, tuple) and len(result) == 2):
-        raise TypeError(f"{call.where}: fn returned {describe(result)}. has_aux=True needs a pair: (target, aux).")
-    return result
 
 
 def _tensor(call: Call, member: Any, *, alone: bool) -> Any:

@@ -100,13 +100,12 @@ def vjp(fn: Callable, vars: Any, cotangents: Any, /, *, unconnected: Unconnected
         >>> vjp(lambda x: x * [1.0, 10.0], tf.constant([1.0, 1.0]), [3.0, 1.0]).cotangents.numpy().tolist()
         [3.0, 10.0]
     """
-    mode = mode_of("vjp", unconnected)
-    call = bind("vjp", fn, vars)
+    call = bind("vjp", fn, vars, unconnected=unconnected)
     tape, target, _ = taped(call)
     targets = tf.nest.flatten(target)
     vectors = vectors_like(call, "cotangents", cotangents, target, targets)
     flat = tape.gradient(targets, call.sources, output_gradients=vectors)
-    return VJP(target, finish(call, flat, mode))
+    return VJP(target, finish(call, flat))
 
 
 def jvp(fn: Callable, vars: Any, tangents: Any, /) -> JVP:
@@ -175,21 +174,19 @@ def hvp(fn: Callable, vars: Any, vector: Any, /) -> Any:
     return call.pack(zeros_for_none(_product(outer, grads, call.sources, direction), call.sources))
 
 
-def finish(
-    call: Call, flat: list, mode: str, log: Any = None, targets: list | None = None, *, leading: Any = None
-) -> Any:
-    """Record the flat gradients, report the missing ones by `mode`, and return them in the structure of `vars`.
+def finish(call: Call, flat: list, log: Any = None, targets: list | None = None, *, leading: Any = None) -> Any:
+    """Record the flat gradients, report the missing ones, and return all in the structure of `vars`.
 
     `leading` is the shape that precedes the source's in each, as that of the target does in a Jacobian.
     """
     if log is not None:
         _record(call, flat, log, targets or [])
     if any(g is None for g in flat):
-        if mode == "zero":
+        if call.unconnected == "zero":
             return call.pack(zeros_for_none(flat, call.sources, leading))
-        if mode == "raise":
+        if call.unconnected == "raise":
             raise ValueError(f"{_missing(call, flat)} Call tapekit.explain(fn, vars) to see why and on which line.")
-        if mode == "warn":
+        if call.unconnected == "warn":
             warn_of_none(call, flat, "; unconnected='zero' or 'none' silences this")
     return call.pack(flat)
 
@@ -198,14 +195,6 @@ def warn_of_none(call: Call, flat: list, otherwise: str = "; the result has zero
     """Issue a `MissingGradientWarning` at the user's line if a gradient is None."""
     if any(g is None for g in flat):
         warn_missing(f"{_missing(call, flat)} tapekit.explain(fn, vars) says why and on which line{otherwise}.")
-
-
-def mode_of(where: str, unconnected: Any) -> str:
-    """Return `unconnected` as a word; ValueError for anything else."""
-    mode = getattr(unconnected, "value", unconnected)  # tf.UnconnectedGradients is an enum of "none" and "zero"
-    if mode not in ("warn", "none", "zero", "raise"):
-        raise ValueError(f"{where}: unconnected is {unconnected!r}. Write 'warn', 'none', 'zero' or 'raise'.")
-    return mode
 
 
 def zeros_for_none(grads: list, likes: Sequence, leading: Any = None) -> list:
@@ -220,14 +209,13 @@ def zeros_for_none(grads: list, likes: Sequence, leading: Any = None) -> list:
 def _differentiate(
     where: str, fn: Callable, vars: Any, output_gradients: Any, unconnected: Any, has_aux: bool, log: Any
 ) -> ValueAndGradient:
-    mode = mode_of(where, unconnected)
-    call = bind(where, fn, vars)
+    call = bind(where, fn, vars, unconnected=unconnected)
     tape, target, aux = taped(call, has_aux=has_aux)
     targets = tf.nest.flatten(target)
     if output_gradients is not None:
         output_gradients = vectors_like(call, "output_gradients", output_gradients, target, targets)
     flat = tape.gradient(targets, call.sources, output_gradients=output_gradients)
-    return ValueAndGradient((target, aux) if has_aux else target, finish(call, flat, mode, log, targets))
+    return ValueAndGradient((target, aux) if has_aux else target, finish(call, flat, log, targets))
 
 
 def _product(tape: tf.GradientTape, targets: list, sources: list, cotangents: list) -> list:

@@ -17,7 +17,7 @@ import tensorflow as tf
 
 from tapekit._sources import bind, dense, describe, signature_of, watch_all
 from tapekit._targets import require_one, taped
-from tapekit.gradients import Unconnected, finish, mode_of, warn_of_none, zeros_for_none
+from tapekit.gradients import Unconnected, finish, warn_of_none, zeros_for_none
 
 
 def jacobian(fn: Callable, vars: Any, /, *, unconnected: Unconnected = "warn") -> Any:
@@ -37,11 +37,10 @@ def jacobian(fn: Callable, vars: Any, /, *, unconnected: Unconnected = "warn") -
         >>> jacobian(lambda x: x**2, tf.constant([1.0, 2.0])).numpy().tolist()
         [[2.0, 0.0], [0.0, 4.0]]
     """
-    mode = mode_of("jacobian", unconnected)
-    call = bind("jacobian", fn, vars)
+    call = bind("jacobian", fn, vars, unconnected=unconnected)
     tape, target, _ = taped(call, persistent=True)
     require_one(call, target)
-    return finish(call, _rows(tape, target, call.sources), mode, leading=tf.shape(target))
+    return finish(call, _rows(tape, target, call.sources), leading=tf.shape(target))
 
 
 def hessian(fn: Callable, vars: Any, /) -> Any:
@@ -104,8 +103,7 @@ def per_example_gradient(fn: Callable, vars: Any, batch: Any, /, *, unconnected:
         >>> per_example_gradient(lambda x: (w * x) ** 2, w, tf.constant([1.0, 10.0])).numpy().tolist()
         [4.0, 400.0]
     """
-    mode = mode_of("per_example_gradient", unconnected)
-    call = bind("per_example_gradient", fn, vars, closure=True)
+    call = bind("per_example_gradient", fn, vars, closure=True, unconnected=unconnected)
     _require_one_parameter(fn)
     examples = _examples(batch)
     connected: set[int] = set()  # by any example: each may take another branch
@@ -121,7 +119,7 @@ def per_example_gradient(fn: Callable, vars: Any, batch: Any, /, *, unconnected:
         lambda: tf.vectorized_map(one, examples), lambda: tf.map_fn(one, examples, fn_output_signature=specs)
     )
     flat = [g if i in connected else None for i, g in enumerate(stacked)]
-    return finish(call, flat, mode, leading=tf.shape(tf.nest.flatten(examples)[0])[:1])
+    return finish(call, flat, leading=tf.shape(tf.nest.flatten(examples)[0])[:1])
 
 
 @contextlib.contextmanager

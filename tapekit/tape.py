@@ -29,8 +29,8 @@ class GradientTape(tf.GradientTape):
     """A `tf.GradientTape` that can watch anything, and warns with the cause if a gradient is None.
 
     It takes the arguments of `tf.GradientTape`, and does all that one does, in the same way. In addition, `watch` takes
-    numbers, arrays, Keras variables and structures of them, and returns what to compute with; `gradient`, `jacobian`
-    and `batch_jacobian` take Keras variables; a missing gradient is a `MissingGradientWarning` with the cause.
+    numbers, arrays, Keras variables and structures of them, and returns what to compute with; a missing gradient is a
+    `MissingGradientWarning` with the cause.
 
     Example:
         >>> with GradientTape() as tape:
@@ -44,7 +44,6 @@ class GradientTape(tf.GradientTape):
         super().__init__(persistent, watch_accessed_variables)
         self._accessed = watch_accessed_variables
         self._seen: list = []
-        self._quiet = False
 
     def watch(self, tensor: Any) -> Any:
         """Record what is computed from `tensor` from now on, and return what to compute with.
@@ -73,24 +72,16 @@ class GradientTape(tf.GradientTape):
     def gradient(self, target: Any, sources: Any, *args: Any, **kwargs: Any) -> Any:
         """Return what `tf.GradientTape.gradient` returns, also for Keras variables; warn of a None with its cause."""
         flat = super().gradient(target, _watchable(sources), *args, **kwargs)
-        if not self._quiet:
-            self._warn_of_none("gradient", sources, flat)
+        self._warn_of_none("gradient", sources, flat)
         return tf.nest.pack_sequence_as(sources, flat)
 
     def jacobian(self, target: Any, sources: Any, *args: Any, **kwargs: Any) -> Any:
         """Return what `tf.GradientTape.jacobian` returns, also for Keras variables; warn of a None with its cause."""
-        self._quiet = True  # it calls `gradient` for every row
-        try:
+        with warnings.catch_warnings():  # it calls `gradient` for every row
+            warnings.simplefilter("ignore", MissingGradientWarning)
             flat = super().jacobian(target, _watchable(sources), *args, **kwargs)
-        finally:
-            self._quiet = False
         self._warn_of_none("jacobian", sources, flat)
         return tf.nest.pack_sequence_as(sources, flat)
-
-    def batch_jacobian(self, target: Any, source: Any, *args: Any, **kwargs: Any) -> Any:
-        """Return what `tf.GradientTape.batch_jacobian` returns, also for a Keras variable."""
-        variable = as_variable(source)
-        return super().batch_jacobian(target, source if variable is None else variable, *args, **kwargs)
 
     def _warn_of_none(self, method: str, sources: Any, flat: list) -> None:
         """Issue one warning, in which each cause is said once for all of its sources."""
