@@ -102,16 +102,12 @@ class GradientTape(tf.GradientTape):
             return f"{tf.as_dtype(source.dtype).name}, and only floating-point sources have gradients"
         if any(source is seen or variable is seen for seen in self._seen if seen is not None):
             return "watched, but the target does not depend on it, or was computed before watch() or reset() was called"
+        if any(variable is seen for seen in self.watched_variables()):
+            return "read, but no gradient comes back from the target, or the tape did not record the target"
         if variable is None:
             return "a tensor that was never watched. Call tape.watch(...) before it is used"
-        if any(variable is seen for seen in self.watched_variables()):
-            return (
-                "read, but no gradient comes back to it, or the target was computed after the with block or a reset()"
-            )
-        if not self._accessed:
-            return "not watched, as watch_accessed_variables=False. Call tape.watch(variable)"
-        if not variable.trainable:
-            return "not trainable. Such a variable is recorded only after tape.watch(variable)"
+        if not (variable.trainable and self._accessed):
+            return "a variable that this tape does not watch by itself. Call tape.watch(...) before it is used"
         return "not read while the tape was recording (perhaps before a reset(), or under stop_recording())"
 
 
