@@ -6,9 +6,9 @@ what flows back along each of its edges. `Trace.fold` groups the operations by K
 
 Files, in reading order:
 
-    records      `Op` and `Trace`: plain NumPy data, and the printed table
-    operations   the named operations and edges of a graph, and the tensors that answer for them
-    folding      operations grouped by layer or name scope
+    records      `Op` and `Trace`: NumPy data, and the printed table
+    operations   `Graph`: the operations and edges of a recorded graph, and the tensors that hold their values
+    folding      which operations form one record, grouped by layer or name scope
     evaluation   `trace`: runs the graph and makes the records
 
 >>> circuit = trace(lambda x, y, z: (x + y) * z, [-2.0, 5.0, -4.0])
