@@ -9,6 +9,7 @@ import numpy as np
 from tapekit._tables import text_table
 from tapekit.graphs.capture import short
 from tapekit.tracing.folding import check_depth, fold
+from tapekit.tracing.reduction import reduced
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -91,6 +92,13 @@ class Trace:
         constants_used = tuple(op for op in self.constants if op.name in used)
         target = ops.get(self.target.name, self.target)
         return Trace(tuple(ops.values()), self.sources, constants_used, target, self.model, True)
+
+    def fold_to(self, boxes: int) -> "tuple[Trace, dict[str, list[Op]]]":
+        """Return the trace, folded no more than needed for a picture with at most `boxes` boxes, and what is in them.
+
+        The second result holds the sources that stand inside the box of a layer, by the name of its record.
+        """
+        return reduced(self, boxes)
 
     def __repr__(self) -> str:
         return text_table(self._rows())
