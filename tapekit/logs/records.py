@@ -83,7 +83,7 @@ class Records:
 
     def __getitem__(self, variable: Any) -> VariableLog:
         """Return the rows of one variable, by the variable, its name or the end of it: ``log["dense/kernel"]``."""
-        records, place = self.read(), self._place(variable)
+        records, place = self.read(), self.place(variable)
         return VariableLog(records.steps, *(getattr(records, name)[:, place] for name in VariableLog._fields[1:]))
 
     def histogram(self, variable: Any, step: int = -1) -> Histogram:
@@ -106,7 +106,7 @@ class Records:
             >>> edges[counts.nonzero()].tolist()
             [-3.0, -1.1754943508222875e-38, 0.5, 0.75]
         """
-        records, place = self.read(), self._place(variable)
+        records, place = self.read(), self.place(variable)
         steps = records.histogram_steps
         found = steps[step:][:1] if -len(steps) <= step < 0 else steps[steps == step]
         if not len(found):
@@ -130,7 +130,8 @@ class Records:
         """Return what is wrong, in sentences that name the first step, the variable and the threshold."""
         return findings(self.read())
 
-    def _place(self, variable: Any) -> int:
+    def place(self, variable: Any) -> int:
+        """Return the place of a variable among `names`, by the variable, its name or the end of its name."""
         if _sources.as_variable(variable) is None:
             return place_of("GradientLog", self.names, variable)
         known = [place for place, each in enumerate(self.variables) if each is variable]

@@ -102,8 +102,10 @@ class Ring:
             return np.zeros([4, 0], np.int64)
         counted = numbers[numbers % self.histograms == 0][-self.held :]
         counts = tf.gather(self.counts, counted // self.histograms % self.held).numpy()
-        filled = np.nonzero(counts)
-        return np.stack([counted[filled[0]] * self.every, *filled[1:], counts[filled]])
+        filled = counts > 0
+        filled[:, :1, 0] = True  # the step is listed, even if every gradient is None
+        rows, variables, codes = np.nonzero(filled)
+        return np.stack([counted[rows] * self.every, variables, codes, counts[filled]])
 
     def _write_row(self, step: tf.Tensor, gradients: list, loss: tf.Tensor, scale: Any) -> Any:
         gradients = real_and_dense(gradients)

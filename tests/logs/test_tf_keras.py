@@ -175,7 +175,7 @@ def test_plots_and_traces_serve_its_models(tmp_path):
         log, model = tapekit.GradientLog(updates=True, histograms=2, logdir={str(tmp_path)!r}), small_model()
         model.compile("sgd", "mse")
         fit(model, log)
-        for plot in (tapekit.plot_gradient_flow, tapekit.plot_gradient_history, tapekit.plot_gradient_heatmap):
+        for plot in (tapekit.plot_gradient_flow, tapekit.plot_gradient_history, tapekit.plot_gradient_histogram):
             assert "hidden" in "".join(t.get_text() for t in plot(log).findobj(lambda a: hasattr(a, "get_text")))
         trace = tapekit.trace(lambda: tf.reduce_mean((model(x) - y) ** 2), model.trainable_variables)
         assert "hidden/kernel" in str(trace)
