@@ -80,10 +80,9 @@ def save(path: Any, records: Records) -> None:
 def load(path: Any) -> tuple[int | None, Records]:
     """Return the records in a file, after the length in bytes of a csv file without an incomplete last line."""
     path = pathlib.Path(name_of("GradientLog.load: path", path))
-    with open(path, "rb") as file:
-        saved = file.read(2) == b"PK"  # the first bytes of a zip archive
+    data = path.read_bytes()
     try:
-        return (None, _load_archive(path)) if saved else _load_csv(path.read_bytes())
+        return (None, _load_archive(data)) if data[:2] == b"PK" else _load_csv(data)  # PK: a zip archive
     except (KeyError, ValueError, zipfile.BadZipFile) as error:
         raise ValueError(
             f"GradientLog.load: {path} is not a file of GradientLog ({error}). Give a file that GradientLog(path=...) "
@@ -91,8 +90,8 @@ def load(path: Any) -> tuple[int | None, Records]:
         ) from error
 
 
-def _load_archive(path: pathlib.Path) -> Records:
-    with np.load(path) as file:
+def _load_archive(data: bytes) -> Records:
+    with np.load(io.BytesIO(data)) as file:
         clipping, names = file["clipping"].tolist(), tuple(file["names"].tolist())
         clipped = (clipping[0], float(clipping[1]), int(clipping[2])) if clipping else None
         flags = bool(file["updates"]), bool(file["has_loss"])

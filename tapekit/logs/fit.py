@@ -14,6 +14,8 @@ from typing import Any
 
 import keras
 
+from tapekit.logs.inputs import other_backend
+
 
 class FitRecorder:
     """Calls ``record(gradients, variables, loss, scale)`` with the gradients that the optimizer receives."""
@@ -30,11 +32,8 @@ class FitRecorder:
 
     def begin(self, model: Any) -> None:
         """Prepare to record a fit of `model`, which begins."""
-        if isinstance(model, keras.Model) and keras.backend.backend() != "tensorflow":
-            raise RuntimeError(
-                f"GradientLog: Keras runs on {keras.backend.backend()} here; tapekit reads TensorFlow's tape. Set the "
-                "environment variable KERAS_BACKEND=tensorflow before Keras is imported."
-            )
+        if isinstance(model, keras.Model) and other_backend():
+            raise RuntimeError(f"GradientLog: {other_backend()}")
         if model.optimizer is None:
             raise ValueError("GradientLog: the model has no optimizer. Call log.record(...) in your own train_step.")
         stale = getattr(model.train_function, "__self__", None)

@@ -5,6 +5,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -56,6 +57,17 @@ def as_loss(loss: Any) -> tf.Tensor:
     )
 
 
+def other_backend() -> str:
+    """Return what to do if Keras does not run on TensorFlow; nothing if it does."""
+    backend = keras.backend.backend()
+    if backend == "tensorflow":
+        return ""
+    return (
+        f"Keras runs on {backend} here; tapekit reads TensorFlow's tape. Set the environment variable "
+        "KERAS_BACKEND=tensorflow before Keras is imported."
+    )
+
+
 def _as_gradient(gradient: Any, variable: Any, name: str) -> Any:
     if gradient is None:
         return None
@@ -67,7 +79,8 @@ def _as_gradient(gradient: Any, variable: Any, name: str) -> Any:
     what = f"GradientLog.record: the gradient of {name!r} is {_sources.describe(gradient)}"
     if tensor:
         raise ValueError(f"{what}; the variable has shape {variable.shape}. Give both lists in the same order.")
-    raise TypeError(f"{what}. A float tensor or None is needed. Write log.record(gradients, variables), in this order.")
+    need = "A float tensor or None is needed. Write log.record(gradients, variables), in this order."
+    raise TypeError(f"{what}. {other_backend() or need}")
 
 
 def _unnumbered(names: tuple[str, ...]) -> list[str]:

@@ -203,7 +203,7 @@ class GradientLog(Records, keras.callbacks.Callback):
             self._next = int(numbers[-1]) + 1
             lost = int(numbers[0]) - first
             self.lost += lost
-            self._blocks.append((numbers * self.every, rows, counts))
+            self._blocks = [*self._blocks, (numbers * self.every, rows, counts)]  # a copy of the log keeps the old list
             self._write(self._records(*self._blocks[-1]))
         for count, what, size in (
             (lost, "rows", self.capacity),
