@@ -15,8 +15,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from tapekit._sources import bind, dense, describe, signature_of, watch_all
-from tapekit._targets import require_one, taped
+from tapekit._sources import bind, dense, describe, require_fit, watch_all
+from tapekit._targets import taped
 from tapekit.gradients import Unconnected, finish, warn_of_none, zeros_for_none
 
 
@@ -38,8 +38,7 @@ def jacobian(fn: Callable, vars: Any, /, *, unconnected: Unconnected = "warn") -
         [[2.0, 0.0], [0.0, 4.0]]
     """
     call = bind("jacobian", fn, vars, unconnected=unconnected)
-    tape, target, _ = taped(call, persistent=True)
-    require_one(call, target)
+    tape, target, _ = taped(call, persistent=True, one=True)
     return finish(call, _rows(tape, target, call.sources), leading=tf.shape(target))
 
 
@@ -65,8 +64,7 @@ def hessian(fn: Callable, vars: Any, /) -> Any:
     call = bind("hessian", fn, vars)
     with tf.GradientTape(persistent=True, watch_accessed_variables=False) as outer:
         watch_all(outer, call.sources)
-        inner, target, _ = taped(call)
-        require_one(call, target)
+        inner, target, _ = taped(call, one=True)
         if target.shape.rank not in (0, None):
             raise ValueError(
                 f"hessian: fn returned {describe(target)}. A scalar is needed. Reduce it, with tf.reduce_sum for "
@@ -104,7 +102,8 @@ def per_example_gradient(fn: Callable, vars: Any, batch: Any, /, *, unconnected:
         [4.0, 400.0]
     """
     call = bind("per_example_gradient", fn, vars, closure=True, unconnected=unconnected)
-    _require_one_parameter(fn)
+    instead = "An example is one structure, like the batch. Let fn take it whole: def fn(example): x, y = example."
+    require_fit("per_example_gradient", fn, (None,), {}, "fn(example)", instead)
     examples = _examples(batch)
     connected: set[int] = set()  # by any example: each may take another branch
 
@@ -124,9 +123,9 @@ def per_example_gradient(fn: Callable, vars: Any, batch: Any, /, *, unconnected:
 
 @contextlib.contextmanager
 def variable_scope_kept() -> Iterator[None]:
-    """Restore the caching device that TensorFlow leaves behind when the body of a `tf.map_fn` raises in a graph.
+    """Remove the caching device that a `tf.map_fn` leaves in the global variable scope if its body raises in a graph.
 
-    It would stay on the global variable scope, and every later `strategy.scope()` would fail.
+    Every later `strategy.scope()` would fail.
     """
     scope = tf.compat.v1.get_variable_scope()
     before = scope.caching_device
@@ -161,34 +160,20 @@ def _vectorized(fast: Callable, slow: Callable) -> Any:
     return slow()
 
 
-def _require_one_parameter(fn: Callable) -> None:
-    signature = signature_of(fn)
-    try:
-        if signature is not None:
-            signature.bind(None)
-    except TypeError as error:
-        raise TypeError(
-            f"per_example_gradient: fn{signature} cannot be called as fn(example): {error}. An example is one "
-            "structure, like the batch. Let fn take it whole: def fn(example): x, y = example."
-        ) from None
-
-
 def _examples(batch: Any) -> Any:
     """Return `batch` as tensors with a common first axis."""
     try:
         examples = tf.nest.map_structure(tf.convert_to_tensor, batch)
     except (TypeError, ValueError) as error:
         raise TypeError(
-            f"per_example_gradient: batch is {describe(batch)}. A structure of arrays is needed, [batch, ...]. Take "
-            "one batch of a tf.data.Dataset: next(iter(dataset))."
+            f"per_example_gradient: batch is {describe(batch)}. A structure of arrays is needed, [batch, ...]. Of a "
+            "tf.data.Dataset, give one batch: next(iter(dataset))."
         ) from error
     flat = tf.nest.flatten(examples)
-    known = {t.shape[0] for t in flat if t.shape.rank} - {None}
-    if not flat or any(t.shape.rank == 0 for t in flat) or len(known) > 1:
-        shapes = ", ".join(str(t.shape) for t in flat) or "none"
+    if not flat or any(t.shape.rank == 0 for t in flat) or len({t.shape[0] for t in flat if t.shape.rank} - {None}) > 1:
         raise ValueError(
-            f"per_example_gradient: batch holds arrays of shapes {shapes}. They need a common first axis, "
-            "[batch, ...]. Give x[None] for a single example, and np.array(rows) for rows of numbers: a list is a "
-            "structure of arrays."
+            f"per_example_gradient: batch holds arrays of shapes {', '.join(str(t.shape) for t in flat) or 'none'}. "
+            "They need a common first axis, [batch, ...]. Give x[None] for a single example, and np.array(rows) for rows of "
+            "numbers: a list is a structure of arrays."
         )
     return examples

@@ -612,7 +612,7 @@ def test_what_fn_returns_must_be_a_float_tensor(name, fn, words):
 
 @pytest.mark.parametrize("name", ["jacobian", "hessian"])
 def test_one_tensor_is_wanted_where_shapes_multiply(name):
-    with pytest.raises(TypeError, match=f"{name}: fn returned a list of 2. It must return one tensor"):
+    with pytest.raises(TypeError, match=f"{name}: fn returned a list of 2. It must return one tensor: use tf.stack"):
         getattr(tapekit, name)(lambda x: [x, x], 1.0)
 
 
