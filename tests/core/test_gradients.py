@@ -591,7 +591,7 @@ class TestPerExample:
     [
         (
             lambda x: None,
-            "fn returned None. It must return the tensor to differentiate; perhaps a return statement is missing",
+            "fn returned None. It must return a tensor; perhaps a return statement is missing",
         ),
         (lambda x: tf.argmax(x), r"fn returned an int64 tensor of shape \(\). Only a float or complex target"),
         (lambda x: x > 1.0, r"fn returned a bool tensor of shape \(2,\). Only"),
