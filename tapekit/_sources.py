@@ -76,8 +76,8 @@ def bind(
     flat = tf.nest.flatten(vars)
     if not flat:
         raise ValueError(
-            f"{where}: vars is empty ({vars!r}). At least one source is needed. A Keras model has no trainable "
-            "variables before it is built (call it on a batch first), if trainable=False, and if no layer of it has weights."
+            f"{where}: vars is empty ({vars!r}). At least one source is needed. A Keras model has no "
+            "trainable variables before it is built (call it on a batch first), if trainable=False, or without weights."
         )
     takes_vars = not closure and _takes_vars(where, fn, vars)
     leaves, sources = [], []

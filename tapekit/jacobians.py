@@ -173,7 +173,7 @@ def _examples(batch: Any) -> Any:
     if not flat or any(t.shape.rank == 0 for t in flat) or len({t.shape[0] for t in flat if t.shape.rank} - {None}) > 1:
         raise ValueError(
             f"per_example_gradient: batch holds arrays of shapes {', '.join(str(t.shape) for t in flat) or 'none'}. "
-            "They need a common first axis, [batch, ...]. Give x[None] for a single example, and np.array(rows) for rows "
-            "of numbers: a list is a structure of arrays."
+            "They need a common first axis, [batch, ...]. Give x[None] for a single example, and np.array(rows) for "
+            "rows of numbers: a list is a structure of arrays."
         )
     return examples
