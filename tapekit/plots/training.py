@@ -21,11 +21,13 @@ import numpy as np
 from tapekit._names import is_bias
 from tapekit.plots.axes import (
     COLOURS,
+    NONFINITE,
     ZERO,
     Mark,
     axes_or_new,
     draw_marks,
     legend_below,
+    log_axis,
     marks_of,
     name_ticks,
     step_axis,
@@ -72,7 +74,7 @@ def plot_gradient_flow(log: Any, variables: Sequence | None = None, *, step: int
             look = {"marker": marker, "color": colour, "mfc": colour if marker == "o" else "white", "lw": 0.8}
             ax.plot(place[which], log.norm[row, which], label=f"norm, {word}", **look)
             ax.scatter(place[which], log.max_abs[row, which], marker="_", s=90, color=colour, label=f"largest, {word}")
-    ax.set_yscale("log")
+    log_axis(ax, usual.any())
     for mark, mask in marks.items():
         if mask.any():
             draw_marks(ax, place[mask], mark, mark.word)
@@ -100,11 +102,9 @@ def plot_gradient_history(log: Any, *, ax: Any = None) -> Any:
     if len(log.names) > 1:
         total = _columns(log.steps, _positive(log.global_norm)[:, np.newaxis])
         _draw_line(ax, total, 0, color="black", lw=1.8, label="all together")
-    if (log.global_norm > 0).any():  # a log axis without a number cannot be drawn
-        ax.set_yscale("log")
+    log_axis(ax, (log.global_norm > 0).any())
     for mark, mask in marks_of(log).items():
         _mark_steps(ax, log, mask, mark, mark.word)
-    ax.margins(y=0.15)
     step_axis(ax)
     ax.set(title="Gradient norms over the steps", ylabel="gradient (L2 norm)")
     handles, texts = ax.get_legend_handles_labels()
@@ -122,7 +122,8 @@ def plot_gradient_heatmap(log: Any, *, ax: Any = None) -> Any:
     """Draw log10 of every norm, variables by steps: where does the signal die?
 
     Rows run from the input (top) to the loss, kernels first and then biases, whose norms are of another size. Cells in
-    which a gradient is None, all zero or not finite are hatched; of a long log, those in which it is so at any step.
+    which a gradient is None, all zero or not finite are hatched. Of a long log, each cell is a pixel column of steps,
+    with their median; it is hatched if half of the gradients are None or all zero, or a single one is not finite.
 
     Args and Returns as for `plot_gradient_flow`.
     """
@@ -138,7 +139,9 @@ def plot_gradient_heatmap(log: Any, *, ax: Any = None) -> Any:
     if both:
         ax.axhline(kernels - 0.5, color="white", lw=2)
     edges = np.linspace(left, right, picture.shape[1] + 1)
-    patches = [_draw_cells(ax, _any(mask[:, order]), edges, mark) for mark, mask in marks_of(log).items() if mask.any()]
+    shares = {mark: _share(mask[:, order]) for mark, mask in marks_of(log).items()}
+    masks = {mark: share > 0 if mark is NONFINITE else share >= 0.5 for mark, share in shares.items()}
+    patches = [_draw_cells(ax, mask, edges, mark) for mark, mask in masks.items() if mask.any()]
     if patches:
         legend_below(ax, patches, [patch.get_label() for patch in patches])
     names = labels(log.names)
@@ -204,9 +207,12 @@ def _starts(rows: int) -> np.ndarray:
     return np.linspace(0, rows, COLUMNS + 1).astype(int)[:-1]
 
 
-def _any(mask: np.ndarray) -> np.ndarray:
-    """Where `[columns, variables]` the mask holds for any row of the column."""
-    return mask if len(mask) <= COLUMNS else np.logical_or.reduceat(mask, _starts(len(mask)), axis=0)
+def _share(mask: np.ndarray) -> np.ndarray:
+    """The share `[columns, variables]` of the rows of each column for which the mask holds."""
+    if len(mask) <= COLUMNS:
+        return mask.astype(float)
+    starts = _starts(len(mask))
+    return np.add.reduceat(mask, starts, axis=0, dtype=int) / np.diff([*starts, len(mask)])[:, np.newaxis]
 
 
 def _draw_variables(ax: Any, log: Any, values: np.ndarray) -> None:
@@ -231,7 +237,7 @@ def _draw_line(ax: Any, columns: Columns, v: int, **look: Any) -> None:
     known = np.pad(np.isfinite(columns.middle[:, v]), 1)
     alone = np.flatnonzero(known[1:-1] & ~known[:-2] & ~known[2:]).tolist()
     if columns.low is not columns.high:
-        ax.fill_between(columns.steps, columns.low[:, v], columns.high[:, v], color=look["color"], alpha=0.2, lw=0)
+        ax.fill_between(columns.steps, columns.low[:, v], columns.high[:, v], color=look["color"], alpha=0.12, lw=0)
     ax.plot(columns.steps, columns.middle[:, v], **look, **({"marker": ".", "markevery": alone} if alone else {}))
 
 
@@ -240,9 +246,9 @@ def _mark_steps(ax: Any, log: Any, mask: np.ndarray, mark: Mark, word: str) -> N
     steps = log.steps[mask.any(1)]
     if len(steps):
         few = steps[np.unique(np.linspace(0, len(steps) - 1, 100).astype(int))]
-        names = [labels(log.names)[v] for v in np.flatnonzero(mask.any(0))]
-        more = f" and {len(names) - 2} more" if len(names) > 2 else ""
-        draw_marks(ax, few, mark, f"{word}: {', '.join(names[:2])}{more}")
+        variables = np.flatnonzero(mask.any(0))
+        more = f" and {len(variables) - 1} more" if len(variables) > 1 else ""
+        draw_marks(ax, few, mark, f"{word}: {labels(log.names)[variables[0]]}{more}")
 
 
 def _draw_cells(ax: Any, mask: np.ndarray, edges: np.ndarray, mark: Mark) -> Any:
@@ -254,9 +260,10 @@ def _draw_cells(ax: Any, mask: np.ndarray, edges: np.ndarray, mark: Mark) -> Any
     rows, first = np.nonzero(change == 1)
     last = np.nonzero(change == -1)[1]
     left, right = edges[first], edges[last]
-    spread = np.maximum((edges[-1] - edges[0]) / 200 - (right - left), 0) / 2  # about three pixels
-    left, right = left - spread, right + spread
-    corners = np.stack([left, rows - 0.5, right, rows - 0.5, right, rows + 0.5, left, rows + 0.5, left, rows - 0.5], 1)
+    spread = np.maximum((edges[-1] - edges[0]) / 200 - (right - left), 0) / 2  # at least three pixels wide and high
+    half = max(0.5, mask.shape[1] / 160)
+    left, right, top, bottom = left - spread, right + spread, rows - half, rows + half
+    corners = np.stack([left, top, right, top, right, bottom, left, bottom, left, top], 1)
     codes = [Path.MOVETO, *[Path.LINETO] * 3, Path.CLOSEPOLY] * len(rows)
     look = {"facecolor": mark.colour, "edgecolor": mark.ink, "hatch": mark.hatch, "lw": 0.5, "label": mark.word}
     return ax.add_patch(PathPatch(Path(corners.reshape(-1, 2), codes), **look))
