@@ -37,8 +37,14 @@ if TYPE_CHECKING:
 READABLE = 60  # boxes; of more, operations are grouped
 POINTS = 9  # font size of a figure of our own
 EDGES = {"flow": BACKWARD, "cut": CUT, "constant": GREY}
-FACES = {"Source": "#FFF2B3", "Constant": "#F4F4F4", "Variable": "#F4F4F4"}  # different in lightness, too
+CONSTANTS = ("Constant", "Variable")  # types of records that have no gradient
+FACES = {"Source": "#FFF2B3", **dict.fromkeys(CONSTANTS, "#F4F4F4")}  # different in lightness, too
 TARGET = "#C9E4F5"
+NO_SHADE: dict[str, dict[str, Any]] = {
+    "None dashed": {"edgecolor": GREY, "linestyle": (0, (4, 3))},
+    "0 dotted": {"edgecolor": GREY, "hatch": ".."},
+    "not finite hatched": {"edgecolor": CUT, "hatch": "//"},
+}
 DARKEST = 0.65  # of the colour map, on which black text can be read
 
 
@@ -71,15 +77,19 @@ class Scale(NamedTuple):
         """Return the look of a box at which `gradient` arrives."""
         import matplotlib
 
-        if gradient is None:
-            return {"facecolor": "white", "edgecolor": GREY, "linestyle": (0, (4, 3))}
-        size = norm(gradient)
-        if not np.isfinite(size):
-            return {"facecolor": "white", "edgecolor": CUT, "hatch": "//"}
-        if size == 0:
-            return {"facecolor": "white", "edgecolor": GREY, "hatch": ".."}
-        share = (np.log10(size) - self.low) / (self.high - self.low)
+        if kind := _without_shade(gradient):
+            return {"facecolor": "white"} | NO_SHADE[kind]
+        share = (np.log10(norm(gradient)) - self.low) / (self.high - self.low)
         return {"facecolor": matplotlib.colormaps["Oranges"](DARKEST * share), "edgecolor": "black"}
+
+
+def _without_shade(gradient: Any) -> str:
+    """Why a gradient has no shade; "" if it has one."""
+    none, zero, infinite = NO_SHADE
+    if gradient is None:
+        return none
+    size = norm(gradient)
+    return "" if 0 < size < np.inf else zero if size == 0 else infinite
 
 
 def plot_trace(trace: "Trace", *, ax: "Axes | None" = None, direction: str = "right", boxes: int = READABLE) -> "Axes":
@@ -143,7 +153,7 @@ def draw(
         look = _look(records[name], trace.target.name == name, scale)
         drawn[name] = draw_box(ax, text, place[name], look, colours, points)
     if scale:
-        _draw_scale(ax, scale, corner, points)
+        _draw_scale(ax, scale, [op.gradient for op in records.values() if op.type not in CONSTANTS], corner, points)
     lower = [0.0 if right else (room - LINE) / 2 for room in below]
     arrows = []
     for edge, route, at in zip(edges, routes, _label_places(edges, routes, lower), strict=True):
@@ -182,7 +192,7 @@ def _text(op: "Op", label: str, weights: list["Op"]) -> BoxText:
         numbers = " to ".join(dict.fromkeys([spread[0][0], spread[-1][0]])) if spread else "none"
         some = f", {len(weights) - len(norms)} none" if 0 < len(norms) < len(weights) else ""
         lines.append(f"{len(weights)} weight{'s' if len(weights) > 1 else ''}: {numbers}{some}")
-    gradient = "" if op.type in ("Constant", "Variable") else number(op.gradient, op.shape)
+    gradient = "" if op.type in CONSTANTS else number(op.gradient, op.shape)
     return BoxText(lines, number(op.value, op.shape), gradient)
 
 
@@ -206,24 +216,27 @@ def _scale(records: list["Op"]) -> Scale | None:
 
 def _look(op: "Op", is_target: bool, scale: Scale | None) -> dict[str, Any]:
     """The look of a box: by its kind, or, of what can have a gradient, by the shade of its gradient."""
-    if scale and op.type not in ("Constant", "Variable"):
+    if scale and op.type not in CONSTANTS:
         return {"linewidth": 2.0 if is_target or op.type == "Source" else 1.2} | scale.look(op.gradient)
     face = TARGET if is_target else FACES.get(op.type, "#FFFFFF")
     return {"linewidth": 1.2, "facecolor": face, "edgecolor": "black"}
 
 
-def _draw_scale(ax: "Axes", scale: Scale, corner: tuple[float, float], points: float) -> None:
-    """A small colour bar at the lower left corner."""
+def _draw_scale(ax: "Axes", scale: Scale, gradients: list, corner: tuple[float, float], points: float) -> None:
+    """A small colour bar at the lower left corner, and what the other looks mean."""
     import matplotlib
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import ListedColormap, Normalize
+    from matplotlib.ticker import MaxNLocator
 
     shades = ListedColormap(matplotlib.colormaps["Oranges"](np.linspace(0, DARKEST, 256)))
     x, y = corner
     bar = ax.inset_axes((x + 1, y + 2.2, 12, 0.8), transform=ax.transData)
     mappable = ScalarMappable(Normalize(scale.low, scale.high), shades)
-    ax.figure.colorbar(mappable, cax=bar, orientation="horizontal").ax.tick_params(labelsize=points * SMALL, length=2)
-    note = "log10 of the gradient's L2 norm; None dashed, 0 dotted, not finite hatched"
+    colorbar = ax.figure.colorbar(mappable, cax=bar, orientation="horizontal", ticks=MaxNLocator(4))
+    colorbar.ax.tick_params(labelsize=points * SMALL, length=2)
+    others = dict.fromkeys(kind for gradient in gradients if (kind := _without_shade(gradient)))
+    note = "; ".join(["log10 of the gradient's L2 norm", *others])
     ax.text(x + 13.7, y + 2.6, note, fontsize=points * SMALL, va="center_baseline")
 
 
