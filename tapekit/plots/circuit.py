@@ -42,8 +42,8 @@ FACES = {"Source": "#FFF2B3", **dict.fromkeys(CONSTANTS, "#F4F4F4")}  # differen
 TARGET = "#C9E4F5"
 NO_SHADE: dict[str, dict[str, Any]] = {
     "None dashed": {"edgecolor": GREY, "linestyle": (0, (4, 3))},
-    "0 dotted": {"edgecolor": GREY, "hatch": ".."},
-    "not finite hatched": {"edgecolor": CUT, "hatch": "//"},
+    "0 dotted": {"edgecolor": "0.75", "hatch": ".."},  # light, as the hatch lies behind text
+    "not finite hatched": {"edgecolor": "#D9A3C4", "hatch": "//"},
 }
 DARKEST = 0.65  # of the colour map, on which black text can be read
 
