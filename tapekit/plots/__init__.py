@@ -11,7 +11,7 @@ Files, in reading order:
     live        a plot that is redrawn while a model trains
     checks      a `GradientCheck`: error against step
     circuit     a `Trace`: boxes and edges
-    boxes       one box, one arrow, and the text in them
+    shapes      one box, one arrow, and the text in them
     layout      where the boxes of a circuit stand
     animation   a `Trace` as a film of the two passes
 """
