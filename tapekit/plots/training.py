@@ -123,7 +123,8 @@ def plot_gradient_heatmap(log: Any, *, ax: Any = None) -> Any:
     if both:
         ax.axhline(kernels - 0.5, color="white", lw=2)
     edges = np.linspace(left, right, picture.shape[1] + 1)
-    shares = {mark: np.nanmean(_blocks(mask[:, order]), axis=1) for mark, mask in axes.marks_of(log).items()}
+    found = {mark: mask[:, order] for mark, mask in axes.marks_of(log).items() if mask.any()}
+    shares = {mark: np.nanmean(_blocks(mask), axis=1) for mark, mask in found.items()}
     masks = {mark: share > 0 if mark is axes.NONFINITE else share >= 0.5 for mark, share in shares.items()}
     patches = [_draw_cells(ax, mask, edges, mark) for mark, mask in masks.items() if mask.any()]
     if patches:
@@ -171,7 +172,7 @@ def _width(rows: int) -> int:
 def _blocks(values: np.ndarray) -> np.ndarray:
     """`[rows, variables]` -> `[columns, rows of a column, variables]`, filled up with NaN."""
     width = _width(len(values))
-    filled = np.pad(values.astype(float), ((0, -len(values) % width), (0, 0)), constant_values=np.nan)
+    filled = np.pad(values.astype(np.float32), ((0, -len(values) % width), (0, 0)), constant_values=np.nan)
     return filled.reshape(-1, width, values.shape[1])
 
 
