@@ -372,7 +372,7 @@ def test_live_plot_redraws_in_place_in_a_notebook(monkeypatch):
 
 
 def test_live_plot_needs_a_place_outside_a_notebook():
-    with pytest.raises(ValueError, match="path is None, and this is no notebook"):
+    with pytest.raises(ValueError, match="path is None, and this is not a notebook"):
         tapekit.LivePlot(tapekit.GradientLog())
 
 
