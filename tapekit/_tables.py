@@ -5,11 +5,8 @@ from collections.abc import Callable, Sequence
 from html import escape
 from typing import Any
 
-COLOURS = {
-    **dict.fromkeys(("ok", "pass"), "#2a9d5c"),
-    **dict.fromkeys(("none", "zero", "not_finite", "fail"), "#d9483b"),
-    **dict.fromkeys(("inconclusive", "kink", "nondeterministic"), "#c98500"),
-}
+GREEN, AMBER, RED = "#2a9d5c", "#c98500", "#d9483b"
+COLOURS = {"ok": GREEN, "pass": GREEN} | dict.fromkeys(("inconclusive", "kink", "nondeterministic"), AMBER)
 CELL = "padding:1px 8px;white-space:nowrap;max-width:48em;overflow:hidden;text-overflow:ellipsis;text-align:"
 SHOWN = 10  # variables of a log
 
@@ -27,28 +24,23 @@ def text_table(rows: Sequence[Sequence[str]]) -> str:
 def html_table(rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> Html:
     """Return the rows as a table: the first is its head, the columns `right` end at one place, long cells are cut."""
     lines = []
-    for kind, cells in zip(["th", *["td"] * len(rows)], rows, strict=False):
-        styles = [f"{CELL}{'right' if place in right else 'left'}" for place in range(len(cells))]
-        titles = ["" if isinstance(cell, Html) else f' title="{escape(cell)}"' for cell in cells]
-        filled = zip(styles, titles, map(_html, cells), strict=True)
-        lines.append("".join(f'<{kind} style="{style}"{title}>{cell}</{kind}>' for style, title, cell in filled))
-    return Html(f'<table style="font-family:monospace"><tr>{"</tr><tr>".join(lines)}</tr></table>')
-
-
-def details(summary: str, *parts: str, opened: bool = False) -> Html:
-    """Return parts that fold under a summary."""
-    head = f"<details{' open' if opened else ''}><summary>{_html(summary)}</summary>"
-    return Html(f"{head}{''.join(map(_html, parts))}</details>")
+    for number, cells in enumerate(rows):
+        kind, line = "td" if number else "th", ""
+        for place, cell in enumerate(cells):
+            text, title = (cell, "") if isinstance(cell, Html) else (escape(cell), f' title="{escape(cell)}"')
+            line += f'<{kind} style="{CELL}{"right" if place in right else "left"}"{title}>{text}</{kind}>'
+        lines.append(f"<tr>{line}</tr>")
+    return Html(f'<table style="font-family:monospace">{"".join(lines)}</table>')
 
 
 def block(*parts: str) -> Html:
     """Return parts below each other."""
-    return Html("".join(f"<div>{_html(part)}</div>" for part in parts))
+    return Html("".join(f"<div>{part if isinstance(part, Html) else escape(part)}</div>" for part in parts))
 
 
 def status(word: str) -> Html:
     """Return the word for a verdict in its colour."""
-    return Html(f'<b style="color:{COLOURS.get(word, "inherit")}">{escape(word.replace("_", " "))}</b>')
+    return Html(f'<b style="color:{COLOURS.get(word, RED)}">{escape(word.replace("_", " "))}</b>')
 
 
 def code(text: str) -> Html:
@@ -56,28 +48,21 @@ def code(text: str) -> Html:
     return Html(f'<code style="display:block;{CELL}left" title="{escape(text)}">{escape(text)}</code>')
 
 
-def _html(text: str) -> str:
-    return text if isinstance(text, Html) else escape(text)
-
-
 def explanation_html(findings: Sequence, short: Callable[[str], str]) -> Html:
-    """Return what `explain` found: fine sources in a line, then one part for each cause. `short` shortens a path."""
+    """Return what `explain` found, one part for each cause, fine sources first; `short` shortens the path of a file."""
     groups: dict[tuple, list] = {}
-    for each in findings:
-        key = (each.status != "ok", each.status, each.cause, each.op, each.file, each.line)
-        groups.setdefault(key, []).append(each)
+    for each in sorted(findings, key=lambda each: each.status != "ok"):
+        groups.setdefault((each.status, each.cause, each.op, each.file, each.line), []).append(each)
     parts = []
-    for (wrong, *_), group in sorted(groups.items(), key=lambda item: item[0][0]):
+    for group in groups.values():
         first, names = group[0], ", ".join(each.called or each.source for each in group)
         names = names if len(names) < 100 else f"{len(group)} sources: {names[:80]}…"
-        lines: list[str] = [
-            Html(f"<b>{escape(names)}</b>: {status(first.status)}" + (f" ({first.cause})" if wrong else ""))
-        ]
-        lines += [code(f"{short(first.file)}, line {first.line}:  {first.code or ''}")] if first.file else []
-        lines += [code(first.path)] if first.path else []
-        lines += [f"Why: {first.why}."] if first.why else []
-        lines += [f"{'Instead' if wrong else 'Note'}: {first.advice}."] if first.advice else []
-        parts.append(Html(f'<div style="margin-bottom:0.7em">{block(*lines)}</div>'))
+        cause = "" if first.status == "ok" else f" ({escape(first.cause or '')})"
+        line = f"{short(first.file)}, line {first.line}:  {first.code or ''}" if first.file else ""
+        words = [("Why", first.why), ("Instead" if cause else "Note", first.advice)]
+        sentences = [f"{label}: {sentence}." for label, sentence in words if sentence]
+        head = Html(f"<b>{escape(names)}</b>: {status(first.status)}{cause}")
+        parts.append(block(head, *(code(text) for text in (line, first.path) if text), *sentences, Html("&nbsp;")))
     return block(*parts)
 
 
@@ -97,19 +82,20 @@ def log_html(log: Any) -> Html:
     head = repr(log).split("\n")[0]
     if not len(log):
         return block(head)
-    sizes = {v: math.log10(norm) for v, norm in enumerate(log.norm[-1]) if 0 < norm < math.inf}
+    fields = ("norm", "mean", "std", "max_abs", "zero_fraction", "nonfinite", "update_ratio")
+    norms, *columns = ([number.item() for number in getattr(log, field)[-1]] for field in fields)
+    formats, missing = (".3g", ".3g", ".4g", ".0%", "d", ".1e"), log.missing[-1]
+    sizes = {v: math.log10(norm) for v, norm in enumerate(norms) if 0 < norm < math.inf}
     low, high = min(sizes.values(), default=0.0), max(sizes.values(), default=0.0)
     middle = sorted(sizes.values())[len(sizes) // 2] if sizes else 0.0
-    odd = [v not in sizes or log.nonfinite[-1, v] > 0 for v in range(len(log.names))]
-    order = sorted(range(len(odd)), key=lambda v: (not odd[v], -abs(sizes.get(v, middle) - middle)))
-    columns = (log.mean, log.std, log.max_abs, log.zero_fraction, log.nonfinite, log.update_ratio)
-    formats = (".3g", ".3g", ".4g", ".0%", "d", ".1e")
+    odd = [v not in sizes or columns[4][v] > 0 for v in range(len(norms))]
+    order = sorted(range(len(norms)), key=lambda v: (not odd[v], -abs(sizes.get(v, middle) - middle)))
     rows: list = [("variable", "norm", "log scale", "mean", "std", "largest", "zeros", "not finite", "update")]
     for v in sorted(order[:SHOWN]):
         share = 4 + 96 * (sizes[v] - low) / (high - low or 1) if v in sizes else 0
         bar = Html(f'<div style="background:#0072B2;height:0.7em;width:{share:.0f}px"></div>')
-        numbers = [format(column[-1, v].item(), how) for column, how in zip(columns, formats, strict=True)]
-        norm, numbers = (status("none"), [""] * 6) if log.missing[-1, v] else (f"{log.norm[-1, v]:.4g}", numbers)
+        numbers = [format(column[v], how) for column, how in zip(columns, formats, strict=True)]
+        norm, numbers = (status("none"), [""] * 6) if missing[v] else (f"{norms[v]:.4g}", numbers)
         rows.append((log.names[v], norm, bar, *numbers))
     more = len(log.names) - SHOWN
     note = [f"and {more} more variables, whose norms are nearer to the median"] if more > 0 else []

@@ -18,7 +18,7 @@ Files, in reading order:
 
 from tapekit.plots.animation import animate_trace
 from tapekit.plots.checks import plot_check
-from tapekit.plots.circuit import plot_trace
+from tapekit.plots.circuit import plot_trace, trace_png
 from tapekit.plots.live import LivePlot
 from tapekit.plots.training import plot_gradient_flow, plot_gradient_heatmap, plot_gradient_history, plot_update_ratio
 
@@ -31,4 +31,5 @@ __all__ = [
     "plot_gradient_history",
     "plot_trace",
     "plot_update_ratio",
+    "trace_png",
 ]

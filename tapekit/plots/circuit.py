@@ -3,6 +3,7 @@
 Boxes show values forward and gradients backward, edges show what the chain rule multiplies.
 """
 
+import io
 from collections import Counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -81,6 +82,18 @@ def plot_trace(trace: "Trace", *, ax: "Axes | None" = None, direction: str = "ri
         '1 x 3 = 3'
     """
     return draw("plot_trace", trace, ax, direction, boxes=boxes).ax
+
+
+def trace_png(trace: "Trace") -> bytes:
+    """Return the circuit as an image of 200 dots per inch; nothing if it has more boxes than can be read."""
+    from matplotlib import pyplot as plt
+
+    picture, png = draw("trace_png", trace, None, "right"), io.BytesIO()
+    figure: Any = picture.ax.figure
+    if len(picture.boxes) <= READABLE:
+        figure.savefig(png, format="png", dpi=200)
+    plt.close(figure)
+    return png.getvalue()
 
 
 def draw(

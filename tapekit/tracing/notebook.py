@@ -1,15 +1,12 @@
 """A `Trace` as a notebook shows it: `trace_html`, the picture and the table."""
 
 import base64
-import io
 from html import escape
 from typing import Any
 
-from tapekit._tables import Html, block, details, html_table
-from tapekit.tracing.reduction import box_count, reduced
+from tapekit._tables import Html, block, html_table
 
 OPENED = 20  # rows of a table that are shown at once; more fold
-SCREEN = 100  # pixels for an inch
 
 
 def trace_html(trace: Any) -> Html:
@@ -22,7 +19,8 @@ def trace_html(trace: Any) -> Html:
     ]
     table = html_table([(*head[:2], "shape", *head[2:]), *cells], right=(3, 4))
     count = f"{len(trace.ops)} operations, {len(trace.sources)} sources, {len(trace.constants)} constants"
-    return block(_picture(trace), details(count, table, opened=len(rows) <= OPENED))
+    opened = " open" if len(rows) <= OPENED else ""
+    return block(_picture(trace), Html(f"<details{opened}><summary>{count}</summary>{table}</details>"))
 
 
 def _number(summary: str) -> Html:
@@ -32,16 +30,11 @@ def _number(summary: str) -> Html:
 
 def _picture(trace: Any) -> Html:
     """The circuit as an inline picture; nothing if it has more boxes than can be read."""
-    import matplotlib.pyplot as plt
+    from tapekit.plots import trace_png
 
-    from tapekit.plots.circuit import READABLE, plot_trace
-
-    if box_count(*reduced(trace, READABLE)) > READABLE:
+    png = trace_png(trace)
+    if not png:
         return Html("")
-    figure: Any = plot_trace(trace).figure
-    png = io.BytesIO()
-    figure.savefig(png, format="png", dpi=2 * SCREEN, facecolor="white")
-    width = int(figure.get_figwidth() * SCREEN)
-    plt.close(figure)
-    data = base64.b64encode(png.getvalue()).decode()
-    return Html(f'<img style="max-width:100%;width:{width}px" alt="the circuit" src="data:image/png;base64,{data}">')
+    width = int.from_bytes(png[16:20], "big") // 2  # two dots a pixel, for sharp screens
+    data = base64.b64encode(png).decode()
+    return Html(f'<img style="max-width:100%" width="{width}" alt="the circuit" src="data:image/png;base64,{data}">')
