@@ -107,7 +107,7 @@ def draw(
     whole, (trace, inside) = trace, trace.fold_to(boxes)
     held = {source.name for sources in inside.values() for source in sources}
     records = {op.name: op for op in (*trace.sources, *trace.constants, *trace.ops) if op.name not in held}
-    short = dict(zip(records, labels(list(records), most=24, last=1, shortest=True), strict=True))
+    short = dict(zip(records, labels(list(records), most=24, shortest=True), strict=True))
     texts = {name: _text(op, short[name], inside.get(name, [])) for name, op in records.items()}
     edges = _edges(trace, records)
     right = direction == "right"
