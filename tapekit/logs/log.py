@@ -29,6 +29,7 @@ import tensorflow as tf
 
 from tapekit import _sources
 from tapekit._names import place_of
+from tapekit._tables import log_html, variable_html
 from tapekit.logs import distributed, files, inputs
 from tapekit.logs.findings import findings, table
 from tapekit.logs.fit import FitRecorder
@@ -50,6 +51,9 @@ class VariableLog(NamedTuple):
     nonfinite: np.ndarray
     missing: np.ndarray
     update_ratio: np.ndarray
+
+    def _repr_html_(self) -> str:
+        return variable_html(self)
 
 
 class GradientLog(keras.callbacks.Callback):
@@ -255,6 +259,9 @@ class GradientLog(keras.callbacks.Callback):
 
     def __repr__(self) -> str:
         return table(self)
+
+    def _repr_html_(self) -> str:
+        return log_html(self)
 
     def findings(self) -> tuple[str, ...]:
         """Return what is wrong, in sentences that name the first step, the variable and the threshold."""
