@@ -1,7 +1,10 @@
 """Backpropagation as a film: `animate_trace`."""
 
+import base64
 from collections import defaultdict
 from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,15 +23,15 @@ STAY = 3  # frames for which the finished circuit stays at the end
 def animate_trace(trace: "Trace", *, interval: int = 600) -> "FuncAnimation":
     """Play backpropagation: boxes light up with their values, then edges with what flows back and adds up at forks.
 
-    The first frame is the finished circuit, which is what a viewer shows that does not play. As the last expression of
-    a notebook's cell the film plays in the page.
+    The first frame is the finished circuit, for viewers that do not play. As the last expression of a notebook's cell
+    the film plays.
 
     Args:
         trace: a small one, such as a circuit of scalars.
         interval: milliseconds between two steps.
 
     Returns:
-        The animation: `.to_jshtml()` steps through it in a page, `.save("circuit.gif", writer="pillow")` saves it.
+        The animation. `.save("circuit.gif", writer="pillow")` saves it; `.to_jshtml()` is HTML that steps through it.
 
     Raises:
         TypeError: `trace` is no `Trace`.
@@ -47,9 +50,11 @@ def animate_trace(trace: "Trace", *, interval: int = 600) -> "FuncAnimation":
 
     class Film(FuncAnimation):
         def _repr_html_(self) -> str:
-            html = self.to_jshtml()
+            with TemporaryDirectory() as folder:
+                self.save(f"{folder}/film.gif", writer="pillow")
+                data = base64.b64encode(Path(folder, "film.gif").read_bytes()).decode()
             plt.close(figure)  # type: ignore[arg-type]  # or the notebook would show the figure as well
-            return html
+            return f'<img style="max-width:100%" alt="the two passes" src="data:image/gif;base64,{data}">'
 
     show, frames = film(picture)
     return Film(figure, show, frames=frames, interval=interval, blit=False)  # type: ignore[arg-type]

@@ -1,10 +1,14 @@
 """What the cells of a notebook display, from a real kernel."""
 
 import asyncio
+import base64
+import io
+import re
 import textwrap
 import warnings
 
 import pytest
+from PIL import Image
 
 nbclient = pytest.importorskip("nbclient")
 import nbformat  # noqa: E402
@@ -70,10 +74,16 @@ def test_a_trace_that_is_too_large_to_read_has_a_folded_table_and_no_picture(dis
     assert "<details>" in output.data["text/html"]
 
 
-def test_a_film_plays_once_without_a_setting_and_shows_no_second_picture(displayed):
+def test_a_film_plays_without_a_setting_or_a_script_and_shows_no_second_picture(displayed):
     (output,) = displayed["film"]
-    assert "<img" in output.data["text/html"]
-    assert "animation" in output.data["text/html"].lower()
+    html = output.data["text/html"]
+    assert "<script" not in html
+    assert "http" not in html
+    (gif,) = re.findall(r'src="data:image/gif;base64,([^"]+)"', html)
+    image = Image.open(io.BytesIO(base64.b64decode(gif)))
+    assert image.n_frames == 7  # the whole, the source, the product, its gradient, two edges, and the end
+    assert image.info["duration"] == 600
+    assert image.info["loop"] == 0
 
 
 def test_no_figure_is_left_open_and_no_setting_changed(displayed):
