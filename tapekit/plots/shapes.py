@@ -84,7 +84,7 @@ def draw_box(ax: "Axes", text: BoxText, at: tuple, look: dict, colours: tuple[st
     if not text.gradient:
         return Box(frame, ax.text(x, last, text.value, ha="center", color=colours[0], **font), ax.text(x, last, ""))
     bar = x + (width(text.value) - width(text.gradient)) / 2
-    ax.text(bar, last, "|", ha="center", color=GREY, **font)
+    ax.text(bar, last, "|", ha="center", color="0.35", **font)
     value = ax.text(bar - 0.35, last, text.value, ha="right", color=colours[0], **font)
     return Box(frame, value, ax.text(bar + 0.35, last, text.gradient, ha="left", color=colours[1], **font))
 
