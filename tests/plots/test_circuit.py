@@ -380,6 +380,17 @@ def test_the_film_begins_with_the_whole_goes_forward_then_back_and_adds_up_at_th
     assert lit == [[], ["mul"], ["add"], []]
 
 
+def test_a_folded_model_is_played_without_the_boxes_of_its_weights():
+    model = test_folding.sequential()
+    found = trace(lambda: tf.reduce_sum(model(tf.ones([2, 3]))), model.trainable_variables, depth=1)
+    picture = draw("animate_trace", found, None, "right", shaded=False)
+    show, frames = film(picture)
+    for frame in range(frames):
+        show(frame)
+    assert set(picture.boxes) == {op.name for op in (*found.ops, *found.constants)}
+    assert picture.boxes["Sum"].gradient.get_text() == "1"
+
+
 def test_tensors_that_arrive_in_the_film_are_added_up():
     found = trace(lambda v: tf.reduce_sum(v * v - v), tf.constant([3.0, 4.0]))
     picture = draw("animate_trace", found, None, "right", shaded=False)
