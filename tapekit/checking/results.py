@@ -5,6 +5,7 @@ import math
 from collections.abc import Iterator
 
 from tapekit._names import place_of
+from tapekit._tables import check_html
 
 VERDICTS = ("pass", "inconclusive", "kink", "fail", "nondeterministic")  # the last that occurs is that of the whole
 
@@ -70,6 +71,9 @@ class GradientCheck:
         """Raise an AssertionError with the table unless every source passed."""
         if not self:
             raise AssertionError(f"check_gradient: {self.verdict}\n{self}")
+
+    def _repr_html_(self) -> str:
+        return check_html(self)
 
     def __repr__(self) -> str:
         """Return the table: a line per source with its worst element, then every cause in words."""

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from tapekit._names import place_of, some
+from tapekit._tables import explanation_html
 from tapekit.graphs.capture import Place, short
 from tapekit.tracing import Trace
 
@@ -89,6 +90,9 @@ class Explanation:
 
     def __repr__(self) -> str:
         return _text(self.findings)
+
+    def _repr_html_(self) -> str:
+        return explanation_html(self.findings, short)
 
 
 def _text(findings: Sequence[Finding]) -> str:
