@@ -16,7 +16,7 @@ import tensorflow as tf
 from tapekit._sources import Call, describe
 from tapekit.checking.differences import Slopes, measure_slopes
 from tapekit.checking.dtypes import epsilon, tiny
-from tapekit.checking.float64 import in_float64, trace
+from tapekit.checking.float64 import Float64
 from tapekit.checking.judgement import RTOL, Judgement, judge
 from tapekit.checking.lines import Lines
 from tapekit.checking.progress import Progress
@@ -58,7 +58,7 @@ class Comparison:
     def fine(self) -> np.ndarray | None:
         """The gradient of the tape in float64, if `fn` is coarser and can be differentiated there."""
         with contextlib.suppress(Exception):
-            if self.lines.wide and self.eps > self.lines.eps:
+            if self.eps > self.lines.eps:
                 return self.lines.gradient(self.lines.point, self.tape.cotangents)
         return None
 
@@ -117,8 +117,10 @@ def compare(call: Call, *, rtol: float | None, atol: float | None, seed: int, pr
     if tape.random or tape.raises:
         return found
     dtypes = [each.dtype for each in (*call.sources, *tape.outputs)]
-    found.lines = _lines(found, seed, progress)
-    found.eps = max(found.lines.eps, epsilon(found.lines.coarsest), *map(epsilon, dtypes))
+    found.lines, coarsest = _lines(found, seed, progress)
+    found.eps = max(coarsest, *map(epsilon, dtypes))
+    if not found.lines.float64:
+        found.lines.eps = found.eps
     found.tiny = max(map(tiny, dtypes))
     found.huge = min(float(dtype.real_dtype.max) for dtype in dtypes) / 2
     found.rtol = max(r for name, r in RTOL.items() if epsilon(name) <= found.eps) if rtol is None else rtol
@@ -129,16 +131,18 @@ def compare(call: Call, *, rtol: float | None, atol: float | None, seed: int, pr
     return found
 
 
-def _lines(found: Comparison, seed: int, progress: Progress) -> Lines:
-    """Return `fn` on lines: in float64 and a graph, if it is the same function there."""
+def _lines(found: Comparison, seed: int, progress: Progress) -> tuple[Lines, float]:
+    """Return `fn` on lines, in float64 if it is the same function there, and the coarsest precision on the way."""
     call, tape = found.call, found.tape
+    lines_of = functools.partial(Lines, tape=tape, seed=seed, progress=progress)
+    float64, eps = None, max(map(epsilon, [y.dtype for y in tape.outputs]))
     with contextlib.suppress(Exception):  # whatever keeps fn from being computed in float64
-        traced = trace(call, tape)
-        found.samplers = traced.samplers
-        float64 = in_float64(call, traced)
-        lines = Lines(float64.call, tape, seed, progress, wide=True, graph=True, float64=float64)
-        if lines.agrees():
-            return lines
+        float64 = Float64(call, tape)
+        eps = max(eps, epsilon(float64.coarsest))
+        found.samplers = float64.samplers
+        lines = lines_of(float64.values(), float64=float64, graph=True)
+        if lines.agrees(eps):
+            return lines, eps
     variables = [isinstance(source, tf.Variable) for source in call.sources]
     if not call.takes_vars and not all(variables):
         name, source = call.names[variables.index(False)], call.sources[variables.index(False)]
@@ -147,13 +151,11 @@ def _lines(found: Comparison, seed: int, progress: Progress) -> Lines:
             "float64 graph in which to move it. Let fn take it: check_gradient(lambda x: ..., x), or make it a "
             "tf.Variable."
         )
-    for wide, graph in ((False, True), (True, False)):
-        if graph or not any(variables):  # fn may read a variable itself, and not the tensor in its place
-            with contextlib.suppress(Exception):  # whatever keeps fn from being called in this way
-                lines = Lines(call, tape, seed, progress, wide=wide, graph=graph)
-                if lines.agrees():
-                    return lines
-    return Lines(call, tape, seed, progress, wide=False, graph=False)
+    with contextlib.suppress(Exception):  # whatever keeps fn from being a graph
+        lines = lines_of(call, float64=None, graph=True)
+        if lines.agrees(eps):
+            return lines, eps
+    return lines_of(call, float64=None, graph=False), eps
 
 
 def _measure(found: Comparison) -> None:

@@ -26,15 +26,13 @@ AGREE = 2.0  # uncertainties of rounding within which a slope is the same as at 
 class Slopes(NamedTuple):
     """The slopes of `fn`: an entry per line (``steps`` and ``curve``: a row per line).
 
-    ``numeric`` +- ``uncertainty`` is the slope, measured best at ``step``. ``for_sum`` is the slope of the plain sum of
-    the outputs. ``left`` and ``right`` are those of either side, their difference known to +- ``sides``.
-    ``diverges``: no slope settles.
+    ``numeric`` +- ``uncertainty`` is the slope, measured best at ``step``. ``left`` and ``right`` are those of either
+    side, their difference known to +- ``sides``. ``diverges``: no slope settles.
     """
 
     numeric: np.ndarray
     uncertainty: np.ndarray
     step: np.ndarray
-    for_sum: np.ndarray
     left: np.ndarray
     right: np.ndarray
     sides: np.ndarray
@@ -120,7 +118,6 @@ def _slopes(up: Values, down: Values, rounding: np.ndarray, noise: np.ndarray, u
         numeric=value / unit,
         uncertainty=error / size,
         step=at / 2 * size,
-        for_sum=((up.of_sum - down.of_sum) / h)[:, h.shape[1] // 2] / unit,
         left=np.where(flip, upper, lower),
         right=np.where(flip, lower, upper),
         sides=(sides[0][1] + sides[1][1]) / size,

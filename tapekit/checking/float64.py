@@ -1,8 +1,7 @@
-"""`fn` in float64: `in_float64` returns its values and its gradient as functions of float64 tensors.
+"""`fn` in float64: `Float64` computes its values and its gradient with every float of its graph made a float64.
 
-`fn` and its gradient are traced to one graph, every float in it is made a float64 (of constants and of other variables
-too), and the graph is imported. So a float32 Keras model is measured as finely as a function of float64 tensors, and
-the same gradient in float64 tells rounding from a mistake.
+So a float32 Keras model is measured as finely as a function of float64 tensors, and the same gradient, computed in
+float64, tells rounding from a mistake.
 """
 
 import contextlib
@@ -10,7 +9,7 @@ import dataclasses
 import functools
 import re
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from typing import Any
 
 import tensorflow as tf
 
@@ -34,101 +33,79 @@ SUFFIX = "_in_float64"  # of a function in the graph: TensorFlow knows the narro
 _WIDE = {narrow.as_datatype_enum: wide.as_datatype_enum for narrow, wide in (WIDE | {tf.resource: tf.float64}).items()}
 
 
-class Float64(NamedTuple):
-    """``call`` returns the values; ``gradient(leaves, cotangents)`` the gradients; ``largest(leaves)`` the largest
-    number on the way. ``coarsest`` is the coarsest dtype that the sources pass."""
+class Float64:
+    """The graph of `fn` and of its gradient, parts of which are imported in float64 when they are asked for.
 
-    call: Call
-    gradient: Callable
-    largest: Callable
-    coarsest: tf.DType
+    ``coarsest`` is the coarsest dtype that the sources pass in `fn` itself; ``samplers`` are the numbers of the sources
+    from whose values a random operation draws. An error means that `fn` cannot be computed in float64.
+    """
 
+    def __init__(self, call: Call, tape: TapeGradient):
+        outputs: list[tf.Tensor] = []
+        cotangents: list[tf.Tensor] = []
+        gradients: list = []
 
-class Traced(NamedTuple):
-    """The graph of `fn` and its gradient; what it captured; the names of where sources and cotangents enter, of its
-    outputs and gradients; the numbers of the sources from whose values a random operation draws (``samplers``)."""
+        def fn(*leaves: Any) -> tf.Tensor:
+            outputs[:] = floats(call.fn(*leaves))
+            return tf.zeros([])
 
-    graph: Any
-    captured: dict[str, Any]
-    entries: list[str]
-    cotangents: dict[str, tf.Tensor]
-    outputs: list[str]
-    gradients: list[str | None] | None
-    samplers: set[int]
+        def ask(recording: Recording) -> list:
+            cotangents[:] = [tf.identity(cotangent).op.inputs[0] for cotangent in tape.cotangents]
+            with contextlib.suppress(Exception):  # the values are of use without it
+                gradients[:] = recording.vjp(outputs, recording.sources, cotangents)
+            return []
 
+        concrete, recording = graph_of(dataclasses.replace(call, fn=fn), ask)
+        self.call, self.graph = call, concrete.graph.as_graph_def()
+        self.nodes = {node.name: node for node in self.graph.node}
+        entries = [entry.op.name for entry in recording.sources]
+        self.sources = dict(zip(entries, map(values_of, call.sources), strict=True))
+        self.given = {x.op.name: outside for x, outside in recording.captured() if x.op.name not in entries}
+        self.cotangents = {x.op.name: c for x, c in zip(cotangents, tape.cotangents, strict=True)}
+        self.outputs = [x.name for x in outputs]
+        self.gradients = [None if x is None else x.name for x in gradients]
+        self.forward = _leading_to(self.nodes, self.outputs)
+        self.samplers, self.coarsest = _samplers(recording), _coarsest(self.nodes, self.forward, entries)
 
-def trace(call: Call, tape: TapeGradient) -> Traced:
-    """Trace `call` and its gradient under the cotangents of the `tape`."""
-    outputs: list[tf.Tensor] = []
-    upstream: list[tf.Tensor] = []
-    gradients: list[list] = []
+    def values(self) -> Call:
+        """Return the call as a function of float64 tensors."""
+        inner = [node for function in self.graph.library.function for node in function.node_def]
+        assigned = {node.input[0].split(":")[0] for node in self.graph.node if WRITES.match(node.op)}
+        if self.forward & assigned or any(WRITES.match(node.op) for node in inner):
+            raise ValueError("a variable is assigned, when, the graph does not tell without its control edges")
+        run = self._imported(self.outputs, self.sources)
+        fn = lambda *leaves: run(*map(values_of, leaves))  # noqa: E731
+        return dataclasses.replace(self.call, fn=fn, vars=list(self.call.leaves), takes_vars=True)
 
-    def fn(*leaves: Any) -> tf.Tensor:
-        outputs[:] = floats(call.fn(*leaves))
-        return tf.zeros([])
+    def gradient(self, leaves: list, cotangents: list) -> list:
+        """Return the gradient of each source under the cotangents."""
+        if not self.gradients:
+            raise ValueError("the gradient cannot be traced")
+        upstream = [tf.cast(c, wide(c.dtype)) for c in cotangents]
+        found = iter(self._backward(*map(values_of, leaves), *upstream) if any(self.gradients) else ())
+        return [next(found) if name else None for name in self.gradients]
 
-    def ask(recording: Recording) -> list:
-        upstream[:] = [tf.identity(cotangent).op.inputs[0] for cotangent in tape.cotangents]
-        with contextlib.suppress(Exception):  # the values are of use without it
-            gradients[:] = [recording.vjp(outputs, recording.sources, upstream)]
-        return []
+    @functools.cached_property
+    def _backward(self) -> Callable:
+        return self._imported([name for name in self.gradients if name], self.sources | self.cotangents)
 
-    concrete, recording = graph_of(dataclasses.replace(call, fn=fn), ask)
-    return Traced(
-        concrete.graph.as_graph_def(),
-        {inside.op.name: outside for inside, outside in recording.captured()},
-        [entry.op.name for entry in recording.sources],
-        {inside.op.name: cotangent for inside, cotangent in zip(upstream, tape.cotangents, strict=True)},
-        [y.name for y in outputs],
-        [None if g is None else g.name for g in gradients[0]] if gradients else None,
-        _samplers(recording),
-    )
+    def largest(self, leaves: list) -> float:
+        """Return the largest finite number on the way from the sources to the outputs."""
+        return float(self._imported(self.outputs, self.sources, _largest)(*map(values_of, leaves)))
 
-
-def in_float64(call: Call, traced: Traced) -> Float64:
-    """Return `call` in float64; raise an error where its graph cannot be computed there."""
-    graph, nodes = traced.graph, {node.name: node for node in traced.graph.node}
-    inner = [node for function in graph.library.function for node in function.node_def]
-    assigned = {node.input[0].split(":")[0] for node in graph.node if WRITES.match(node.op)}
-    forward = _leading_to(nodes, traced.outputs)
-    if forward & assigned or any(WRITES.match(node.op) for node in inner):
-        raise ValueError("a variable is assigned in between")  # when, the graph does not tell without its control edges
-    coarsest = _coarsest(nodes, forward, traced.entries)
-    sources = dict(zip(traced.entries, map(values_of, call.sources), strict=True))
-    given = {name: outside for name, outside in traced.captured.items() if name not in sources}
-
-    def imported(names: list[str], fed: dict[str, Any], end: Callable = lambda tensors, found: found) -> Callable:
-        """Return the part of the graph that leads to `names` as a function of wide tensors in the place of `fed`."""
-        part = _part(graph, nodes, names)
+    def _imported(self, names: list[str], fed: dict, end: Callable = lambda tensors, found: found) -> Callable:
+        """Return the part of the graph that computes `names` as a function of wide tensors in the place of `fed`."""
+        part = _part(self.graph, self.nodes, names)
         left = {node.name for node in part.node}
 
         def run(*tensors: tf.Tensor) -> Any:
-            enter = {name: tf.cast(outside, wide(outside.dtype)) for name, outside in given.items() if name in left}
+            enter = {name: tf.cast(x, wide(x.dtype)) for name, x in self.given.items() if name in left}
             enter |= dict(zip(fed, tensors, strict=True))
-            enter = {f"{name}:0": tf.identity(tensor) for name, tensor in enter.items() if name in left}
+            enter = {f"{name}:0": tf.identity(x) for name, x in enter.items() if name in left}
             return end(tensors, tf.graph_util.import_graph_def(part, enter, names))
 
         specs = [tf.TensorSpec(x.shape, wide(x.dtype)) for x in fed.values()]
         return tf.compat.v1.wrap_function(run, specs)  # a tf.function would not find the functions in the graph
-
-    known = [name for name in traced.gradients or () if name]
-    backward = functools.cache(lambda: imported(known, sources | traced.cotangents))
-
-    def gradient(leaves: list, cotangents: list) -> list:
-        if traced.gradients is None:
-            raise ValueError("the gradient cannot be traced")
-        upstream = [tf.cast(c, wide(c.dtype)) for c in cotangents]
-        found = iter(backward()(*map(values_of, leaves), *upstream) if known else ())
-        return [next(found) if name else None for name in traced.gradients]
-
-    def largest(leaves: list) -> float:
-        return float(imported(traced.outputs, sources, _largest)(*map(values_of, leaves)))
-
-    values = imported(traced.outputs, sources)
-    moved = dataclasses.replace(
-        call, fn=lambda *leaves: values(*map(values_of, leaves)), vars=list(call.leaves), takes_vars=True
-    )
-    return Float64(moved, gradient, largest, coarsest)
 
 
 def _samplers(recording: Recording) -> set[int]:
@@ -166,7 +143,7 @@ def _coarsest(nodes: dict[str, Any], names: set[str], entries: list[str]) -> tf.
 
 
 def _largest(tensors: Iterable[tf.Tensor], outputs: list) -> tf.Tensor:
-    """Return the largest finite number on the way from `tensors` through the graph that is being made."""
+    """Return the largest finite number that `tensors` reach in the graph that is being made."""
     reached, found = {x.name for x in tensors}, [*tensors]
     for op in tf.compat.v1.get_default_graph().get_operations():
         if any(x.name in reached for x in op.inputs):

@@ -19,64 +19,48 @@ from tapekit.checking.tape import TapeGradient, as_vector, pull_back
 
 
 class Values(NamedTuple):
-    """What is known of `fn` at each step: an entry for each.
-
-    The ``change`` of <cotangent, fn>, and of the sum of the outputs; the size of those outputs that move, ``there`` and
-    at the point (``here``); the ``step`` that was taken.
-    """
+    """The ``change`` of <cotangent, fn> at each step; the size of those outputs that move, ``there`` and at the point
+    (``here``); the ``step`` that was taken."""
 
     change: np.ndarray
-    of_sum: np.ndarray
     there: np.ndarray
     here: np.ndarray
     step: np.ndarray
 
 
 class Lines:
-    """Evaluate `fn` on lines: in float64, in a graph, or one value at a time where `fn` cannot be traced.
+    """Evaluate `fn` on lines: in `float64`, or else in its own dtype, if not in a `graph` one value at a time.
 
-    With `wide`, `fn` gets float64 tensors in the place of its own arguments. Without it, tensors keep their dtype, and
-    variables are assigned (the caller restores them). ``eps`` is that of the coarsest dtype of the values, ``height``
-    the size of the outputs that move at all, ``still`` the cotangents of the others, whose own size is ``depth``.
+    In its own dtype variables are assigned (the caller restores them). ``eps`` is that of the coarsest dtype of the
+    values, ``height`` the size of the outputs that move at all, ``still`` the cotangents of the others, ``depth`` the
+    size of those and ``count`` the same if each is at most 1.
     """
 
     def __init__(
-        self,
-        call: Call,
-        tape: TapeGradient,
-        seed: int,
-        progress: Progress,
-        *,
-        wide: bool,
-        graph: bool,
-        float64: Float64 | None = None,
+        self, call: Call, tape: TapeGradient, float64: Float64 | None, *, graph: bool, seed: int, progress: Progress
     ):
-        self.call, self.tape, self.progress = call, tape, progress
-        self.wide, self.graph, self.float64 = wide, graph, float64
-        parts = [real(source) if wide else flat(source) for source in call.sources]
+        self.call, self.tape, self.float64, self.graph, self.progress = call, tape, float64, graph, progress
+        parts = [real(source) if float64 else flat(source) for source in call.sources]
         self.narrow = max((x.dtype for x in parts), key=epsilon)
         self.dtype = min((x.dtype for x in parts), key=epsilon)
         self.sizes = [int(x.shape[0]) for x in parts]
         self.ends = np.cumsum(self.sizes)
         self.point = tf.concat([tf.cast(x, self.dtype) for x in parts], 0)
-        outputs = floats(call(self.leaves(self.point))) if wide else tape.outputs
+        outputs = floats(call(self.leaves(self.point))) if float64 else tape.outputs
         self.outputs = [real(y) for y in outputs]
         self.eps = max(epsilon(tensor.dtype) for tensor in (*outputs, *parts))
         self.tiny = max(tiny(tensor.dtype) for tensor in (*outputs, *parts))
         self.unit = self._directions(np.random.default_rng(seed))
         self.units = tf.constant(self.unit, self.dtype)
-        moves = self._moves(outputs)
-        moving, self.still = (
-            [tf.where(moved == keep, c, tf.zeros_like(c)) for moved, c in zip(moves, tape.cotangents, strict=True)]
-            for keep in (True, False)
-        )
+        pairs = list(zip(self._moves(outputs), tape.cotangents, strict=True))
+        moving, self.still = ([tf.where(m == keep, c, tf.zeros_like(c)) for m, c in pairs] for keep in (True, False))
         self.weights = [real(c) / tape.scale for c in moving]
         self.height, self.depth = (self._size(each) / abs(tape.scale) for each in (moving, self.still))
         self.count = min(self.depth, float(sum(tf.reduce_sum(tf.abs(real(c))) for c in self.still)))
         loop = tf.function(lambda rows: tf.map_fn(self._at, rows, parallel_iterations=1), autograph=False)
         rows = tf.TensorSpec([None, 3], tf.float64)
         self.run = loop.get_concrete_function(rows) if graph else lambda rows: tf.stack([self._at(row) for row in rows])
-        self.offset = np.pad(self.run(tf.zeros([1, 3], tf.float64)).numpy()[0, :2], (0, 3))
+        self.offset = np.array([self.run(tf.zeros([1, 3], tf.float64)).numpy()[0, 0], 0, 0, 0])
 
     def _size(self, cotangents: list) -> float:
         """Return the size of the outputs under `cotangents`; one that is infinite under 0 is 0."""
@@ -112,27 +96,18 @@ class Lines:
         count = steps.shape[1]
         rows = np.stack([np.repeat(starts, count), np.repeat(widths, count), steps.ravel()], axis=1).astype("float64")
         values = np.concatenate([self._safely(chunk) for chunk in self.progress.chunks(rows)])
-        return Values(*np.moveaxis((values - self.offset).reshape(*steps.shape, 5), -1, 0))
+        return Values(*np.moveaxis((values - self.offset).reshape(*steps.shape, 4), -1, 0))
 
-    def agrees(self) -> bool:
-        """Whether this is the function that the tape saw: the outputs that move are the same up to rounding."""
-        eps = max(epsilon(dtype) for dtype in (self.coarsest, *(y.dtype for y in self.tape.outputs)))
-        least = max((tiny(y.dtype) for y in self.tape.outputs), default=0.0)
+    def agrees(self, eps: float) -> bool:
+        """Whether this is the function that the tape saw: outputs that move are the same up to rounding by `eps`."""
         for y, y0, weight in zip(map(real, self.tape.outputs), self.outputs, self.weights, strict=True):
             if y.shape != y0.shape:
                 return False
-            y, y0 = (np.where(weight == 0, 0.0, each) for each in (y, y0))
-            near = np.sqrt(eps) * np.max(np.abs(y), initial=0.0, where=np.isfinite(y)) + least
-            if not np.allclose(y, y0, rtol=0, atol=near, equal_nan=True) and not np.allclose(
-                y, y0, rtol=0, atol=near + eps * self.largest, equal_nan=True
-            ):
+            same = (weight == 0) | (y == y0) | (tf.math.is_nan(y) & tf.math.is_nan(y0))
+            off, size = (np.max(np.abs(x[~same]), initial=0.0) for x in (y - y0, y))
+            if not (off <= np.sqrt(eps) * size or off <= eps * self.largest):
                 return False
         return not abs(self.offset[0]) > np.sqrt(eps) * self.height
-
-    @property
-    def coarsest(self) -> tf.DType:
-        """The coarsest dtype which the sources pass in `fn` itself."""
-        return self.float64.coarsest if self.float64 else tf.float64
 
     @functools.cached_property
     def largest(self) -> float:
@@ -159,7 +134,7 @@ class Lines:
             return self.run(tf.constant(rows)).numpy()
         except Exception:
             if len(rows) == 1:
-                return np.full([1, 5], np.nan)
+                return np.full([1, 4], np.nan)
         return np.concatenate([self._safely(half) for half in np.array_split(rows, 2)])
 
     def _at(self, row: tf.Tensor) -> tf.Tensor:
@@ -173,12 +148,11 @@ class Lines:
         unit = tf.cast(unit, tf.float64)
         taken = tf.reduce_sum(done * unit) / tf.reduce_sum(unit * unit)
         moved = tf.ensure_shape(tf.concat([x[:start], there, x[stop:]], 0), x.shape)
-        sums = tf.zeros([4], tf.float64)
-        for y, y0, c in zip(map(real, self._values(moved)), self.outputs, self.weights, strict=True):
-            size = tf.where(y == y0, tf.zeros_like(c), tf.abs(c))
-            change = tf.where(y == y0, tf.zeros_like(y), y - y0)  # also where both are infinite
-            parts = (c * change, change, size * tf.abs(y), size * tf.abs(y0))
-            sums += tf.stack([tf.reduce_sum(each) for each in parts])
+        sums = tf.zeros([3], tf.float64)
+        for y, y0, c in zip(map(real, floats(self.call(self.leaves(moved)))), self.outputs, self.weights, strict=True):
+            c = tf.where(y == y0, tf.zeros_like(c), c)
+            y, y0 = (tf.where(c == 0, tf.zeros_like(c), each) for each in (y, y0))  # also where both are infinite
+            sums += tf.stack([tf.reduce_sum(each) for each in (c * (y - y0), tf.abs(c * y), tf.abs(c * y0))])
         return tf.concat([sums, [taken]], 0)
 
     def leaves(self, point: tf.Tensor) -> list:
@@ -186,28 +160,14 @@ class Lines:
         leaves = []
         for leaf, source, x in zip(self.call.leaves, self.call.sources, tf.split(point, self.sizes), strict=True):
             like = values_of(source)
-            x = x if self.wide else tf.cast(x, like.dtype.real_dtype)
+            x = x if self.float64 else tf.cast(x, like.dtype.real_dtype)
             if like.dtype.is_complex:
                 x = tf.complex(*tf.unstack(tf.reshape(x, [-1, 2]), axis=-1))
             value = tf.reshape(x, like.shape)
-            if not self.wide and (variable := as_variable(leaf)) is not None:
+            if not self.float64 and (variable := as_variable(leaf)) is not None:
                 variable.assign(value)
                 value = leaf
             elif isinstance(leaf, tf.RaggedTensor):
                 value = leaf.with_flat_values(value)
             leaves.append(value)
         return leaves
-
-    def _values(self, point: tf.Tensor) -> list[tf.Tensor]:
-        """Return `fn` at `point`. In a graph, ``eps`` becomes that of the coarsest dtype which the point passes."""
-        if tf.executing_eagerly():
-            return floats(self.call(self.leaves(point)))
-        graph = tf.compat.v1.get_default_graph()
-        before = len(graph.get_operations())
-        values = floats(self.call(self.leaves(point)))
-        reached = {point.name}
-        for op in graph.get_operations()[before:]:
-            if any(x.name in reached for x in op.inputs):
-                reached.update(y.name for y in (*op.outputs, *(op.inputs[:1] if op.type == "AssignVariableOp" else ())))
-                self.eps = max([self.eps, *(epsilon(y.dtype) for y in op.outputs)])
-        return values

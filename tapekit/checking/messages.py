@@ -8,7 +8,7 @@ import tensorflow as tf
 from tapekit._sources import values_of
 from tapekit.checking.comparison import Comparison, Key
 from tapekit.checking.differences import SURE
-from tapekit.checking.dtypes import epsilon
+from tapekit.checking.dtypes import epsilon, floats, real
 from tapekit.checking.judgement import RTOL, Judgement, kink
 from tapekit.checking.results import VERDICTS, SourceCheck
 from tapekit.checking.tape import tensor
@@ -118,9 +118,12 @@ def _off_by(found: Comparison, index: int, key: Key) -> str:
 
 def _right_for_sum(found: Comparison, key: Key) -> bool:
     """Whether the gradient of the plain sum of the outputs is right."""
-    ones = [tf.ones_like(y) for y in found.tape.outputs]
-    summed = found.lines.gradient(found.lines.point, ones)[key[0]]
-    return abs(summed - found.rows[key].for_sum) <= found.rtol * abs(summed)
+    lines, move = found.lines, np.zeros(len(found.tape.vector))
+    move[key[0]] = lines.eps ** (1 / 3) * abs(lines.unit[key[0]])
+    there = (floats(lines.call(lines.leaves(lines.point + side * move))) for side in (1, -1))
+    up, down = (sum(float(tf.reduce_sum(real(y))) for y in outputs) for outputs in there)
+    summed = lines.gradient(lines.point, [tf.ones_like(y) for y in found.tape.outputs])[key[0]]
+    return abs((up - down) / (2 * move[key[0]]) - summed) <= found.rtol * abs(summed)
 
 
 def _conjugated(found: Comparison, index: int, key: Key) -> bool:
