@@ -10,12 +10,13 @@ One law gives the shapes: Jacobian shape = target.shape + source.shape. Where on
 import contextlib
 import dataclasses
 import logging
+import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import tensorflow as tf
 
-from tapekit._sources import bind, dense, describe, signature_of, watch_all
+from tapekit._sources import Call, bind, dense, describe, signature_of, values_of, watch_all
 from tapekit._targets import one_target, target_of
 from tapekit.gradients import finish, mode_of, warn_of_none, zeros_for_none
 
@@ -42,7 +43,7 @@ def jacobian(fn: Callable, vars: Any, /, *, unconnected: str | tf.UnconnectedGra
     with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
         watch_all(tape, call.sources)
         target = one_target(call, call())
-    return finish(call, _rows(tape, target, call.sources), unconnected, leading=tf.shape(target))
+    return finish(call, _rows(call, tape, target), unconnected, leading=tf.shape(target))
 
 
 def hessian(fn: Callable, vars: Any, /) -> Any:
@@ -79,7 +80,7 @@ def hessian(fn: Callable, vars: Any, /) -> Any:
     warn_of_none(call, grads)
     blocks = []
     for grad, source in zip(grads, call.sources, strict=True):
-        row = [None] * len(call.sources) if grad is None else _rows(outer, grad, call.sources)
+        row = [None] * len(call.sources) if grad is None else _rows(call, outer, grad)
         blocks.append(call.pack(zeros_for_none(row, call.sources, tf.shape(source))))
     return call.pack(blocks)
 
@@ -130,11 +131,22 @@ def per_example_gradient(
     return finish(call, flat, unconnected, leading=tf.shape(tf.nest.flatten(examples)[0])[:1])
 
 
-def _rows(tape: tf.GradientTape, target: tf.Tensor, sources: list) -> list:
+def _rows(call: Call, tape: tf.GradientTape, target: tf.Tensor) -> list:
     """The Jacobians of `target`, by a vectorized loop where TensorFlow can make one, else by an ordinary one."""
+    outputs = target.shape.num_elements() or 0
+    inputs = sum(values_of(source).shape.num_elements() or 0 for source in call.sources)
+    size, memory = outputs * inputs * target.dtype.size, float("inf")
+    if hasattr(os, "sysconf"):  # not on Windows
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if size > memory:
+        raise ValueError(
+            f"{call.where}: {outputs:,} outputs by {inputs:,} inputs in {target.dtype.name} take {size / 2**30:,.0f} "
+            f"GiB. The array must fit in the memory of this machine, {memory / 2**30:,.0f} GiB. Write tapekit.vjp, "
+            "tapekit.jvp or tapekit.hvp, which return its product with a vector."
+        )
     return _vectorized(
-        lambda: tape.jacobian(target, sources),
-        lambda: tape.jacobian(target, sources, experimental_use_pfor=False),
+        lambda: tape.jacobian(target, call.sources),
+        lambda: tape.jacobian(target, call.sources, experimental_use_pfor=False),
     )
 
 
