@@ -63,16 +63,14 @@ class Comparison:
         return None
 
     @functools.cached_property
-    def scatter(self) -> np.ndarray:
-        """How far the gradients of the tape at points a few roundings away are apart, at most: its own rounding."""
-        lines, rng, found = self.lines, np.random.default_rng(0), []
+    def neighbours(self) -> np.ndarray:
+        """The gradients of the tape at points a few roundings away: what they do not share is rounding."""
+        lines, rng, count = self.lines, np.random.default_rng(0), len(self.tape.vector)
         with contextlib.suppress(Exception):
-            for _ in range(NEIGHBOURS):
-                roundings = rng.integers(1, 64, len(self.tape.vector)) * rng.choice([-1, 1], len(self.tape.vector))
-                moved = lines.point * tf.cast(1 + roundings * lines.eps, lines.dtype)
-                found.append(lines.gradient(moved, self.tape.cotangents))
-            return np.ptp(np.array(found), axis=0)
-        return np.zeros_like(self.tape.vector)
+            moves = [1 + rng.integers(1, 64, count) * rng.choice([-1, 1], count) * lines.eps for _ in range(NEIGHBOURS)]
+            points = [lines.point * tf.cast(move, lines.dtype) for move in moves]
+            return np.array([lines.gradient(point, self.tape.cotangents) for point in points])
+        return self.tape.vector[None]
 
     @functools.cached_property
     def still(self) -> np.ndarray:

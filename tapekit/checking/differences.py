@@ -11,13 +11,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tapekit.checking.lines import Lines, Values
+from tapekit.checking.lines import ROUNDINGS, Lines, Values
 
 STEPS = 12  # per line, evenly in log h between a tenth of the scale and the square root of eps
 NEAREST = 64  # roundings of the point away is one step more, to see what is very near
 COARSE = 256  # times the rounding of the outputs: a smallest change above it shows that larger numbers may cancel
 WILD = 0.05  # of its own size: if values scatter by more at the smallest steps, fn varies below them
-ROUNDINGS = 16  # of numbers that cancel may add up in one value
 READABLE = 200  # times its rounding is a slope that shows how it grows
 SURE = 20.0  # the error estimate is an estimate: over 500 functions, 20 of it separated right from wrong best
 AGREE = 2.0  # uncertainties of rounding within which a slope is the same as at smaller steps
@@ -148,9 +147,9 @@ def _extrapolate(slope: np.ndarray, h: np.ndarray, noise: np.ndarray, power: int
 
 
 def _noise(change: np.ndarray, step: np.ndarray) -> np.ndarray:
-    """Return how far the changes at three neighbouring steps are from a line, at most, over the smallest steps."""
+    """Return how far the changes at three neighbouring steps are from a line, at the smallest; a jump is no noise."""
     slope = np.diff(change, axis=1) / np.diff(step, axis=1)
-    return np.fmax.reduce(np.abs(np.diff(slope, axis=1) * step[:, 1:-1])[:, -3:], axis=1)
+    return np.nanmedian(np.abs(np.diff(slope, axis=1) * step[:, 1:-1])[:, -3:], axis=1)
 
 
 def _diverges(slope: np.ndarray, noise: np.ndarray, h: np.ndarray) -> np.ndarray:

@@ -55,9 +55,13 @@ def judge(found: Any, key: tuple[int, int], sure: bool = False) -> Judgement:
     # An output that does not move counts where the tape says that it should, and as a number of size 1 otherwise.
     hidden = FAR * lines.eps * lines.depth / unit if found.size(found.still, key) else 0.0
     blind = SURE * u + hidden + lines.eps * (lines.height + lines.count) / unit
-    rounding = SURE * found.size(found.scatter, key) if fine is None else found.size(found.tape.vector - fine, key)
+    if fine is None:
+        rounding = SURE * found.size(np.ptp(found.neighbours, axis=0), key)
+        near_point = SURE * found.size(np.max(np.abs(found.neighbours - found.tape.vector), axis=0), key)
+    else:
+        rounding = near_point = found.size(found.tape.vector - fine, key)
     small = lines.eps < 1e-15 or SURE * u <= 0.01 * peak
-    zero = small and abs(n) <= SURE * u and abs(a) <= max(SURE * rounding, found.eps * peak)
+    zero = small and abs(n) <= SURE * u and abs(a) <= max(SURE * near_point, found.eps * peak)
     off = error
     if fine is not None:
         off, whole = abs(found.along(fine, key) - n), found.size(fine, key)

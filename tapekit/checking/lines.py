@@ -17,6 +17,8 @@ from tapekit.checking.float64 import Float64
 from tapekit.checking.progress import Progress
 from tapekit.checking.tape import TapeGradient, as_vector, pull_back
 
+ROUNDINGS = 16  # of numbers that cancel may add up in one value
+
 
 class Values(NamedTuple):
     """The ``change`` of <cotangent, fn> at each step; the size of those outputs that move, ``there`` and at the point
@@ -105,7 +107,7 @@ class Lines:
                 return False
             same = (weight == 0) | (y == y0) | (tf.math.is_nan(y) & tf.math.is_nan(y0))
             off, size = (np.max(np.abs(x[~same]), initial=0.0) for x in (y - y0, y))
-            if not (off <= np.sqrt(eps) * size or off <= eps * self.largest):
+            if not (off <= np.sqrt(eps) * size or off <= ROUNDINGS * eps * self.largest):
                 return False
         return not abs(self.offset[0]) > np.sqrt(eps) * self.height
 
