@@ -12,15 +12,18 @@ from tapekit.explaining import words
 from tapekit.explaining.flow import own_gradient
 from tapekit.graphs.capture import PLUMBING, Place, place
 
+# TensorFlow and Keras put these functions between a call and the function that is called.
+_WRAPPERS = ("wrapper", "wrapped", "error_handler", "op_dispatch_handler")
+
 
 def cause_of(op: tf.Operation, inputs: list[tf.Tensor]) -> tuple[str, str, str]:
     """Return ``(cause, detail, dtype)`` for an operation that was seen to lose the gradient."""
     if own_gradient(op):
-        return "custom_gradient", "", ""
+        return "custom_gradient", "library" if called_by(op) else "", ""
     if op.type in words.PYTHON:
         return "left_tensorflow", "python", ""
     if op.type == "StopGradient":
-        return "stop_gradient", "library" if stopped_inside(op) else "", ""
+        return "stop_gradient", "library" if called_by(op) else "", ""
     if any(tensor.dtype == tf.resource for tensor in inputs) and op.type != "ReadVariableOp":
         return "stateful", "", ""
     if op.type == "Cast" or not any(is_float(tensor) for tensor in inputs):
@@ -73,10 +76,11 @@ def left_at(error: Exception) -> tuple[Place | None, str | None]:
     return at, called[0] if called else part.strip()
 
 
-def stopped_inside(op: tf.Operation) -> str:
-    """Return the function, called on the user's line, that calls tf.stop_gradient inside; or an empty string."""
-    functions = [name for name in _callees(op) if name not in ("error_handler", "op_dispatch_handler")]
-    return "" if functions[:1] == ["stop_gradient"] else (functions or [""])[0]
+def called_by(op: tf.Operation) -> str:
+    """Return the function of a library, called on the user's line, that calls `op` inside; or an empty string."""
+    functions = [name for name in _callees(op) if name not in _WRAPPERS]
+    own = ("stop_gradient", "decorated", "_graph_mode_decorator")
+    return functions[0] if functions and functions[0] not in own else ""
 
 
 def _callees(op: tf.Operation) -> list[str]:

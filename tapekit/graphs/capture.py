@@ -191,7 +191,7 @@ def graph_of(call: Call, ask: Callable) -> tuple[Any, Recording]:
         try:
             if not autograph:
                 return _trace(call, ask, inline=inline)
-            converted = dataclasses.replace(call, fn=tf.autograph.to_graph(call.fn))
+            converted = dataclasses.replace(call, fn=_converted(call.fn))
             concrete, recording = _trace(converted, ask, inline=inline)
             if _same_gradients(call, converted, inline):
                 return concrete, recording
@@ -200,6 +200,11 @@ def graph_of(call: Call, ask: Callable) -> tuple[Any, Recording]:
     if not REFUSAL.search(str(errors[0])):
         raise errors[0]  # fn is wrong in another way
     raise LeftTensorFlow(call.where, place(traceback.extract_tb(errors[0].__traceback__)), errors[0]) from errors[0]
+
+
+def _converted(fn: Callable) -> Callable:
+    """Return `fn` as AutoGraph converts it: called by a converted function, it keeps its own lines in tracebacks."""
+    return tf.autograph.to_graph(lambda *args, **kwargs: fn(*args, **kwargs))
 
 
 def _same_gradients(call: Call, converted: Call, inline: bool) -> bool:
@@ -245,7 +250,8 @@ def _target(call: Call, result: Any) -> tf.Tensor:
     flat = tf.nest.flatten(result, expand_composites=True)
     try:
         if len(flat) == 1:
-            return tf.convert_to_tensor(flat[0])
+            only = tf.convert_to_tensor(flat[0])
+            return only if tf.is_symbolic_tensor(only) else tf.identity(only)
         parts = [tf.convert_to_tensor(part) for part in flat]
         if isinstance(result, tf.RaggedTensor):
             parts = [part for part in parts if is_float(part)]
