@@ -27,8 +27,9 @@ class Links:
         self.flow = Flow(recording)
         self.ways = self.flow.ways()
         cuts = [(self._fact_of_break([op]), concerned) for op, concerned in self.flow.cuts(self.ways).items()]
-        # what a function of a library stops on purpose is no loss
-        self.cuts = [(fact, concerned) for fact, concerned in cuts if fact.at and fact.detail != "library"]
+        # what a function of a library stops, or what belongs to a derivative, is no loss
+        self.cuts = [(fact, concerned) for fact, concerned in cuts if fact.at and not _order(fact.path[-1])]
+        self.cuts = [(fact, concerned) for fact, concerned in self.cuts if fact.detail != "library"]
         self.losses = {} if all_pass else added_losses(recording)
         self.ready = [] if all_pass else ready_made(recording, self.flow)
 
@@ -73,7 +74,7 @@ class Links:
     def _fact_of_break(self, path: Sequence[tf.Operation]) -> Fact:
         cause, detail, dtype = cause_of(path[-1], self.recording.inputs[path[-1]])
         if self.flow.writes(path[-1]):
-            cause = "stateful"
+            cause, detail = "stateful", "library" if called_by(path[-1]) else ""
         return _fact_at(path, cause, detail, dtype=dtype, other=called_by(path[-1]))
 
     def _fact_of_unread(self, index: int) -> Fact:
@@ -105,7 +106,7 @@ class Links:
             if each.made and each.made.again:
                 return Fact("replaced_by_tensor", at=each.made.at, other=each.name)
         for name, variable, read in self.others():
-            if (variable.name, variable.shape) == (source.name, source.shape):
+            if (variable.name.split("/")[-1], variable.shape) == (source.name.split("/")[-1], source.shape):
                 return Fact("wrong_tensor", at=read, other=name)
         return None
 
@@ -127,7 +128,7 @@ def hear(call: Call, indexes: Sequence[int]) -> Signal:
 def fact_of_zero(signal: Signal, index: int, status: str) -> Fact:
     """Return what is known about a gradient whose elements are all 0; an eager tape returns `status` for it."""
     recording = signal.flow.recording
-    path, cancels = signal.zero_at(recording.sources[index])
+    path, cancels = signal.zero_at(recording.sources[index], _is_flat)
     if not path:
         return Fact("zero")
     for op in reversed(path):
@@ -140,7 +141,7 @@ def fact_of_zero(signal: Signal, index: int, status: str) -> Fact:
     cause, _, _ = cause_of(last, recording.inputs[last])
     if cause == "custom_gradient":
         return _fact_at(path, cause, at=backward_place(signal.gradients_into(last), signals.__file__))
-    if cause == "left_tensorflow" or last.type in words.FLAT:
+    if cause == "left_tensorflow" or (last.type in words.FLAT and not _order(last)):
         return _fact_at(path, cause, "python" if cause == "left_tensorflow" else "")
     fact = fact_of_value(signal, signal.flow.inputs[last], path)
     if fact and fact.detail == "overflow":

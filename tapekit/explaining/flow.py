@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from tapekit._sources import is_float
+from tapekit.explaining.words import FLAT
 from tapekit.graphs.capture import PLUMBING, SHAPES, Recording
 
 # How the best way from a tensor towards the target ends; the last is the best.
@@ -116,10 +117,13 @@ class Flow:
         cut: dict[tf.Operation, set] = defaultdict(set)
         for op in self.ops:
             for index, tensor in enumerate(self.inputs[op]):
-                if not (concerned := behind.get(tensor.ref())) or self.writes(op):
+                if not (concerned := behind.get(tensor.ref())):
+                    continue
+                if self.writes(op):
+                    cut[op] |= concerned
                     continue
                 onward = [number for number, output in enumerate(op.outputs) if output.ref() in ways]
-                passing = [number for number in onward if self.passes(op, index, number)]
+                passing = [n for n in onward if op.type not in FLAT and self.passes(op, index, n)]
                 for number in passing:
                     behind.setdefault(op.outputs[number].ref(), set()).update(concerned)
                 if passing or op.type in SHAPES or self._straight_through(op):

@@ -166,7 +166,7 @@ def _members(value: Any, name: str, code: Any) -> Iterator[tuple[str, Any, Any, 
         yield f"{name}.values", value.values, code, None
     elif hasattr(value, "__dict__"):
         held = {key: each for key, each in vars(value).items() if not key.startswith("_")}
-        for key in ("python_function", "layers"):  # of a tf.function, of a Keras model
+        for key in ("python_function", "layers", "variables"):  # of a tf.function; of a Keras model and layer
             if key not in held and (each := getattr(value, key, None)) is not None:
                 held[key] = each
         yield from ((f"{name}.{key}" if name else key, each, code, value) for key, each in held.items())

@@ -90,10 +90,11 @@ class Signal:
         """Return the gradients, as tensors of the graph, of the inputs of `op`."""
         return [self.known[tensor.ref()] for tensor in self.flow.inputs[op] if tensor.ref() in self.known]
 
-    def zero_at(self, source: tf.Tensor) -> tuple[list[tf.Operation], bool]:
+    def zero_at(self, source: tf.Tensor, flat: Callable[[tf.Operation], bool]) -> tuple[list[tf.Operation], bool]:
         """Return the operations from `source` to the one whose outputs have a gradient that is not 0.
 
-        The second result is whether the parts that arrive there are not 0 themselves, but cancel.
+        A `flat` operation is preferred: another one multiplies by a factor that is 0. The second result is whether the
+        parts that arrive there are not 0 themselves, but cancel.
         """
         cancelled = set()
 
@@ -102,16 +103,18 @@ class Signal:
                 cancelled.add(op)
             return any(not self.gradients[output].all_zero for output in self._known_outputs(op))
 
-        path = self._search(source, lambda share: True, stops)
+        paths = self._search(source, lambda share: True, stops)
+        path = next((path for path in reversed(paths) if flat(path[-1])), (paths or [[]])[-1])
         return path, bool(path) and path[-1] in cancelled
 
     def nan_at(self, source: tf.Tensor) -> list[tf.Operation]:
         """Return the operations from `source` to the one whose outputs have a finite gradient."""
-        return self._search(
+        paths = self._search(
             source,
             lambda share: share is None or not share.finite,
             lambda op, share: all(self.gradients[output].finite for output in self._known_outputs(op)),
         )
+        return (paths or [[]])[-1]
 
     def first(
         self, tensors: Iterable[tf.Tensor], sick: Callable[[Health], bool], ends: Callable[[tf.Operation], bool]
@@ -130,10 +133,10 @@ class Signal:
     def _known_outputs(self, op: tf.Operation) -> list:
         return [output.ref() for output in op.outputs if output.ref() in self.gradients]
 
-    def _search(self, source: tf.Tensor, goes: Callable, stops: Callable) -> list[tf.Operation]:
-        """Return the path to the last operation, in execution order, at which an edge that `goes` also `stops`."""
-        came_by: dict = {source.ref(): None}
-        end = None
+    def _search(self, source: tf.Tensor, goes: Callable, stops: Callable) -> list[list[tf.Operation]]:
+        """Return the paths, in execution order, to the operations at which an edge that `goes` also `stops`."""
+        came_by: dict = {source.ref(): []}
+        ends = []
         for op in self.flow.ops:
             for index, tensor in enumerate(self.flow.inputs[op]):
                 if tensor.ref() not in came_by:
@@ -142,14 +145,11 @@ class Signal:
                 share = self.shares.get((op, index), self.gradients.get(tensor.ref()))
                 if tensor.dtype != tf.variant and onward and (share is None or not goes(share)):
                     continue
+                path = [*came_by[tensor.ref()], op]
                 if not onward:  # a list of tensors, whose gradient is not known
                     onward = [output.ref() for output in op.outputs if output.dtype == tf.variant]
                 elif stops(op, self.shares.get((op, index))):
-                    end = (op, tensor)
+                    ends.append(path)
                     continue
-                came_by |= {output: (op, tensor) for output in onward if output not in came_by}
-        path = []
-        while end is not None:
-            path.append(end[0])
-            end = came_by[end[1].ref()]
-        return path[::-1]
+                came_by |= {output: path for output in onward if output not in came_by}
+        return ends

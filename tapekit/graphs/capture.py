@@ -212,8 +212,12 @@ def _same_gradients(call: Call, converted: Call, inline: bool) -> bool:
     concrete, _ = _trace(converted, lambda recording: recording.gradients(recording.sources), inline=inline)
     with variables_kept(concrete, []):
         in_graph = concrete()
-    pairs = zip(eager_gradients(call), in_graph, strict=True)
-    return all(b is None or (a is not None and np.allclose(dense([a])[0], b, 1e-3, equal_nan=True)) for a, b in pairs)
+    for eager, graph in zip(eager_gradients(call), in_graph, strict=True):
+        if eager is None and graph is not None and np.any(graph):  # a loop that loses the gradient returns zeros
+            return False
+        if None not in (eager, graph) and not np.allclose(dense([eager])[0], graph, 1e-3, equal_nan=True):
+            return False
+    return True
 
 
 def _trace(call: Call, ask: Callable, *, inline: bool) -> tuple[Any, Recording]:
