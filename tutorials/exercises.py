@@ -1,0 +1,104 @@
+"""The checks of the exercises. Answers are in here: solve the exercises first, then read this file.
+
+Each check takes your answer as `mine` and prints "Right.", or "Not yet." with a hint.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import lesson  # noqa: F401 (quiet, before TensorFlow starts)
+import numpy as np
+
+import tapekit
+
+
+def exercise(hint_for: Callable[..., str]) -> Callable[..., None]:
+    """Make a check of a function that returns a hint for a wrong answer and "" for a right one."""
+
+    @functools.wraps(hint_for)
+    def check(mine: Any, *given: Any) -> None:
+        if mine is ... or (isinstance(mine, dict) and ... in mine.values()):
+            print("No answer yet. Write yours in place of the dots, and run the cell again.")
+            return
+        try:
+            hint = hint_for(mine, *given)
+        except Exception as error:
+            hint = f"Your answer raises {type(error).__name__}: {error}"
+        print(f"Not yet. {hint}" if hint else "Right.")
+
+    return check
+
+
+def close(a: Any, b: Any, tolerance: float = 1e-3) -> bool:
+    return bool(np.allclose(np.asarray(a, "float64"), b, rtol=tolerance, atol=tolerance))
+
+
+# 1. One variable
+
+
+@exercise
+def check_step_size(mine):
+    if close(mine, 0.5):
+        return ""
+    if close(mine, 1.0):
+        return "With 1.0 the step is 1.0 * 10 = 10. It leads from 5 to -5, across the bottom."
+    if close(mine, 5.0):
+        return "5 is how far w must move. The step is step size * slope, and the slope at 5 is 10."
+    return f"With {mine} the step leads from 5 to {5 - mine * 10:g}. It should lead to 0."
+
+
+@exercise
+def check_walk(mine):
+    if close(mine, 3 - 3 * 0.8**30, 2e-4):
+        return ""
+    if close(mine, 0.6):
+        return "That is one step. Take 30."
+    if close(mine, 1.0, 0.01):
+        return "That is the loss at the end of the walk. The question is where x ends."
+    if close(mine, 3.0, 1e-6):
+        return "That is the bottom itself. Thirty steps end near it; print all digits of your x."
+    if mine < 0:
+        return "x went uphill. A step goes against the slope: x = x - 0.1 * slope."
+    return "Start at x = 0. Repeat 30 times: ask for the slope at x, then x = x - 0.1 * slope."
+
+
+# 2. The tape as a circuit
+
+
+@exercise
+def check_gates(mine):
+    if close([mine["a"], mine["b"], mine["c"]], [5.0, 8.0, 3.0]):
+        return ""
+    if close(mine["b"], 15.0):
+        return "Two edges lead away from b. What flows back along them is added, not multiplied."
+    if close(mine["b"], 5.0) or close(mine["b"], 3.0):
+        return "b is used twice. It gets something from both sums."
+    if close([mine["a"], mine["c"]], [3.0, 5.0]):
+        return "A mul gate gives each input the other one: a + b gets b + c = 5."
+    return "Begin at the end: 1 arrives at the mul gate. What does it send to a + b, and what to b + c?"
+
+
+# 3. Why is my gradient None?
+
+
+@exercise
+def check_repair(mine):
+    explanation = tapekit.explain(mine, {"gain": 2.0, "shift": 0.1, "limit": 0.2})
+    statuses = {name: explanation[name].status for name in ("gain", "shift", "limit")}
+    if set(statuses.values()) == {"none"}:
+        return "Nothing has a gradient. Does the number leave TensorFlow at the end?"
+    if statuses["shift"] != "ok":
+        return "shift has no gradient. Its way leads through `centre`: use a tensor, not a variable that is written to."
+    if statuses["limit"] != "ok":
+        return "limit has no gradient. `hidden > limit` is a jump: make it a soft step with tf.sigmoid."
+    if statuses["gain"] != "ok":
+        return f"gain: the gradient is {statuses['gain']}."
+    value = float(mine(gain=2.0, shift=0.1, limit=0.2))
+    if value > 0.744:
+        return f"The loss is {value:.3f}, before it was 0.644. Is your soft step too wide? Divide what goes in by 0.1."
+    if value < 0.544:
+        return (
+            f"Each source has a gradient, but the loss is {value:.3f}; before it was 0.644. It must stay the same loss."
+        )
+    return ""
