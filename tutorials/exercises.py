@@ -102,3 +102,19 @@ def check_repair(mine):
             f"Each source has a gradient, but the loss is {value:.3f}; before it was 0.644. It must stay the same loss."
         )
     return ""
+
+
+# 7. A run that went NaN
+
+
+@exercise
+def check_record(mine):
+    if mine == 7777:
+        return ""
+    if mine == 243:
+        return "243 is the step. Each step has 32 records: which one of them is it?"
+    if mine == 1:
+        return "That is the place in the batch. Before that batch come 32 records for each earlier step."
+    if mine == 12_819:
+        return "That is the bad record of the first series. Load lesson.records(2)."
+    return "Train on x2 and y2, find the first bad step, then the record of that batch whose gradient is not finite."

@@ -23,3 +23,16 @@ def save(figure: Any, name: str, dpi: int = 80) -> None:
     PICTURES.mkdir(exist_ok=True)
     figure.savefig(PICTURES / name, dpi=dpi)
     print("picture:", PICTURES / name)
+
+
+def records(series: int = 1) -> tuple[np.ndarray, np.ndarray]:
+    """Return 14,400 noisy digits as rows, `[14400, 64]`, and their labels. In each series one record is bad."""
+    images, labels = digits()
+    random = np.random.default_rng(0)
+    pick = random.integers(0, len(images), 14_400)
+    x = images[pick].reshape(-1, 64) + random.normal(0, 0.1, [14_400, 64]).astype("float32")
+    if series == 1:
+        x[12_819] = 255 * (1 - images[pick[12_819]].reshape(-1))  # as another program writes it: white is 255
+    else:
+        x[7_777, 20] = np.nan
+    return x, labels[pick]
