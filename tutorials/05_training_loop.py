@@ -1,149 +1,139 @@
 # %% [markdown]
-# # 4. A training loop you can see
+# # 5. A training loop you can see
+# A falling loss says that something is learned. It does not say where, or how fast. The gradients do, if they are
+# written down. We train on 1,797 small images of handwritten digits, log every gradient, and choose a learning rate.
 #
-# A loss that falls says that something is learned, not where, or how fast. The gradients say it, layer by layer and
-# step by step, if somebody writes them down. Here a `GradientLog` does, first in a loop of our own and then in Keras'
-# `fit`, on 1,797 small pictures of handwritten digits. At the end, one number says how far a step moves the weights:
-# a rough guide to the learning rate, not a verdict.
-#
-# Before: [3. The tape as a circuit](03_circuit.ipynb). Next: [5. Is this gradient right?](05_is_it_right.ipynb)
+# 40 minutes. [Start page and glossary](README.md). Before: [4. Is this gradient right?](04_is_it_right.ipynb). Next:
+# [6. Vanishing, exploding, repaired](06_vanishing_exploding.ipynb)
 
 # %%
-import os
-import sys
-from pathlib import Path
-
-os.environ |= {"TF_CPP_MIN_LOG_LEVEL": "3", "TF_ENABLE_ONEDNN_OPTS": "0"}  # few log lines; the same digits everywhere
-if "google.colab" in sys.modules:
-    assert os.system("pip install -q tapekit") == 0, "pip finds no tapekit: build a wheel of it and install that"
-
-import keras
+import exercises
+import lesson
 import matplotlib.pyplot as plt
 import numpy as np
 import tensorflow as tf
+from tensorflow import keras
 
 import tapekit
 
-HERE = Path("tutorials") if Path("tutorials").is_dir() else Path(".")
-PICTURES = HERE / "pictures"
-PICTURES.mkdir(exist_ok=True)
-
 # %% [markdown]
-# The data: the UCI handwritten digits (E. Alpaydin and C. Kaynak, CC BY 4.0), 8x8 points of 0 to 16. The network: two
-# hidden layers of 64.
+# ## The loop
+# Each image has 8 x 8 points; we hand them over as a row of 64 numbers. The network has two hidden layers of 64 units
+# and ten outputs, one for each digit. Each layer multiplies by its **kernel** (a matrix) and adds its **bias** (a row).
+# We do not use all images at once, but 64 at a time: a **batch**. One pass through all batches is an **epoch**.
 
 # %%
-if (HERE / "data" / "digits.npz").exists():
-    digits = np.load(HERE / "data" / "digits.npz")
-    images, labels = digits["images"], digits["labels"]
-else:  # in Colab, without the repository, but with scikit-learn and its copy
-    from sklearn.datasets import load_digits
-
-    images, labels = load_digits().images, load_digits().target
-x, y = (images.reshape(-1, 64) / 16).astype("float32"), labels.astype("int32")
+images, labels = lesson.digits()
+x, y = images.reshape(-1, 64), labels
 loss_of = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
 
 def network():
     keras.utils.set_random_seed(0)
-    hidden = [keras.layers.Dense(64, activation="relu", name=name) for name in ("first", "second")]
+    hidden = [keras.layers.Dense(64, "relu", name=name) for name in ("first", "second")]
     return keras.Sequential([keras.Input([64]), *hidden, keras.layers.Dense(10, name="head")])
 
 
-print(f"{len(x)} pictures, {np.bincount(y).min()} to {np.bincount(y).max()} of each digit")
-
-# %% [markdown]
-# ## A loop of one's own
-# One argument more, `log=log`, and the gradients go into the log; `every=7` keeps each seventh step, four an epoch. The
-# statistics are computed in the graph, beside the gradients: no second pass over the data, no gradient of another
-# batch. For comparison, the log `whole` takes the gradients over all pictures at once, before each epoch.
-
-# %%
 model, optimizer = network(), keras.optimizers.SGD(0.1)
-log, whole = tapekit.GradientLog(every=7), tapekit.GradientLog()
 batches = tf.data.Dataset.from_tensor_slices((x, y)).shuffle(1797, seed=0).batch(64, drop_remainder=True)
+for bx, by in batches:  # one batch after the other
+    with tf.GradientTape() as tape:  # record ...
+        loss = loss_of(by, model(bx))  # ... how wrong the model is on this batch
+    gradients = tape.gradient(loss, model.trainable_variables)  # go back: one gradient for each kernel and bias
+    optimizer.apply(gradients, model.trainable_variables)  # step downhill: w = w - 0.1 * gradient
+print(f"loss of the last batch of the first epoch: {float(loss):.2f}")
 
+# %% [markdown]
+# So: these five lines are what `model.fit` does inside. The loss of a blind guess among ten is log(10) = 2.30.
+# ## One more line
+# `log.record(...)` writes down each gradient of each step. For each gradient we look at its **norm**, the length of the
+# list of all its numbers: the root of the sum of their squares. We train nine epochs. `LivePlot` draws while it runs.
+# %% [markdown]
+# **Predict.** The loss falls from 2.3 towards 0. What does the norm of all gradients together do meanwhile?
 
-@tf.function
-def step(images, labels):
-    variables = model.trainable_variables
-    gradients = tapekit.gradient(lambda: loss_of(labels, model(images)), variables, log=log)
-    optimizer.apply(gradients, variables)
-
-
+# %%
+model, optimizer, log = network(), keras.optimizers.SGD(0.1), tapekit.GradientLog()
+lesson.PICTURES.mkdir(exist_ok=True)
+live = tapekit.LivePlot(log, every=42, path=lesson.PICTURES / "05_history.png")
 for _ in range(9):
-    tapekit.gradient(lambda: loss_of(y, model(x)), model.trainable_variables, log=whole)
-    for images, labels in batches:
-        step(images, labels)
-print(log)
+    for bx, by in batches:
+        with tf.GradientTape() as tape:
+            loss = loss_of(by, model(bx))
+        gradients = tape.gradient(loss, model.trainable_variables)
+        log.record(gradients, model.trainable_variables, loss=loss)  # the one line more
+        optimizer.apply(gradients, model.trainable_variables)
+        live.update()
+print("epoch         ", *(f"{epoch:5d}" for epoch in range(1, 10)))
+print("mean loss     ", *(f"{value:5.2f}" for value in log.loss.reshape(9, 28).mean(axis=1)))
+print("mean norm     ", *(f"{value:5.2f}" for value in log.global_norm.reshape(9, 28).mean(axis=1)))
 
 # %% [markdown]
-# **Predict** before you look. The loss starts near log(10) = 2.3, that of a guess among ten, and falls towards 0. What
-# do the gradients do: fall with it, stay as they are, or grow?
-
-# %%
-figure, ax = plt.subplots(figsize=(7, 4), layout="constrained")
-tapekit.plot_gradient_history(log, ax=ax).figure.savefig(PICTURES / "04_history.png", dpi=100)
-print("picture:", PICTURES / "04_history.png")
-print("epoch                         ", *(f"{epoch:5d}" for epoch in range(9)))
-print("loss, all pictures, before it ", *(f"{loss:5.2f}" for loss in whole.loss))
-print("norm, all pictures, before it ", *(f"{norm:5.2f}" for norm in whole.global_norm))
-print("norm, a batch, mean of 4 in it", *(f"{norm:5.2f}" for norm in log.global_norm.reshape(9, 4).mean(1)))
-
+# So: the loss falls from 2.15 to 0.19, but the norm grows at first, from 0.59 to 0.98, and ends at 0.77. A small loss
+# does not mean small gradients: each batch still pulls in its own direction.
+# ## One step, layer by layer
 # %% [markdown]
-# The norm of a batch grows at first, and with a tenth of the loss left it is larger than at the start. Over all
-# pictures it is smaller, for what the batches disagree about cancels, but it stays about where it began. A small loss
-# does not mean small gradients. **Predict**: at the step with the largest norm, which kernel has the smallest gradient?
+# **Predict.** There are three kernels and three biases. At the step with the largest norm, which of the six have the
+# largest gradients: those near the input or those near the loss?
 
 # %%
-row = log.global_norm.argmax()
+row = int(log.global_norm.argmax())
+print(*(f"{name:24} {norm:.2f}" for name, norm in zip(log.names, log.norm[row], strict=True)), sep="\n")
 ax = tapekit.plot_gradient_flow(log, step=int(log.steps[row]))
-ax.legend(loc=(0.26, 0.55), fontsize="small", ncols=2)  # between the lines
-ax.figure.savefig(PICTURES / "04_flow.png", dpi=100)
-print("picture:", PICTURES / "04_flow.png")
-for name, norm in zip(log.names, log.norm[row], strict=True):
-    print(f"{name:24} {norm:.3f}")
+lesson.save(ax.figure, "05_flow.png")
 
 # %% [markdown]
-# None stands out, and those of the biases even grow towards the input: what comes from the loss is not lost on the way.
-# That is not so in every network: see [6. Vanishing, exploding, repaired](06_vanishing_exploding.ipynb).
-#
-# ## The same in `fit`, at three learning rates
-# In Keras the log is a callback. The **update ratio** ||new weights - old weights|| / ||old weights|| says how far a
-# step moves them; about a thousandth is usual. At a rate of 0.01 it is 4e-4. **Predict** it for 0.0001 and for 0.1, and
-# at which of the three rates the network learns most in six epochs.
+# So: the three kernel gradients are about equal; the bias gradients grow towards the input. (The short dashes are the
+# largest single number in each.) Nothing is lost on the way back. In a deeper network it can be: see
+# [6. Vanishing, exploding, repaired](06_vanishing_exploding.ipynb).
+# ## Which learning rate?
+# The log also works in Keras' `fit`, as a callback. With `updates=True` it records the **update ratio**: the norm of
+# the step, divided by the norm of the weights. A rule of thumb says: about 0.001. We try five rates, six epochs each.
+# %% [markdown]
+# **Predict.** At which of the rates 0.001, 0.01, 0.1, 0.5 and 2 does the network learn most?
+
 
 # %%
-figure, axes = plt.subplots(1, 3, figsize=(8.5, 4.5), sharey=True, layout="constrained")
-ratios, losses = {}, {}
-for ax, rate in zip(axes, (1e-4, 1e-2, 1e-1), strict=True):
-    model, log = network(), tapekit.GradientLog(updates=True, every=7)
+def fit(rate):
+    model, log = network(), tapekit.GradientLog(updates=True)
     model.compile(keras.optimizers.SGD(rate), loss_of)
-    losses[rate] = model.fit(x, y, batch_size=64, epochs=6, verbose=0, callbacks=[log]).history["loss"]
-    tapekit.plot_update_ratio(log, ax=ax)
-    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.15), fontsize="small", frameon=False)
-    ax.set_title(f"learning rate {rate:g}")
-    ax.label_outer()
-    ratios[rate] = np.median(log["second/kernel"].update_ratio)
-    print(f"learning rate {rate:g}: ratio {ratios[rate]:.1e}, loss {losses[rate][0]:.2f} -> {losses[rate][-1]:.2f}")
-    print("   ", *(log.findings() or ["(no findings)"]))
-figure.savefig(PICTURES / "04_update_ratio.png", dpi=100)
-print("picture:", PICTURES / "04_update_ratio.png")
+    losses = model.fit(x, y, batch_size=64, epochs=6, verbose=0, callbacks=[log]).history["loss"]
+    return losses[-1], float(np.median(log["second/kernel"].update_ratio)), log.findings()
+
+
+rates = (0.001, 0.01, 0.1, 0.5, 2.0)
+losses, ratios, findings = zip(*map(fit, rates), strict=True)
+for rate, loss, ratio, found in zip(rates, losses, ratios, findings, strict=True):
+    print(f"rate {rate:<5}: loss {loss:.2f}, update ratio {ratio:.1e}", *(f"\n    {text}" for text in found))
+figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
+axes[0].semilogx(rates, losses, "o-")
+axes[0].set(title="A U: too small, right, too large", xlabel="learning rate", ylabel="loss after six epochs")
+axes[1].loglog(rates, ratios, "s-")
+axes[1].axhline(1e-3, color="black", lw=1, ls="--", label="rule of thumb")
+axes[1].set(title="How far a step moves second/kernel", xlabel="learning rate", ylabel="update ratio (median)")
+axes[1].legend()
+lesson.save(figure, "05_rates.png")
 
 # %% [markdown]
-# A hundred times the rate, about a hundred times the ratio. The finding about the first run is right without a look at
-# its loss: such steps lead nowhere. But 0.01, whose ratio is near the usual, has hardly begun, and 0.1, six times the
-# usual, learns best: a rough guide, no verdict. (Biases lie higher: they start at 0, beside which any step is large.)
-#
+# So: the loss makes a U. At 0.001 and 0.01 the steps are too small for six epochs, 0.5 learns best, at 2 nothing is
+# learned. `findings()` is right about 0.001 without a look at the loss. But it calls 0.5 too large, and 0.5 is the best.
+# At 2 it says "too small": one huge step put nearly all units on the flat side of their ReLU, and since then nothing
+# moves. The ratio tells how far a step moves the weights, not whether that is good. Let the loss choose the rate.
 # ## Exercise
-# From the numbers above, compute a rate whose ratio is the usual 1e-3, give or take a half. Does it beat 0.1?
+# Find a rate at which the update ratio is about 0.001 (from 0.0007 to 0.0014). Use the numbers printed above.
 
 # %%
-# One answer: try your own first.
-mine = float(0.01 * 1e-3 / ratios[1e-2])  # the ratio grows like the rate
-model, log = network(), tapekit.GradientLog(updates=True)
-model.compile(keras.optimizers.SGD(mine), loss_of)
-loss = model.fit(x, y, batch_size=64, epochs=6, verbose=0, callbacks=[log]).history["loss"][-1]
-ratio = np.median(log["second/kernel"].update_ratio)
-assert 0.5e-3 < ratio < 1.5e-3
-print(f"right: at {mine:.3f} the ratio is {ratio:.1e}; the loss is {loss:.2f}, at 0.1 it was {losses[0.1][-1]:.2f}")
+mine = ...
+exercises.check_rate(mine, fit)
+
+# %% [markdown]
+# <details><summary>Answer</summary>
+#
+# ```python
+# mine = 0.01 * 0.001 / ratios[1]  # the ratio grows like the rate
+# ```
+# </details>
+#
+# **You can now** write a training loop, and log its gradients with one more line.<br>
+# **You can now** read a norm, layer by layer and step by step.<br>
+# **You can now** choose a learning rate by the loss, and say what the update ratio can and cannot tell. Next:
+# [6. Vanishing, exploding, repaired](06_vanishing_exploding.ipynb)

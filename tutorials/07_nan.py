@@ -68,8 +68,7 @@ lesson.save(tapekit.plot_gradient_heatmap(log).figure, "07_nan_heatmap.png")
 # So: every gradient breaks in the same step, because all of them come from one loss. And the loss was infinite first,
 # not NaN. The picture says which step. It does not say why.
 # ## In which operation?
-# After the bad step the weights are NaN and tell nothing. So we train again from the same seed, stop before that step,
-# and let `explain` look at this one batch.
+# Now the weights are NaN. So we train again from the same seed, stop before that step, and explain that one batch.
 # %% [markdown]
 # **Predict.** Which operation in `loss` can be infinite, and for which input?
 

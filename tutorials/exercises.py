@@ -118,3 +118,17 @@ def check_record(mine):
     if mine == 12_819:
         return "That is the bad record of the first series. Load lesson.records(2)."
     return "Train on x2 and y2, find the first bad step, then the record of that batch whose gradient is not finite."
+
+
+# 5. A training loop you can see
+
+
+@exercise
+def check_rate(mine, fit):
+    if close(mine, 0.001, 1e-6):
+        return "0.001 is the ratio that you want. At the rate 0.001 the ratio is much smaller: see the first line."
+    ratio = fit(float(mine))[1]
+    if 0.0007 <= ratio <= 0.0014:
+        return ""
+    side = "small: take a larger rate" if ratio < 0.001 else "large: take a smaller rate"
+    return f"At the rate {mine:.4g} the ratio is {ratio:.1e}. That is too {side}. The ratio grows like the rate."
