@@ -9,6 +9,7 @@ from typing import Any
 
 import lesson  # noqa: F401 (quiet, before TensorFlow starts)
 import numpy as np
+import tensorflow as tf
 
 import tapekit
 
@@ -132,3 +133,19 @@ def check_rate(mine, fit):
         return ""
     side = "small: take a larger rate" if ratio < 0.001 else "large: take a smaller rate"
     return f"At the rate {mine:.4g} the ratio is {ratio:.1e}. That is too {side}. The ratio grows like the rate."
+
+
+# 6. Vanishing, exploding, repaired
+
+
+@exercise
+def check_residual(mine, signal):
+    if close(mine, 2 ** (1 / 30), 1e-3):
+        return "That is the factor of one block. It is sqrt(1 + a²): solve for a."
+    if close(mine, (2 ** (1 / 30) - 1) ** 0.5, 1e-3):
+        return "The factor of a block is sqrt(1 + a²), not 1 + a²."
+    gradients, _ = signal(lambda h, dense: h + mine * dense(tf.nn.relu(h)), 2**0.5)
+    grown = float(tf.norm(gradients[0]) / tf.norm(gradients[-1])) ** (30 / 29)
+    if abs(mine) != abs(mine) or not 1.9 < grown < 2.1:
+        return f"Measured with your a, thirty blocks multiply the signal by {grown:.3g}."
+    return ""

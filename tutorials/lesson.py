@@ -36,3 +36,16 @@ def records(series: int = 1) -> tuple[np.ndarray, np.ndarray]:
     else:
         x[7_777, 20] = np.nan
     return x, labels[pick]
+
+
+def deep_network(start: Any) -> Any:
+    """Return a Keras model of thirty ReLU layers of 64 units; `start` names an initializer, or is the spread itself."""
+    from tensorflow import keras
+
+    def normal(shape: Any, dtype: Any = None) -> Any:
+        return keras.random.normal(shape, stddev=start / shape[0] ** 0.5)
+
+    keras.utils.set_random_seed(2)
+    draw = start if isinstance(start, str) else normal
+    hidden = [keras.layers.Dense(64, "relu", kernel_initializer=draw, name=f"layer{i:02d}") for i in range(1, 31)]
+    return keras.Sequential([keras.Input([64]), *hidden, keras.layers.Dense(10, name="head")])
