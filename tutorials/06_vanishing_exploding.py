@@ -65,13 +65,13 @@ for name, (layer, spread) in LAYERS.items():
 figure, ax = plt.subplots(figsize=(8, 4.5), layout="constrained")
 for name, look in zip(sorted(curves, key=lambda name: -curves[name][0]), ["-", "--", "-.", ":"] * 3, strict=False):
     ax.plot(range(1, 31), curves[name], look, lw=2, label=name)
-ax.set(yscale="log", xlabel="layer (input left, loss right)", ylabel="signal / that of layer 30", title="The signal")
+ax.set(yscale="log", xlabel="layer (input left, loss right)", ylabel="signal / that of layer 30", title="The way back")
 ax.legend(loc="lower right")
 lesson.save(figure, "06_laws.png")
 
 # %% [markdown]
 # So, for one layer:
-# - *linear*: the spread. *ReLU*: half of the energy (norm squared) passes: sqrt(1/2) = 0.707, which He's sqrt(2) repairs.
+# - *linear*: the spread. *ReLU*: half of the energy (norm squared) passes: sqrt(1/2) = 0.707, and He repairs it.
 # - *sigmoid*: its slopes are at most 1/4. *tanh* has no single factor: what goes into it shrinks from layer to layer,
 #   so its slope comes closer to 1. *residual*: the energies of the two ways add, 1 + 1, which makes sqrt(2).
 # - *batch norm*: the activations stay in place, yet the gradient grows by sqrt(pi / (pi - 1)) = 1.211

@@ -149,3 +149,23 @@ def check_residual(mine, signal):
     if abs(mine) != abs(mine) or not 1.9 < grown < 2.1:
         return f"Measured with your a, thirty blocks multiply the signal by {grown:.3g}."
     return ""
+
+
+# 4. Is this gradient right?
+
+
+@exercise
+def check_log_sum_exp(mine):
+    x = tf.constant([1.0, 2.0, 2.5])
+    if not close(mine(x), tf.reduce_logsumexp(x)):
+        return f"At (1, 2, 2.5) your function returns {mine(x).numpy()}; log(e + e² + e^2.5) is 3.1044."
+    gradient = tapekit.gradient(mine, x, unconnected="none")
+    if gradient is None:
+        return "Your function has no gradient at all. Let the inner function return upstream times the slopes."
+    if not close(gradient, tf.nn.softmax(x)):
+        return (
+            f"Its slopes must add up to 1: move all x up by 1, and the value goes up by 1. Yours: {gradient.numpy()}."
+        )
+    if not close(tapekit.gradient(lambda x: 5.0 * mine(x), x), 5.0 * tf.nn.softmax(x)):
+        return "The slopes are right, but what arrives from above is lost. Multiply them by `upstream`."
+    return "" if tapekit.check_gradient(mine, x) else "check_gradient does not pass."
