@@ -115,8 +115,8 @@ lesson.save(figure, "05_rates.png")
 
 # %% [markdown]
 # So: the loss makes a U. At 0.001 and 0.01 the steps are too small for six epochs, 0.5 learns best, at 2 nothing is
-# learned. `findings()` is right about 0.001 without a look at the loss. But it calls 0.5 too large, and 0.5 is best.
-# At 2 it says "too small": one huge step put nearly all units on the flat side of their ReLU, and since then nothing
+# learned. `findings()` is right about 0.001 without a look at the loss. But it calls 0.5 too large, and 0.5 is best. At
+# 2 it says "too small": one huge step put nearly all units on the flat side of their ReLU, and since then nothing
 # moves. The ratio tells how far a step moves the weights, not whether that is good. Let the loss choose the rate.
 # ## Exercise
 # Find a rate at which the update ratio is about 0.001 (from 0.0007 to 0.0014). Use the numbers printed above.

@@ -169,3 +169,42 @@ def check_log_sum_exp(mine):
     if not close(tapekit.gradient(lambda x: 5.0 * mine(x), x), 5.0 * tf.nn.softmax(x)):
         return "The slopes are right, but what arrives from above is lost. Multiply them by `upstream`."
     return "" if tapekit.check_gradient(mine, x) else "check_gradient does not pass."
+
+
+# 8. One gradient for each example
+
+
+@exercise
+def check_change(mine):
+    mine = np.asarray(mine, "float64")
+    if mine.shape == (2,):
+        return "Two numbers came, one for each input. You want one for each output: a mixture of the columns."
+    if mine.shape == (3, 2):
+        return "That is the whole Jacobian. Multiply it with the move (0.02, -0.01), by one call."
+    if close(mine, [0.04, 0.19, -0.03], 1e-5):
+        return ""
+    if close(mine, [0.0404, 0.1898, -0.03], 1e-5):
+        return "That is the change itself, f after minus f before. To first order means: slopes times the move."
+    return f"For one of them by hand: the first output has the slopes 2 and 0, so it changes by 0.04. Yours: {mine}."
+
+
+# 9. Curvature
+
+
+@exercise
+def check_largest_step(mine, valley):
+    if close(mine * 1001.6, 1.0):
+        return (
+            "With s = 1 / c a step lands at the bottom at once. A larger one jumps over it, and may still come closer."
+        )
+    if close(mine * 0.4, 2.0, 0.01):
+        return "That step suits the flat direction. The limit is set by the steep one."
+    ends = []
+    for step in (0.95 * mine, 1.05 * mine):
+        point = np.array([1.0 - 0.89e-3, 1.0 + 0.45e-3])  # 0.001 from the bottom, in the steep direction
+        for _ in range(40):
+            point = point - step * tapekit.gradient(valley, point).numpy()
+        ends.append(float(np.hypot(*(point - 1.0))))
+    if ends[0] < 1e-3 < ends[1]:
+        return ""
+    return f"Forty steps from a distance of 0.001 end at {ends[0]:.1e} with 0.95 s, and at {ends[1]:.1e} with 1.05 s."
