@@ -65,7 +65,7 @@ for method, path in paths.items():
     while valley(path[-1]) > 1e-3:
         path.append(step(path[-1], method).numpy())
     print(f"{method}: {len(path) - 1} steps")
-print("heights on Newton's way:", *(f"{valley(p):.3g}" for p in paths["Newton"]))
+print("heights on Newton's way:", *(f"{valley(p):.4g}" for p in paths["Newton"]))
 
 figure, ax = plt.subplots(figsize=(6.5, 4.5), layout="constrained")
 x, y = np.meshgrid(np.linspace(-1.6, 1.6, 200), np.linspace(-3.5, 2, 200))
@@ -73,7 +73,7 @@ ax.clabel(ax.contour(x, y, valley((x, y)), levels=[10, 100, 400, 1000], colors="
 for (method, path), style in zip(paths.items(), ["-", "ko--"], strict=True):
     ax.plot(*np.array(path).T, style, linewidth=2, label=f"{method}, {len(path) - 1} steps")
 for number, p in enumerate(paths["Newton"][:4]):
-    ax.annotate(f" {number}: height {valley(p):.3g}", p, fontsize="small")
+    ax.annotate(f"{number}: height {valley(p):.4g}", p, (7, -3), textcoords="offset points", fontsize="small")
 ax.plot(*bottom, "w*", markeredgecolor="black", markersize=14, label="the bottom")
 ax.set(title="Rosenbrock's valley, seen from above", xlabel="p[0]", ylabel="p[1]")
 ax.legend(loc="lower left")
@@ -133,4 +133,5 @@ exercises.check_largest_step(mine, valley)
 #
 # **You can now** read a Hessian: curvatures and their directions.<br>
 # **You can now** take Newton's step, and say when it fails.<br>
-# **You can now** find the largest curvature, and with it the largest step, without a Hessian. Next: [10. Teaching a network an equation](10_equation.ipynb)
+# **You can now** find the largest curvature, and with it the largest step, without a Hessian. Next:
+# [10. Teaching a network an equation](10_equation.ipynb)

@@ -194,9 +194,7 @@ def check_change(mine):
 @exercise
 def check_largest_step(mine, valley):
     if close(mine * 1001.6, 1.0):
-        return (
-            "With s = 1 / c a step lands at the bottom at once. A larger one jumps over it, and may still come closer."
-        )
+        return "With s = 1 / c a step lands at the bottom at once. A larger one jumps over it, but can come closer."
     if close(mine * 0.4, 2.0, 0.01):
         return "That step suits the flat direction. The limit is set by the steep one."
     ends = []
@@ -208,3 +206,23 @@ def check_largest_step(mine, valley):
     if ends[0] < 1e-3 < ends[1]:
         return ""
     return f"Forty steps from a distance of 0.001 end at {ends[0]:.1e} with 0.95 s, and at {ends[1]:.1e} with 1.05 s."
+
+
+# 10. Teaching a network an equation
+
+
+@exercise
+def check_friction(mine, solve, ansatz, first):
+    x = tf.reshape(tf.linspace(0.0, 6.28, 64), [64, 1])
+    found = mine(tf.exp, x)  # u, u' and u'' of exp are all exp(x), so the factors of the three add up
+    if tuple(found.shape) != (64, 1):
+        return f"For x of shape [64, 1] the residual must have that shape too, not {tuple(found.shape)}."
+    factors = float(found[0, 0])
+    if close(abs(factors), 3.2):
+        u, _ = solve(ansatz, mine)
+        truth = tf.exp(-0.6 * x) * tf.sin(0.8 * x) / 0.8
+        error = float(tf.reduce_max(tf.abs(u(x) - truth)))
+        return "" if error < 5e-3 else f"The trained u is off by {error:.2g}."
+    if close(abs(factors), 2.0):
+        return "The friction is missing: u' must be in it, `first(u)(x)`."
+    return "Bring all terms of u'' = -u - 1.2 u' to one side, and mind the signs. What stands there should become 0."
