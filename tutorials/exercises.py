@@ -226,3 +226,20 @@ def check_friction(mine, solve, ansatz, first):
     if close(abs(factors), 2.0):
         return "The friction is missing: u' must be in it, `first(u)(x)`."
     return "Bring all terms of u'' = -u - 1.2 u' to one side, and mind the signs. What stands there should become 0."
+
+
+# 11. What does the network look at?
+
+
+@exercise
+def check_friend(mine, x, accuracy):
+    if tuple(mine.shape) != tuple(x.shape):
+        return f"The images have the shape {tuple(x.shape)}, yours {tuple(mine.shape)}."
+    moved, least, most = np.max(np.abs(mine - x)), np.min(mine), np.max(mine)
+    if moved > 0.1 + 1e-6:
+        return f"Some pixel moved by {moved:.2g}. At most 0.1 is allowed."
+    if least < 0 or most > 1:
+        return f"Your pixels go from {least:.2g} to {most:.2g}. Clip them to 0 to 1."
+    if accuracy(mine) < accuracy(x):
+        return f"Only {accuracy(mine):.1%} are right now. The gradient of the loss points to where the loss grows."
+    return "" if accuracy(mine) > 0.95 else f"{accuracy(mine):.1%} are right. Use the gradient of the loss."
