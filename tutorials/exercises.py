@@ -243,3 +243,18 @@ def check_friend(mine, x, accuracy):
     if accuracy(mine) < accuracy(x):
         return f"Only {accuracy(mine):.1%} are right now. The gradient of the loss points to where the loss grows."
     return "" if accuracy(mine) > 0.95 else f"{accuracy(mine):.1%} are right. Use the gradient of the loss."
+
+
+# 12. Where does it look?
+
+
+@exercise
+def check_bare(mine, convolutions, images, corners, shares):
+    mine = np.asarray(mine, "float64")
+    if mine.shape != (2,):
+        return f"Two shares are needed, as `shares(heat, corners)` returns them; yours has the shape {mine.shape}."
+    if close(mine, shares(np.sum(convolutions(images), axis=3), corners)):
+        return ""
+    if mine.max() > 0.3:
+        return "One pattern is still clearly hotter. Leave out the weights: add up `convolutions(both)` over axis 3."
+    return "Add up `convolutions(both)` over its last axis, `[200, 24, 24]` is left, and give that to `shares`."
