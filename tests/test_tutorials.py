@@ -42,7 +42,7 @@ WRONG = {
         "mine = broken": "leave TensorFlow",
         "mine = lambda gain, shift, limit: gain * limit + 0 * tf.stop_gradient(shift)": "shift has no gradient",
         "mine = lambda gain, shift, limit: gain * shift * tf.cast(0.0 > limit, tf.float32) + shift": "limit has no",
-        "mine = lambda gain, shift, limit: gain * shift * limit": "Keep the same loss",
+        "mine = lambda gain, shift, limit: gain * shift * limit": "stay the same loss",
         "mine = lambda gain, shift, limit: gain + shift + limit": "too wide",
         "mine = lambda gain: gain": "raises TypeError",
     },
@@ -129,7 +129,7 @@ def name_of(call):
 
 @functools.cache
 def run(script):
-    """Run a script in an empty folder, then each answer; return what the script and the answers print, and the folder."""
+    """Run a script in an empty folder, then each answer. Return what they print, and the folder."""
     folder = pathlib.Path(tempfile.mkdtemp())
     code = []
     for call, answer in exercises_of(script):
