@@ -1,16 +1,16 @@
-"""Names of sources and variables, as they are looked up and printed: `some`, `place_of`, `is_bias`."""
+"""Names of sources and variables, as they are printed and looked up: `some`, `place_of`, `is_bias`."""
 
 import re
 from collections.abc import Sequence
 
 
 def some(names: Sequence[str]) -> str:
-    """At most four of the names, and how many more there are."""
+    """Return at most four of the names in one line, and how many more there are."""
     return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
 
 
 def place_of(where: str, names: Sequence[str], name: str) -> int:
-    """The place of the one among `names` that is `name`, or, of Keras paths, ends with it."""
+    """Return the index of the one among `names` that is `name`, or whose Keras path ends with it."""
     found = [place for place, each in enumerate(names) if isinstance(name, str) and f"/{each}".endswith(f"/{name}")]
     found = [place for place in found if names[place] == name] or found
     if len(found) != 1:
@@ -20,5 +20,5 @@ def place_of(where: str, names: Sequence[str], name: str) -> int:
 
 
 def is_bias(name: str) -> bool:
-    """Whether the gradient of a variable of this name is a sum of the back-propagated signal itself."""
+    """Return whether a variable of this name is added to a layer's output, so that its gradient sums the signal."""
     return re.fullmatch(r"(.*bias|beta|b)(_?\d+)?", name.split("/")[-1]) is not None

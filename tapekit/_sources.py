@@ -1,27 +1,21 @@
-"""What the user hands over -> what a tape can watch; names; structure in = structure out.
+"""The user's `fn` and `vars` -> a `Call`: sources that a tape can watch, and the one rule by which `fn` is called.
 
-Every public function begins with ``bind(where, fn, vars)``, which applies the one calling rule of tapekit and gives
-a `Call`: the flat ``sources`` that a `tf.GradientTape` can watch, and the function to run.
-
->>> call = bind("gradient", lambda x, y: x * y, [3.0, 2.0])
->>> call.names
-['x', 'y']
->>> float(call())
-6.0
+Every public function begins with ``bind(where, fn, vars)``. What a function returns has the structure of `vars`.
 """
 
-import collections.abc
 import contextlib
 import dataclasses
 import inspect
 import itertools
 import types
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from operator import is_
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
+
+from tapekit._lines import name_in_caller
 
 _VARIADIC = inspect.CO_VARARGS | inspect.CO_VARKEYWORDS
 
@@ -30,9 +24,10 @@ _VARIADIC = inspect.CO_VARARGS | inspect.CO_VARKEYWORDS
 class Call:
     """`fn` and `vars`, ready for a tape.
 
-    ``leaves`` are the members of `vars`, flat, as `fn` is to see them: the user's own objects, but numbers and arrays
-    are tensors. ``sources`` are the same, but a Keras variable is the `tf.Variable` behind it, which a tape can watch.
-    ``takes_vars`` is False when `fn` closes over them.
+    ``leaves`` are the members of `vars` in the order of `tf.nest.flatten`, as `fn` gets them: the user's own objects,
+    but numbers and arrays are tensors. ``sources`` are the same, but a Keras variable is the `tf.Variable` behind it,
+    which a tape can watch. ``takes_vars`` is False if `fn` closes over them. ``unconnected`` says what happens where a
+    gradient is missing.
     """
 
     where: str
@@ -41,44 +36,48 @@ class Call:
     leaves: list
     sources: list
     takes_vars: bool
+    unconnected: str
 
     def __call__(self, leaves: Sequence | None = None) -> Any:
-        """Call `fn` by the one rule, with `leaves` in the place of its own if it takes them."""
+        """Call `fn` by the one rule. `leaves` replace the call's own, if `fn` takes them."""
         if not self.takes_vars:
             return self.fn()
-        vars = self.pack(self.leaves if leaves is None else leaves)
-        if isinstance(vars, collections.abc.Mapping):
-            return self.fn(**vars)
-        return self.fn(*vars) if _is_sequence(vars) else self.fn(vars)
+        args, kwargs = _arguments(self.pack(self.leaves if leaves is None else leaves))
+        return self.fn(*args, **kwargs)
 
     def pack(self, flat: Sequence) -> Any:
-        """One result per source -> the structure of `vars`."""
+        """Return one result for each source in the structure of `vars`."""
         if type(self.vars) is list and len(self.vars) == len(self.leaves) and all(map(is_, self.vars, self.leaves)):
-            return list(flat)  # the everyday list of variables, without the 10 µs of tf.nest
+            return list(flat)  # a plain list of variables, the usual case, does without the 10 µs of tf.nest
         return tf.nest.pack_sequence_as(self.vars, list(flat))
 
     @property
     def names(self) -> list[str]:
-        """A readable, unique name for each source, in order."""
+        """A unique name for each source, in order."""
         return names(self.vars, self.fn if self.takes_vars else None)
 
 
-def bind(where: str, fn: Callable, vars: Any, *, closure: bool = False, integers: bool = False) -> Call:
-    """Apply the calling rule and check every member of `vars`; `where` begins the error messages.
+def bind(
+    where: str, fn: Callable, vars: Any, *, closure: bool = False, integers: bool = False, unconnected: Any = "warn"
+) -> Call:
+    """Apply the calling rule and check every member of `vars`. Error messages begin with `where`.
 
-    With `closure`, `fn` is for the caller to call: it closes over `vars`, whatever its parameters. With `integers`,
-    sources pass that can have no gradient.
+    With `closure`, `fn` closes over `vars`, whatever its parameters are. With `integers`, sources are accepted that
+    cannot have a gradient.
     """
     if not callable(fn):
         raise TypeError(
-            f"{where}: fn is {describe(fn)}, not a function. Give the calculation itself, to be run under the tape: "
+            f"{where}: fn is {describe(fn)}, not a function. The calculation itself is needed. Write "
             f"{where}(lambda: loss(w), w), not {where}(loss(w), w)."
         )
+    mode = getattr(unconnected, "value", unconnected)  # tf.UnconnectedGradients is an enum of "none" and "zero"
+    if mode not in ("warn", "none", "zero", "raise"):
+        raise ValueError(f"{where}: unconnected is {unconnected!r}. Write 'warn', 'none', 'zero' or 'raise'.")
     flat = tf.nest.flatten(vars)
     if not flat:
         raise ValueError(
-            f"{where}: vars is empty ({vars!r}). Give at least one variable, tensor, array or number; a Keras model "
-            "has variables only once it is built: call it on a batch first."
+            f"{where}: vars is empty ({vars!r}). At least one source is needed. A Keras model has no "
+            "trainable variables before it is built (call it on a batch first), if trainable=False, or without weights."
         )
     takes_vars = not closure and _takes_vars(where, fn, vars)
     leaves, sources = [], []
@@ -91,35 +90,42 @@ def bind(where: str, fn: Callable, vars: Any, *, closure: bool = False, integers
             raise kind(f"{where}: source {name!r} is {_refusal(value, source, where, closure)}")
         leaves.append(leaf)
         sources.append(source)
-    return Call(where, fn, vars, leaves, sources, takes_vars)
+    return Call(where, fn, vars, leaves, sources, takes_vars, mode)
 
 
 def watchable(value: Any) -> tuple[Any, Any]:
-    """``(leaf, source)``: what to compute with in the place of `value`, and what a tape can watch, if it can."""
+    """Return ``(leaf, source)``: what to compute with instead of `value`, and what a tape can watch, or None."""
     variable = as_variable(value)
     if variable is not None:
         return value, variable
-    tensor = value if isinstance(value, tf.Tensor) else _as_tensor(value)
+    if isinstance(value, (tf.Tensor, tf.RaggedTensor)):
+        return value, value
+    tensor = None
+    if isinstance(value, (int, float)) and not isinstance(value, (bool, np.generic)):
+        tensor = tf.constant(value, tf.float32)
+    elif isinstance(value, (np.ndarray, np.generic, bool, complex, str, bytes)):
+        with contextlib.suppress(TypeError, ValueError):  # arrays of objects, dates and other kinds
+            tensor = tf.convert_to_tensor(value)
     return value if tensor is None else tensor, tensor
 
 
 def values_of(source: Any) -> Any:
-    """`source`, or of a ragged tensor its values, without its row splits."""
+    """Return `source`, or, of a ragged tensor, its values without the row splits."""
     return source.flat_values if isinstance(source, tf.RaggedTensor) else source
 
 
 def dense(gradients: Sequence) -> list:
-    """The same, with a tensor for each `tf.IndexedSlices`: repeated rows of an embedding add up."""
+    """Return the gradients with a tensor for each `tf.IndexedSlices`; rows with the same index are added."""
     return [tf.convert_to_tensor(g) if isinstance(g, tf.IndexedSlices) else g for g in gradients]
 
 
 def watch_all(tape: tf.GradientTape, sources: Sequence) -> None:
-    """Have `tape` watch the `sources`; of a ragged tensor its values, not its row splits."""
+    """Let `tape` watch the `sources`; of a ragged tensor its values."""
     tape.watch([values_of(source) for source in sources])
 
 
 def as_variable(value: Any) -> tf.Variable | None:
-    """The `tf.Variable` that `value` is, or, for a Keras variable, stands for; None for anything else."""
+    """Return the `tf.Variable` that `value` is, or that a Keras variable holds; None for anything else."""
     if isinstance(value, tf.Variable):
         return value
     inner = getattr(value, "value", None)
@@ -127,18 +133,21 @@ def as_variable(value: Any) -> tf.Variable | None:
 
 
 def is_float(tensor: Any) -> bool:
-    """Whether `tensor` (anything with a TensorFlow dtype) can have a gradient."""
-    dtype = tensor.dtype if isinstance(tensor.dtype, tf.DType) else tf.as_dtype(tensor.dtype)
+    """Return whether `tensor` (anything with a dtype) is floating-point or complex, and so can have a gradient."""
+    dtype = tf.as_dtype(tensor.dtype)
     return dtype.is_floating or dtype.is_complex
 
 
 def names(vars: Any, fn: Callable | None = None) -> list[str]:
-    """Unique names of the members of `vars`: a Keras path, a variable's name, the parameter of `fn`, or `vars[2]`.
+    """Return unique names of the members of `vars`.
 
-    >>> names([tf.Variable(1.0, name="w"), tf.Variable(2.0, name="w")])
-    ['w', 'w_1']
+    A member is called by its key, its Keras path, its variable's name, the parameter of `fn`, or its place, `vars[2]`.
     """
-    found = [_own_name(leaf) or path for path, leaf in _paths(vars, _parameters(fn, vars))]
+    given = _parameters(fn) or list(getattr(vars, "_fields", ()))
+    if tf.nest.is_nested(vars):
+        found = list(_paths(vars, given))
+    else:
+        found = [_own_name(vars) or (given[0] if given else "vars")]
     unique: dict[str, None] = {}
     for name in found:
         free = itertools.chain([name], (f"{name}_{count}" for count in itertools.count(1)))
@@ -146,12 +155,13 @@ def names(vars: Any, fn: Callable | None = None) -> list[str]:
     return list(unique)
 
 
-def describe(value: Any) -> str:
-    """Kind, dtype and shape of anything, for an error message.
+def spoken(name: str, leaf: Any) -> str:
+    """Return the name of a source in quotes: instead of a place, the user's variable that holds it, if one does."""
+    return repr(name_in_caller(leaf) or name if name.startswith("vars") else name)
 
-    >>> describe(tf.zeros([2, 3])), describe(None), describe(np.ones(3))
-    ('a float32 tensor of shape (2, 3)', 'None', 'a NumPy float64 array of shape (3,)')
-    """
+
+def describe(value: Any) -> str:
+    """Return kind, dtype and shape of anything, for an error message: ``a float32 tensor of shape (2, 3)``."""
     if value is None:
         return "None"
     if isinstance(value, (bool, int, float, complex, str)) and not isinstance(value, np.generic):
@@ -162,27 +172,23 @@ def describe(value: Any) -> str:
     if variable is not None or isinstance(value, tf.Tensor):
         kind, tensor = ("tensor", value) if variable is None else ("variable", variable)
         return f"{_article(tensor.dtype.name)} {kind} of shape {tensor.shape}"
-    return _article(type(value).__name__)
+    members = f" of {len(value)}" if isinstance(value, (list, tuple, dict)) else ""
+    return _article(type(value).__name__) + members
+
+
+def _signature(fn: Callable) -> inspect.Signature | None:
+    """Return the signature of `fn`; None for built-in callables that have none."""
+    with contextlib.suppress(ValueError, TypeError):
+        return inspect.signature(fn)
+    return None
 
 
 def _article(word: str) -> str:
     return f"an {word}" if word[0] in "aeiouAEIOU" else f"a {word}"
 
 
-def _as_tensor(value: Any) -> Any:
-    """A number or an array -> a tensor; a ragged tensor as it is; None for what no tape can watch."""
-    if isinstance(value, tf.RaggedTensor):
-        return value
-    if isinstance(value, (int, float)) and not isinstance(value, (bool, np.generic)):
-        return tf.constant(value, tf.float32)
-    if isinstance(value, (np.ndarray, np.generic, bool, complex, str, bytes)):
-        with contextlib.suppress(TypeError, ValueError):  # arrays of objects, dates and other kinds
-            return tf.convert_to_tensor(value)
-    return None
-
-
 def _refusal(value: Any, source: Any, where: str, closure: bool) -> str:
-    """What arrived, what is needed and what to give instead of `value`, which cannot be a source."""
+    """Return what arrived, what is needed and what to write instead of `value`, which cannot be a source."""
     if source is not None and not is_float(source):
         instead = "; use 3.0 instead of 3, or tf.cast(...) before the call" if source.dtype.is_integer else ""
         if isinstance(source, tf.Variable):
@@ -194,109 +200,88 @@ def _refusal(value: Any, source: Any, where: str, closure: bool) -> str:
     if isinstance(value, tf.SparseTensor):
         need = "Only dense and ragged tensors can be watched; differentiate with respect to its .values"
     elif hasattr(value, "trainable_variables"):
-        need = "Give its variables: model.trainable_variables"
-    elif type(value).__name__ == "KerasTensor":
-        need = "It stands for numbers to come: call the model on data, model(x), inside fn"
-    elif tf.is_tensor(value) and hasattr(value, "path"):
-        need = (
-            "In the call of a mixed-precision layer it is a cast copy of itself; ask for the gradient outside the layer"
-        )
-    elif isinstance(value, collections.abc.Iterable) and not hasattr(value, "dtype"):
+        need = f"Give its variables: {name_in_caller(value) or getattr(value, 'name', 'it')}.trainable_variables"
+    elif isinstance(value, Iterable) and not hasattr(value, "dtype"):
         need = "A structure is a list, tuple or dict: write list(...) around it"
     else:
         need = "Give a tf.Variable, a Keras variable, a tensor, a NumPy array or a number"
     return f"{describe(value)}. {need}."
 
 
-def signature_of(fn: Callable) -> inspect.Signature | None:
-    """None for some built-in callables, which have none to read."""
-    with contextlib.suppress(ValueError, TypeError):
-        return inspect.signature(fn)
-    return None
-
-
 def _takes_vars(where: str, fn: Callable, vars: Any) -> bool:
-    """The one calling rule: does `fn` take `vars`, or nothing? A TypeError if neither fits."""
+    """Return whether `fn` takes `vars`, by the one calling rule. A TypeError if it takes neither them nor nothing."""
     code = fn.__code__ if isinstance(fn, types.FunctionType) and not hasattr(fn, "__wrapped__") else None
     if code and not (code.co_argcount or code.co_kwonlyargcount or code.co_flags & _VARIADIC):
-        return False  # the everyday closure, without the 5 µs of inspect.signature
-    signature = signature_of(fn)
+        return False  # a plain closure, the usual case, does without the 5 µs of inspect.signature
+    signature = _signature(fn)
     if signature is None:
         return True
-    parameters = signature.parameters.values()
-    by_name = isinstance(vars, collections.abc.Mapping)
+    args, kwargs = _arguments(vars)
     variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-    wanted = [p for p in parameters if p.default is p.empty and p.kind not in variadic]
-    open_ended = variadic if by_name else variadic[:1]
-    if not wanted and not any(p.kind in open_ended for p in parameters):
+    parameters = signature.parameters.values()
+    required = any(p.default is p.empty and p.kind not in variadic for p in parameters)
+    if not required and not any(p.kind in (variadic if kwargs else variadic[:1]) for p in parameters):
         return False
-    args = () if by_name else vars if _is_sequence(vars) else (vars,)
     own = getattr(fn, "trainable_variables", ())
     if any(leaf is variable for leaf in tf.nest.flatten(vars) for variable in own):
         raise TypeError(
-            f"{where}: fn is {describe(fn)} and vars are its own variables, which it does not take. Write the loss "
-            f"as a function: {where}(lambda: loss(y, model(x)), model.trainable_variables)."
+            f"{where}: fn is {describe(fn)} and vars are its own variables, which it does not take. A function that "
+            f"returns the loss is needed. Write {where}(lambda: loss(y, model(x)), model.trainable_variables)."
         )
-    try:
-        signature.bind(*args, **(vars if by_name else {}))
-    except TypeError as error:
-        how = f"fn(**vars) with the keys {sorted(vars)}" if by_name else f"fn with {len(args)} argument(s)"
-        raise TypeError(
-            f"{where}: fn{signature} cannot be called as {how}: {error}. vars is {_outline(vars)}. Let fn take one "
-            "parameter for each member of vars; give np.array(vars) for one array, [vars] to hand it over whole; or "
-            "let fn take nothing and close over variables."
-        ) from None
+    how = f"fn(**vars) with the keys {sorted(kwargs)}" if kwargs else f"fn with {len(args)} argument(s)"
+    instead = (
+        f"vars is {describe(vars)}. Let fn take one parameter for each member of vars (np.array(vars) is one), or "
+        "nothing, and close over variables."
+    )
+    require_fit(where, fn, args, kwargs, how, instead)
     return True
 
 
-def _is_sequence(vars: Any) -> bool:
-    return tf.nest.is_nested(vars) and isinstance(vars, collections.abc.Iterable)
+def require_fit(where: str, fn: Callable, args: tuple, kwargs: dict, how: str, instead: str) -> None:
+    """Raise TypeError if `fn` cannot be called with these arguments."""
+    signature = _signature(fn)
+    try:
+        if signature is not None:
+            signature.bind(*args, **kwargs)
+    except TypeError as error:
+        raise TypeError(f"{where}: fn{signature} cannot be called as {how}: {error}. {instead}") from None
 
 
-def _outline(vars: Any) -> str:
-    """What `vars` looks like, in a line."""
-    if isinstance(vars, collections.abc.Mapping):
-        return "{" + ", ".join(f"{key!r}: {_outline(value)}" for key, value in vars.items()) + "}"
-    if _is_sequence(vars):
-        inner = ", ".join(_outline(value) for value in list(vars)[:4]) + (", ..." if len(vars) > 4 else "")
-        return f"a {type(vars).__name__} of {len(vars)} ({inner})"
-    return describe(vars)
+def _arguments(vars: Any) -> tuple[tuple, dict]:
+    """Return ``(args, kwargs)`` with which a `fn` that takes `vars` is called."""
+    if isinstance(vars, Mapping):
+        return (), dict(vars)
+    return tuple(vars) if tf.nest.is_nested(vars) and isinstance(vars, Iterable) else (vars,), {}
 
 
-def _parameters(fn: Callable | None, vars: Any) -> list[str]:
-    """The names of the parameters of `fn` to which the members of `vars` go, as far as they can be known."""
-    signature = None if fn is None or isinstance(vars, collections.abc.Mapping) else signature_of(fn)
+def _parameters(fn: Callable | None) -> list[str]:
+    """Return the names of the parameters that `fn` takes by position, as far as they are known."""
+    signature = None if fn is None else _signature(fn)
     positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     return [p.name for p in signature.parameters.values() if p.kind in positional] if signature else []
 
 
 def _own_name(leaf: Any) -> str | None:
-    """A Keras path or a given variable name; None for tensors and for the name that every `tf.Variable` has."""
+    """Return a Keras path or a given variable name; None for tensors and for the default name of `tf.Variable`."""
     if as_variable(leaf) is None:
         return None
     name = getattr(leaf, "path", None) or leaf.name.split(":")[0]
     return None if name == "Variable" else name
 
 
-def _paths(vars: Any, parameters: list[str]) -> list[tuple[str, Any]]:
-    """``(path, leaf)`` in the order of `tf.nest.flatten`; the outermost members are called by `parameters`."""
-    if not tf.nest.is_nested(vars):
-        return [(parameters[0] if parameters else "vars", vars)]
-    if isinstance(vars, collections.abc.Mapping):
-        members = [(str(key), vars[key]) for key in sorted(vars)]
-    else:
-        given = parameters or getattr(vars, "_fields", [])
-        members = [(given[i] if i < len(given) else f"vars[{i}]", value) for i, value in enumerate(_members(vars))]
-    return [pair for name, value in members for pair in _inner_paths(name, value)]
-
-
-def _inner_paths(name: str, value: Any) -> list[tuple[str, Any]]:
-    if not tf.nest.is_nested(value):
-        return [(name, value)]
-    by_key = isinstance(value, collections.abc.Mapping)
-    members = [(key, value[key]) for key in sorted(value)] if by_key else enumerate(_members(value))
-    return [pair for key, member in members for pair in _inner_paths(f"{name}[{key!r}]", member)]
-
-
-def _members(vars: Any) -> Any:
-    return vars if _is_sequence(vars) else tf.nest.flatten(vars)  # attrs classes are structures too
+def _paths(structure: Any, given: Sequence[str] = (), prefix: str = "") -> Iterator[str]:
+    """Yield a name for each leaf in the order of `tf.nest.flatten`; the outermost members have the `given` names."""
+    by_key = isinstance(structure, Mapping)
+    if by_key:
+        members = [(key, structure[key]) for key in sorted(structure)]
+    else:  # attrs classes are structures too, but cannot be iterated over
+        members = list(enumerate(structure if isinstance(structure, Iterable) else tf.nest.flatten(structure)))
+    for key, value in members:
+        if prefix:
+            path = f"{prefix}[{key!r}]"
+        else:
+            path = str(key) if by_key else given[key] if key < len(given) else f"vars[{key}]"
+        if tf.nest.is_nested(value):
+            yield from _paths(value, prefix=path)
+        else:
+            yield path if by_key else _own_name(value) or path

@@ -1,4 +1,4 @@
-"""What `fn` returned, and the vectors that go with it: checked, as tensors, in their structure."""
+"""The result of `fn`, and the vectors that are multiplied with it: checked, as tensors, in their structure."""
 
 import contextlib
 from collections.abc import Mapping, Sequence
@@ -7,13 +7,30 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tapekit._sources import Call, as_variable, describe, is_float
+from tapekit._sources import Call, as_variable, describe, is_float, watch_all
 
 _AUX = "results besides the loss go second: return loss, rest, in tapekit.value_and_gradient(..., has_aux=True)"
 
 
+def taped(
+    call: Call, *, has_aux: bool = False, one: bool = False, persistent: bool = False
+) -> tuple[tf.GradientTape, Any, Any]:
+    """Run `call` under a tape that watches its sources. Return ``(tape, target, aux)``; with `one`, of one tensor."""
+    with tf.GradientTape(persistent, watch_accessed_variables=False) as tape:
+        watch_all(tape, call.sources)
+        result, aux = call(), None
+        if has_aux:
+            if not (isinstance(result, tuple) and len(result) == 2):
+                raise TypeError(f"{call.where}: fn returned {describe(result)}. has_aux=True needs (target, aux).")
+            result, aux = result
+        if one and tf.nest.is_nested(result):
+            raise TypeError(f"{call.where}: fn returned {describe(result)}. It must return one tensor: use tf.stack.")
+        target = target_of(call, result)
+    return tape, target, aux
+
+
 def target_of(call: Call, result: Any) -> Any:
-    """What `fn` returned, as float tensors in its structure; an error for anything that has no gradient."""
+    """Return the result of `fn` as float tensors in its structure; raise TypeError for what has no gradient."""
     if isinstance(result, tf.Tensor) and is_float(result):
         return result
     flat = [_tensor(call, member, alone=not tf.nest.is_nested(result)) for member in tf.nest.flatten(result)]
@@ -22,22 +39,15 @@ def target_of(call: Call, result: Any) -> Any:
     return tf.nest.pack_sequence_as(result, flat)
 
 
-def one_target(call: Call, result: Any) -> tf.Tensor:
-    if tf.nest.is_nested(result):
-        raise TypeError(
-            f"{call.where}: fn returned {describe(result)}. It must return one tensor; tf.stack or tf.concat."
-        )
-    return target_of(call, result)
-
-
 def vectors_like(call: Call, what: str, vectors: Any, structure: Any, likes: Sequence) -> list:
-    """The members of `vectors`, flat and as tensors, each held against the shape and dtype of its like."""
-    flat = _flatten_up_to(structure, vectors)
-    if flat is None:
+    """Return the members of `vectors`, flat and as tensors, each of the shape and dtype of its like."""
+    try:
+        flat = _members(structure, vectors)
+    except (KeyError, TypeError, ValueError) as error:
         raise ValueError(
-            f"{call.where}: {what} has another structure than what it belongs to. Give one array for each of "
-            f"{len(likes)} tensor(s), nested in the same way."
-        )
+            f"{call.where}: the structure of {what} is not that of what it is multiplied with. Give one array for "
+            f"each of {len(likes)} tensor(s), nested in the same way."
+        ) from error
     return [_vector(call, what, vector, like) for vector, like in zip(flat, likes, strict=True)]
 
 
@@ -49,15 +59,9 @@ def _tensor(call: Call, member: Any, *, alone: bool) -> Any:
             return member
         need = f"Only a float or complex target has a gradient; {_AUX}"
     elif member is None:
-        need = (
-            "It must return the tensor to differentiate; perhaps a return statement is missing, or a gradient "
-            "inside fn is None"
-        )
+        need = "It must return a tensor; perhaps a return statement is missing, or a gradient inside fn is None"
     elif alone and isinstance(member, (bool, int, float, complex, np.ndarray, np.generic)):
-        need = (
-            "It must return a tensor: the calculation left TensorFlow, where the tape cannot follow; use tf functions "
-            "in the place of NumPy, .numpy(), float() and int()"
-        )
+        need = "The calculation left TensorFlow: use tf functions instead of NumPy, .numpy(), float() and int()"
     else:
         need = f"It must return a tensor; {_AUX}"
     raise TypeError(f"{call.where}: fn returned {describe(member)}. {need}.")
@@ -70,26 +74,19 @@ def _vector(call: Call, what: str, vector: Any, like: Any) -> Any:
             vector = tf.convert_to_tensor(vector, like.dtype)
     if not tf.is_tensor(vector) or vector.dtype != like.dtype or not vector.shape.is_compatible_with(like.shape):
         raise ValueError(
-            f"{call.where}: {what} holds {describe(vector)}. It must be {like.dtype.name} of shape {like.shape}, as "
-            "what it belongs to."
+            f"{call.where}: {what} holds {describe(vector)}. It must be {like.dtype.name} of shape {like.shape}, like "
+            "what it is multiplied with."
         )
     return vector
 
 
-def _flatten_up_to(structure: Any, vectors: Any) -> list | None:
-    """One member of `vectors` for each leaf of `structure` (a list can be an array's numbers); None if they differ."""
+def _members(structure: Any, vectors: Any) -> list:
+    """Return one member of `vectors` for each leaf of `structure`: a list of numbers may stand for one array."""
     if not tf.nest.is_nested(structure):
         return [vectors]
-    by_key = isinstance(structure, Mapping)
-    if not tf.nest.is_nested(vectors) or isinstance(vectors, Mapping) is not by_key:
-        return None
-    places = sorted(structure) if by_key else list(range(len(structure)))
-    if places != (sorted(vectors) if by_key else list(range(len(vectors)))):
-        return None
-    flat: list = []
-    for place in places:
-        member = _flatten_up_to(structure[place], vectors[place])
-        if member is None:
-            return None
-        flat += member
-    return flat
+    if isinstance(structure, Mapping):
+        keys = sorted(structure)
+        if keys != sorted(vectors):
+            raise KeyError(vectors)
+        structure, vectors = [structure[key] for key in keys], [vectors[key] for key in keys]
+    return [member for pair in zip(structure, vectors, strict=True) for member in _members(*pair)]

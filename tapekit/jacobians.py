@@ -1,7 +1,7 @@
 """Derivatives as whole arrays: `jacobian`, `hessian`, and `per_example_gradient` for a batch.
 
-One law gives the shapes: Jacobian shape = target.shape + source.shape. Where only a product with a vector is wanted,
-`tapekit.vjp`, `tapekit.jvp` and `tapekit.hvp` give it without the array.
+One law gives the shapes: Jacobian shape = target.shape + source.shape. If only a product with a vector is needed,
+`tapekit.vjp`, `tapekit.jvp` and `tapekit.hvp` compute it without the array.
 
 >>> jacobian(lambda x: x**2, tf.constant([1.0, 2.0])).numpy().tolist()
 [[2.0, 0.0], [0.0, 4.0]]
@@ -15,16 +15,16 @@ from typing import Any
 
 import tensorflow as tf
 
-from tapekit._sources import bind, dense, describe, signature_of, watch_all
-from tapekit._targets import one_target, target_of
-from tapekit.gradients import finish, mode_of, warn_of_none, zeros_for_none
+from tapekit._sources import bind, dense, describe, require_fit, watch_all
+from tapekit._targets import taped
+from tapekit.gradients import Unconnected, finish, warn_of_none, zeros_for_none
 
 
-def jacobian(fn: Callable, vars: Any, /, *, unconnected: str | tf.UnconnectedGradients = "warn") -> Any:
-    """Give every derivative of every element of the target: the Jacobian.
+def jacobian(fn: Callable, vars: Any, /, *, unconnected: Unconnected = "warn") -> Any:
+    """Return the Jacobian: the derivative of every element of the target.
 
     Args:
-        fn: as for `gradient`, but returns one tensor, `[...target]`.
+        fn: as for `gradient`, but it returns one tensor, `[...target]`.
         vars, unconnected: as for `gradient`.
 
     Returns:
@@ -37,19 +37,16 @@ def jacobian(fn: Callable, vars: Any, /, *, unconnected: str | tf.UnconnectedGra
         >>> jacobian(lambda x: x**2, tf.constant([1.0, 2.0])).numpy().tolist()
         [[2.0, 0.0], [0.0, 4.0]]
     """
-    mode_of("jacobian", unconnected)
-    call = bind("jacobian", fn, vars)
-    with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
-        watch_all(tape, call.sources)
-        target = one_target(call, call())
-    return finish(call, _rows(tape, target, call.sources), unconnected, leading=tf.shape(target))
+    call = bind("jacobian", fn, vars, unconnected=unconnected)
+    tape, target, _ = taped(call, persistent=True, one=True)
+    return finish(call, _rows(tape, target, call.sources), leading=tf.shape(target))
 
 
 def hessian(fn: Callable, vars: Any, /) -> Any:
-    """Give every second derivative of a scalar target: the Hessian, in blocks.
+    """Return the Hessian: every second derivative of a scalar target, in blocks.
 
     Args:
-        fn: as for `gradient`, but returns one scalar.
+        fn: as for `gradient`, but it returns one scalar.
         vars: as for `gradient`.
 
     Returns:
@@ -58,7 +55,7 @@ def hessian(fn: Callable, vars: Any, /) -> Any:
         `MissingGradientWarning` where the first gradient is missing already.
 
     Raises:
-        ValueError: the target is not scalar; TypeError, ValueError: as `gradient`.
+        ValueError: the target is not a scalar; TypeError, ValueError: as `gradient`.
 
     Example:
         >>> hessian(lambda x: x[0] ** 2 * x[1], tf.constant([1.0, 2.0])).numpy().tolist()
@@ -67,13 +64,11 @@ def hessian(fn: Callable, vars: Any, /) -> Any:
     call = bind("hessian", fn, vars)
     with tf.GradientTape(persistent=True, watch_accessed_variables=False) as outer:
         watch_all(outer, call.sources)
-        with tf.GradientTape(watch_accessed_variables=False) as inner:
-            watch_all(inner, call.sources)
-            target = one_target(call, call())
+        inner, target, _ = taped(call, one=True)
         if target.shape.rank not in (0, None):
             raise ValueError(
-                f"hessian: fn returned {describe(target)}. The Hessian is that of a scalar; reduce the target, with "
-                "tf.reduce_sum for example, or take tapekit.jacobian of a gradient."
+                f"hessian: fn returned {describe(target)}. A scalar is needed. Reduce it, with tf.reduce_sum for "
+                "example, or call tapekit.jacobian of a gradient."
             )
         grads = dense(inner.gradient(target, call.sources))
     warn_of_none(call, grads)
@@ -84,40 +79,36 @@ def hessian(fn: Callable, vars: Any, /) -> Any:
     return call.pack(blocks)
 
 
-def per_example_gradient(
-    fn: Callable, vars: Any, batch: Any, /, *, unconnected: str | tf.UnconnectedGradients = "warn"
-) -> Any:
-    """Give one gradient for each example of a batch, where an ordinary gradient gives their sum.
+def per_example_gradient(fn: Callable, vars: Any, batch: Any, /, *, unconnected: Unconnected = "warn") -> Any:
+    """Return one gradient for each example of a batch; an ordinary gradient is their sum.
 
     Args:
-        fn: ``fn(example)`` returns the loss of one example, and closes over `vars`. A Keras model wants a batch axis:
+        fn: ``fn(example)`` returns the loss of one example, and closes over `vars`. A Keras model needs a batch axis:
             ``model(x[None])``.
         vars: variables or tensors, as for `gradient`.
-        batch: a structure of arrays with a common first axis, `[batch, ...]`; ``fn`` gets the same structure with
-            that axis taken off.
+        batch: a structure of arrays with a common first axis, `[batch, ...]`. ``fn`` gets the same structure without
+            that axis.
 
     Returns:
         The structure of `vars`, each `[batch, ...source]`.
 
     Raises:
-        ValueError: `batch` has no common first axis; TypeError, ValueError: as `gradient`.
+        TypeError: `batch` is not a structure of arrays; ValueError: its arrays have no common first axis;
+            TypeError, ValueError: as `gradient`.
 
     Example:
         >>> w = tf.Variable(2.0)
         >>> per_example_gradient(lambda x: (w * x) ** 2, w, tf.constant([1.0, 10.0])).numpy().tolist()
         [4.0, 400.0]
     """
-    mode_of("per_example_gradient", unconnected)
-    call = bind("per_example_gradient", fn, vars, closure=True)
-    _check_takes_one(fn)
+    call = bind("per_example_gradient", fn, vars, closure=True, unconnected=unconnected)
+    instead = "An example is one structure, like the batch. Let fn take it whole: def fn(example): x, y = example."
+    require_fit("per_example_gradient", fn, (None,), {}, "fn(example)", instead)
     examples = _examples(batch)
-    call = dataclasses.replace(call, fn=lambda: fn(tf.nest.map_structure(lambda rows: rows[0], examples)))
     connected: set[int] = set()  # by any example: each may take another branch
 
     def one(example: Any) -> list:
-        with tf.GradientTape(watch_accessed_variables=False) as tape:
-            watch_all(tape, call.sources)
-            target = target_of(call, fn(example))
+        tape, target, _ = taped(dataclasses.replace(call, fn=lambda: fn(example)))
         grads = dense(tape.gradient(target, call.sources))
         connected.update(i for i, g in enumerate(grads) if g is not None)
         return zeros_for_none(grads, call.sources)
@@ -127,39 +118,14 @@ def per_example_gradient(
         lambda: tf.vectorized_map(one, examples), lambda: tf.map_fn(one, examples, fn_output_signature=specs)
     )
     flat = [g if i in connected else None for i, g in enumerate(stacked)]
-    return finish(call, flat, unconnected, leading=tf.shape(tf.nest.flatten(examples)[0])[:1])
-
-
-def _rows(tape: tf.GradientTape, target: tf.Tensor, sources: list) -> list:
-    """The Jacobians of `target`, by a vectorized loop where TensorFlow can make one, else by an ordinary one."""
-    return _vectorized(
-        lambda: tape.jacobian(target, sources),
-        lambda: tape.jacobian(target, sources, experimental_use_pfor=False),
-    )
-
-
-def _vectorized(fast: Callable, slow: Callable) -> Any:
-    """``fast()``, or ``slow()`` where it cannot be vectorized, without TensorFlow's page of log lines about that."""
-
-    def elsewhere(record: logging.LogRecord) -> bool:
-        return record.module != "pfor" and "pfor" not in record.getMessage()
-
-    logger = tf.get_logger()
-    logger.addFilter(elsewhere)
-    try:
-        # vectorizing fails in many ways; an error of fn's own is raised again by slow()
-        with variable_scope_kept(), contextlib.suppress(Exception):
-            return fast()
-    finally:
-        logger.removeFilter(elsewhere)
-    return slow()
+    return finish(call, flat, leading=tf.shape(tf.nest.flatten(examples)[0])[:1])
 
 
 @contextlib.contextmanager
 def variable_scope_kept() -> Iterator[None]:
-    """Undo what TensorFlow leaves behind when the body of a `tf.map_fn` raises in a graph.
+    """Remove the caching device that a `tf.map_fn` leaves in the global variable scope if its body raises in a graph.
 
-    It is a caching device on the global variable scope, which keeps every later `strategy.scope()` from opening.
+    Every later `strategy.scope()` would fail.
     """
     scope = tf.compat.v1.get_variable_scope()
     before = scope.caching_device
@@ -171,28 +137,43 @@ def variable_scope_kept() -> Iterator[None]:
                 scope.set_caching_device(before)
 
 
-def _check_takes_one(fn: Callable) -> None:
-    signature = signature_of(fn)
+def _rows(tape: tf.GradientTape, target: tf.Tensor, sources: list) -> list:
+    """Return the Jacobians of `target`, by a vectorized loop if TensorFlow can make one, else by an ordinary one."""
+    slow = {"experimental_use_pfor": False}
+    return _vectorized(lambda: tape.jacobian(target, sources), lambda: tape.jacobian(target, sources, **slow))
+
+
+def _vectorized(fast: Callable, slow: Callable) -> Any:
+    """Return ``fast()``, or ``slow()`` if it cannot be vectorized; hide TensorFlow's log lines about that."""
+
+    def is_other(record: logging.LogRecord) -> bool:
+        return record.module != "pfor" and "pfor" not in record.getMessage()
+
+    logger = tf.get_logger()
+    logger.addFilter(is_other)
     try:
-        if signature is not None:
-            signature.bind(None)
-    except TypeError as error:
-        raise TypeError(
-            f"per_example_gradient: fn{signature} cannot be called as fn(example): {error}. An example is one "
-            "structure, like the batch. Let fn take it whole: def fn(example): x, y = example."
-        ) from None
+        # vectorizing fails in many ways; an error of fn's own is raised again by slow()
+        with variable_scope_kept(), contextlib.suppress(Exception):
+            return fast()
+    finally:
+        logger.removeFilter(is_other)
+    return slow()
 
 
 def _examples(batch: Any) -> Any:
-    """`batch` as tensors with a common first axis."""
-    examples = tf.nest.map_structure(tf.convert_to_tensor, batch)
+    """Return `batch` as tensors with a common first axis."""
+    try:
+        examples = tf.nest.map_structure(tf.convert_to_tensor, batch)
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            f"per_example_gradient: batch is {describe(batch)}. A structure of arrays is needed, [batch, ...]. Of a "
+            "tf.data.Dataset, give one batch: next(iter(dataset))."
+        ) from error
     flat = tf.nest.flatten(examples)
-    known = {t.shape[0] for t in flat if t.shape.rank} - {None}
-    if not flat or any(t.shape.rank == 0 for t in flat) or len(known) > 1:
-        shapes = ", ".join(str(t.shape) for t in flat) or "none"
+    if not flat or any(t.shape.rank == 0 for t in flat) or len({t.shape[0] for t in flat if t.shape.rank} - {None}) > 1:
         raise ValueError(
-            f"per_example_gradient: batch holds arrays of shapes {shapes}. They need a common first axis, "
-            "[batch, ...]. Give x[None] for a single example, and np.array(rows) for rows of numbers: a list is a "
-            "structure of arrays."
+            f"per_example_gradient: batch holds arrays of shapes {', '.join(str(t.shape) for t in flat) or 'none'}. "
+            "They need a common first axis, [batch, ...]. Give x[None] for a single example, and np.array(rows) for "
+            "rows of numbers: a list is a structure of arrays."
         )
     return examples

@@ -1,6 +1,6 @@
-"""`GradientTape`, for people who keep their own ``with`` block: watching that cannot go wrong silently.
+"""`GradientTape`, for people who keep their own ``with`` block: it watches anything, and reports a missing gradient.
 
-Use `tapekit.gradient` where one function gives the target; use this where a ``with`` block reads better.
+Use `tapekit.gradient` if one function computes the target. Use this if a ``with`` block reads better.
 
 >>> with GradientTape() as tape:
 ...     x = tape.watch(3.0)
@@ -9,30 +9,28 @@ Use `tapekit.gradient` where one function gives the target; use this where a ``w
 6.0
 """
 
-import contextlib
 import warnings
-from collections.abc import Iterator
 from typing import Any
 
 import tensorflow as tf
 
-from tapekit._sources import as_variable, describe, is_float, names, watchable
+from tapekit._lines import running_line
+from tapekit._names import some
+from tapekit._sources import as_variable, describe, is_float, names, spoken, watchable
+
+_REGISTRY: dict = {}  # of the warnings shown: Python shows each once for a line
 
 
 class MissingGradientWarning(UserWarning):
-    """Some source has no gradient: TensorFlow gave None."""
+    """A source has no gradient: TensorFlow returned None."""
 
 
 class GradientTape(tf.GradientTape):
-    """A `tf.GradientTape` that can watch anything, and says why a gradient is None where it can see it.
+    """A `tf.GradientTape` that can watch anything, and warns with the cause if a gradient is None.
 
-    All that a `tf.GradientTape` does, it does in the same way. Besides, `watch` takes numbers, arrays, Keras variables
-    and structures of them, and returns what to compute with; `gradient`, `jacobian` and `batch_jacobian` take Keras
-    variables; a missing gradient is a `MissingGradientWarning` with the cause.
-
-    Args:
-        persistent: whether gradients can be asked for more than once.
-        watch_accessed_variables: whether every trainable variable that is read is watched.
+    It takes the arguments of `tf.GradientTape`, and does all that one does, in the same way. In addition, `watch` takes
+    numbers, arrays, Keras variables and structures of them, and returns what to compute with; a missing gradient is a
+    `MissingGradientWarning` with the cause.
 
     Example:
         >>> with GradientTape() as tape:
@@ -44,138 +42,87 @@ class GradientTape(tf.GradientTape):
 
     def __init__(self, persistent: bool = False, watch_accessed_variables: bool = True) -> None:
         super().__init__(persistent, watch_accessed_variables)
-        self._seen: list = []
         self._accessed = watch_accessed_variables
-        self._paused = self._emptied = self._quiet = False
-        self._start = 0
-
-    def __enter__(self) -> "GradientTape":
-        """Begin to record."""
-        if not tf.executing_eagerly():
-            self._start = len(tf.compat.v1.get_default_graph().get_operations())
-        return super().__enter__()
+        self._seen: list = []
 
     def watch(self, tensor: Any) -> Any:
-        """Record what is computed from `tensor` from now on; give what to compute with.
+        """Record what is computed from `tensor` from now on, and return what to compute with.
 
         Args:
             tensor: a tensor, variable, Keras variable, array or number, or a structure of them.
 
         Returns:
-            The same structure: tensors and variables as they came, numbers (float32) and arrays as tensors. Compute
-            with these: a number itself cannot be watched.
+            The same structure: tensors and variables as they came, numbers (float32) and arrays as tensors.
 
         Raises:
-            ValueError: something in `tensor` is no tensor and cannot be made one.
+            ValueError: `tensor` cannot be made a tensor; RuntimeError: the ``with`` block has not begun.
         """
-        leaves = []
-        for value in tf.nest.flatten(tensor):
-            leaf, source = watchable(value)
-            super().watch(value if source is None else source)
-            if not any(source is seen for seen in self._seen) and self._used(source):
-                warnings.warn(
-                    f"GradientTape.watch: {source.name!r} was used before it is watched; what was computed from it "
-                    "until now has no gradient. Watch it first.",
-                    MissingGradientWarning,
-                    stacklevel=2,
-                )
-            self._seen.append(source)
-            leaves.append(leaf)
-        return tf.nest.pack_sequence_as(tensor, leaves)
+        pairs = [watchable(value) for value in tf.nest.flatten(tensor)]
+        sources = [leaf if source is None else source for leaf, source in pairs]
+        try:
+            super().watch(sources)
+        except AttributeError as error:
+            raise RuntimeError(
+                "GradientTape.watch: the tape is not recording yet. Call it inside the block: "
+                "with tapekit.GradientTape() as tape: x = tape.watch(x)."
+            ) from error
+        self._seen += sources
+        return tf.nest.pack_sequence_as(tensor, [leaf for leaf, _ in pairs])
 
-    @contextlib.contextmanager
-    def stop_recording(self) -> Iterator[None]:
-        """As `tf.GradientTape.stop_recording`."""
-        self._paused = True
-        with super().stop_recording():
-            yield
-
-    def reset(self) -> None:
-        """As `tf.GradientTape.reset`."""
-        super().reset()
-        self._emptied = True
-
-    def gradient(
-        self,
-        target: Any,
-        sources: Any,
-        output_gradients: Any = None,
-        unconnected_gradients: tf.UnconnectedGradients = tf.UnconnectedGradients.NONE,
-    ) -> Any:
-        """As `tf.GradientTape.gradient`; Keras variables are taken, and a None is warned of, with its cause.
-
-        Args, Returns, Raises: as `tf.GradientTape.gradient`.
-        """
-        flat = super().gradient(target, _watchable(sources), output_gradients, unconnected_gradients)
-        if not self._quiet:
-            self._warn_of_none("gradient", sources, flat)
+    def gradient(self, target: Any, sources: Any, *args: Any, **kwargs: Any) -> Any:
+        """Return what `tf.GradientTape.gradient` returns, also for Keras variables; warn of a None with its cause."""
+        flat = super().gradient(target, _watchable(sources), *args, **kwargs)
+        self._warn_of_none("gradient", sources, flat)
         return tf.nest.pack_sequence_as(sources, flat)
 
     def jacobian(self, target: Any, sources: Any, *args: Any, **kwargs: Any) -> Any:
-        """As `tf.GradientTape.jacobian`; Keras variables are taken, and a None is warned of, with its cause."""
-        self._quiet = True  # it calls `gradient` for every row
-        try:
+        """Return what `tf.GradientTape.jacobian` returns, also for Keras variables; warn of a None with its cause."""
+        with warnings.catch_warnings():  # it calls `gradient` for every row
+            warnings.simplefilter("ignore", MissingGradientWarning)
             flat = super().jacobian(target, _watchable(sources), *args, **kwargs)
-        finally:
-            self._quiet = False
         self._warn_of_none("jacobian", sources, flat)
         return tf.nest.pack_sequence_as(sources, flat)
 
-    def batch_jacobian(self, target: Any, source: Any, *args: Any, **kwargs: Any) -> Any:
-        """As `tf.GradientTape.batch_jacobian`; a Keras variable is taken."""
-        variable = as_variable(source)
-        return super().batch_jacobian(target, source if variable is None else variable, *args, **kwargs)
-
     def _warn_of_none(self, method: str, sources: Any, flat: list) -> None:
-        missing = [index for index, gradient in enumerate(flat) if gradient is None]
-        if missing:
-            leaves, shown = tf.nest.flatten(sources), names(sources)
-            causes = "; ".join(f"{shown[i]!r} {self._cause(leaves[i])}" for i in missing)
-            warnings.warn(
-                f"GradientTape.{method}: the result is None: {causes}. tapekit.explain(fn, vars) finds the line.",
-                MissingGradientWarning,
-                stacklevel=3,
+        """Issue one warning, in which each cause is said once for all of its sources."""
+        by_cause: dict[str, list[str]] = {}
+        for name, leaf, gradient in zip(names(sources), tf.nest.flatten(sources), flat, strict=True):
+            if gradient is None:
+                by_cause.setdefault(self._cause(leaf), []).append(spoken(name, leaf))
+        if by_cause:
+            causes = "; ".join(f"{some(called)}: {cause}" for cause, called in by_cause.items())
+            warn_missing(
+                f"GradientTape.{method}: the result is None. {causes}. tapekit.explain(fn, vars) finds the line."
             )
-
-    def _used(self, source: Any) -> bool:
-        """Whether an op has read `source` since the tape began: a graph knows, an eager tensor does not."""
-        if not tf.is_symbolic_tensor(source) or not source.consumers():
-            return False
-        since = {op.name for op in source.graph.get_operations()[self._start :]}
-        return any(op.name in since for op in source.consumers())
 
     def _cause(self, source: Any) -> str:
-        """What can be seen from here of why `source` has no gradient."""
+        """Return what the tape knows of why `source` has no gradient."""
         variable = as_variable(source)
-        emptied = ", or was computed before reset()" if self._emptied else ""
         if not is_float(source):
-            return f"is {tf.as_dtype(source.dtype).name}, and only floating-point sources have gradients"
-        if any(source is w or variable is w for w in self._seen if w is not None):
-            early = emptied or ", or was computed before watch() was called"
-            return f"was watched, but the target does not depend on it{early}"
-        if variable is None:
-            return "is a tensor that was never watched: call tape.watch(...) before it is used"
+            return f"{tf.as_dtype(source.dtype).name}, and only floating-point sources have gradients"
+        if any(source is seen or variable is seen for seen in self._seen if seen is not None):
+            return "watched, but the target does not depend on it, or was computed before watch() or reset() was called"
         if any(variable is seen for seen in self.watched_variables()):
-            return (
-                "was read, but no gradient comes back to it from the target, or the target was computed after the with "
-                f"block{emptied}"
-            )
-        if not self._accessed:
-            return "was not watched: with watch_accessed_variables=False, call tape.watch(variable)"
-        if not variable.trainable:
-            return "is not trainable, and such a variable is recorded only after tape.watch(variable)"
-        if self._paused:
-            return "was not read while the tape was recording: only under stop_recording(), or not at all"
-        return f"was not read while the tape was recording: the target does not depend on it{emptied}"
+            return "read, but no gradient comes back from the target, or the tape did not record the target"
+        if variable is None:
+            return "a tensor that was never watched. Call tape.watch(...) before it is used"
+        if not (variable.trainable and self._accessed):
+            return "a variable that this tape does not watch by itself. Call tape.watch(...) before it is used"
+        return "not read while the tape was recording (perhaps before a reset(), or under stop_recording())"
+
+
+def warn_missing(message: str) -> None:
+    """Issue a `MissingGradientWarning` at the line of the user's code that is running."""
+    warnings.warn_explicit(message, MissingGradientWarning, *running_line(), registry=_REGISTRY)
 
 
 def _watchable(sources: Any) -> list:
-    """The members of `sources`, flat, with the `tf.Variable` in the place of a Keras variable."""
+    """Return the members of `sources`, flat, with a `tf.Variable` for each Keras variable."""
     flat = [value if as_variable(value) is None else as_variable(value) for value in tf.nest.flatten(sources)]
     for value in flat:
         if not tf.is_tensor(value):
             raise TypeError(
-                f"GradientTape: a source is {describe(value)}. It must be a tensor or a variable. Compute with, and "
-                "ask for, what watch gives: x = tape.watch(x)."
+                f"GradientTape: a source is {describe(value)}. A tensor or a variable is needed. Compute with, and "
+                "ask for, what watch returns: x = tape.watch(x)."
             )
     return flat

@@ -1,17 +1,24 @@
 """Is this gradient right? `check_gradient` returns a `GradientCheck`: one verdict for each source.
 
-The tape's gradient, under a random cotangent, is compared with differences of the function's own values, taken in
+The gradient of the tape, under a random cotangent, is compared with differences of the function's own values, taken in
 float64 where `fn` is the same function there. The differences measure their own uncertainty, so that no tolerance has
 to be chosen: a gradient fails only if it differs by more than the differences can be wrong.
 
 Files, in reading order:
 
-    check         `check_gradient`, `GradientCheck`, `SourceCheck`, and the words of a verdict
-    comparison    which elements and blocks are compared, and the judgement of each
-    differences   slopes along a line, with their uncertainty
-    float64       `fn` as a graph whose sources can be moved, in float64
+    check        `check_gradient`: the arguments, and the order of the work
+    results      `GradientCheck` and `SourceCheck`: the verdicts and the table
+    tape         the gradient of the tape under a random cotangent
+    float64      `fn` as a graph in float64
+    dtypes       the precision of a dtype, and tensors as real vectors
+    lines        the values of `fn` along lines through the point
+    differences  slopes along a line, with their uncertainty
+    comparison   which elements and blocks are compared, and how the wrong one is found
+    judgement    the verdict on one line
+    messages     the verdict on a source in words
 """
 
-from tapekit.checking.check import GradientCheck, SourceCheck, check_gradient
+from tapekit.checking.check import check_gradient
+from tapekit.checking.results import GradientCheck, SourceCheck
 
 __all__ = ["GradientCheck", "SourceCheck", "check_gradient"]

@@ -10,10 +10,10 @@ from typing import Any
 
 import tensorflow as tf
 
-from tapekit._sources import Call, describe, is_float, values_of
+from tapekit._sources import Call, values_of
+from tapekit.checking.dtypes import WIDE, epsilon, floats, wide
 from tapekit.graphs.capture import graph_of
 
-WIDE = {tf.float16: tf.float64, tf.bfloat16: tf.float64, tf.float32: tf.float64, tf.complex64: tf.complex128}
 # A variable's handle becomes its value, and what reads the one, what hands on the other: its name, its dtype's.
 READS = {"ReadVariableOp": ("Identity", "T"), "ResourceGather": ("Gather", "Tparams")}
 WRITES = re.compile("Assign|Resource(?!Gather)")
@@ -21,35 +21,6 @@ WRITES = re.compile("Assign|Resource(?!Gather)")
 OTHERWISE = re.compile("Random|Multinomial|PyFunc|LookupTable")
 SUFFIX = "_in_float64"  # of a function in the graph: TensorFlow knows the narrow one by its name
 _WIDE = {narrow.as_datatype_enum: wide.as_datatype_enum for narrow, wide in (WIDE | {tf.resource: tf.float64}).items()}
-
-
-def epsilon(dtype: tf.DType) -> float:
-    """The spacing of the numbers of `dtype` at 1; 0 for an integer."""
-    name = tf.as_dtype(dtype).real_dtype.name
-    return {"float16": 2.0**-10, "bfloat16": 2.0**-7, "float32": 2.0**-23, "float64": 2.0**-52}.get(name, 0.0)
-
-
-def floats(result: Any) -> list[tf.Tensor]:
-    """The float and complex tensors in what `fn` returned."""
-    found = tf.nest.flatten(result, expand_composites=True)
-    return [y for y in map(tf.convert_to_tensor, (y for y in found if y is not None)) if is_float(y)]
-
-
-def movable(call: Call) -> tuple[Call, tf.DType]:
-    """`call` as a function of the tensors that `fn` closes over; a variable can be assigned, and is left to that."""
-    closed = [not call.takes_vars and not isinstance(source, tf.Variable) for source in call.sources]
-    if not any(closed):
-        return call, tf.float64
-    try:
-        captured, entries, graph, outputs = _traced(call)
-    except Exception as error:
-        name, source = call.names[closed.index(True)], call.sources[closed.index(True)]
-        raise ValueError(
-            f"check_gradient: source {name!r} is {describe(source)} that fn closes over, and fn cannot be traced to a "
-            "graph in which to move it. Let fn take it: check_gradient(lambda x: ..., x), or make it a tf.Variable."
-        ) from error
-    moved = {entry: place for place, entry in enumerate(entries) if closed[place]}
-    return _imported(call, graph, captured, moved, outputs, wide=False), tf.float64
 
 
 def in_float64(call: Call) -> tuple[Call, tf.DType]:
@@ -68,9 +39,13 @@ def in_float64(call: Call) -> tuple[Call, tf.DType]:
     left = {node.name for node in graph.node}
     if left & assigned or any(WRITES.match(node.op) for node in inner):
         raise ValueError("a variable is assigned in between")  # when, the graph does not tell without its control edges
-    given = {name: _wide(outside) for name, outside in captured.items() if name in left.difference(entries)}
+    given = {
+        name: tf.cast(outside, wide(outside.dtype))
+        for name, outside in captured.items()
+        if name in left.difference(entries)
+    }
     moved = {name: place for place, name in enumerate(entries)}
-    return _imported(call, graph, given, moved, outputs, wide=True), coarsest
+    return _imported(call, graph, given, moved, outputs), coarsest
 
 
 def _coarsest(graph: Any, entries: list[str]) -> tf.DType:
@@ -96,9 +71,7 @@ def _traced(call: Call) -> tuple[dict[str, tf.Tensor], list[str], Any, list[str]
     return captured, [entry.op.name for entry in recording.sources], concrete.graph.as_graph_def(), outputs
 
 
-def _imported(
-    call: Call, graph: Any, given: dict[str, tf.Tensor], moved: dict[str, int], outputs: list[str], *, wide: bool
-) -> Call:
+def _imported(call: Call, graph: Any, given: dict[str, Any], moved: dict[str, int], outputs: list[str]) -> Call:
     """`graph` as a function of the sources that are `moved`, each by its place, with all else as it is `given`."""
     left = {node.name for node in graph.node}
     places = sorted(set(moved.values()))
@@ -111,7 +84,7 @@ def _imported(
         return tf.graph_util.import_graph_def(graph, fed, outputs)
 
     sources = [values_of(call.sources[place]) for place in places]
-    specs = [tf.TensorSpec(x.shape, WIDE.get(x.dtype, x.dtype) if wide else x.dtype) for x in sources]
+    specs = [tf.TensorSpec(x.shape, wide(x.dtype)) for x in sources]
     concrete = tf.compat.v1.wrap_function(run, specs)  # a tf.function would not find the functions in the graph
 
     def fn(*leaves: Any) -> list:
@@ -133,10 +106,6 @@ def _leading_to(graph: Any, names: list[str]) -> Any:
     part = tf.compat.v1.GraphDef(library=graph.library, versions=graph.versions)
     part.node.extend(node for name, node in nodes.items() if name in found)
     return part
-
-
-def _wide(tensor: Any) -> tf.Tensor:
-    return tf.cast(tensor, WIDE.get(tensor.dtype, tensor.dtype))
 
 
 def _widen_function(function: Any) -> None:

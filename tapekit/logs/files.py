@@ -1,4 +1,4 @@
-"""A `GradientLog` on disk: `append` rows that no kill takes away, `read` them back, `write_scalars` for TensorBoard."""
+"""A `GradientLog` on disk: `append` rows to csv, `read` csv and `read_npz`, `write_scalars` for TensorBoard."""
 
 import csv
 import importlib.util
@@ -11,16 +11,16 @@ import tensorflow as tf
 
 
 def append(path: pathlib.Path, end: int, header: list[str], steps: np.ndarray, rows: np.ndarray) -> int:
-    """Write rows behind the first `end` bytes, the header before them if there are none; the new `end`.
+    """Write rows after the first `end` bytes, with a header if `end` is 0, and return the new `end`.
 
-    The file is closed each time. What a kill tore, behind `end`, is cut off.
+    The file is closed each time, so that a killed process loses no row. An incomplete line after `end` is cut off.
     """
     text = io.StringIO()
     if not end:
         csv.writer(text, lineterminator="\n").writerow(header)
         if path.is_file() and path.stat().st_size:
             raise FileExistsError("it exists; GradientLog.load(path) continues it")
-    line = "%d" + ",%.9g" * rows.shape[1] + "\n"  # 9 digits give a float32 back
+    line = "%d" + ",%.9g" * rows.shape[1] + "\n"  # 9 digits restore a float32 exactly
     text.writelines(line % (step, *row) for step, row in zip(steps.tolist(), rows.tolist(), strict=True))
     data = text.getvalue().encode()
     with open(path, "r+b" if end else "wb") as file:
@@ -32,7 +32,7 @@ def append(path: pathlib.Path, end: int, header: list[str], steps: np.ndarray, r
 
 
 def read(path: pathlib.Path) -> tuple[int, list[str], bool, np.ndarray, np.ndarray]:
-    """``(end, names, whether with update ratios, steps, rows)``, without a last line that is torn."""
+    """Return ``(end, names, whether there are update ratios, steps, rows)``, without an incomplete last line."""
     data = path.read_bytes()
     data = data[: data.rfind(b"\n") + 1]
     lines = data.decode("utf-8-sig").splitlines()
@@ -50,13 +50,13 @@ def read(path: pathlib.Path) -> tuple[int, list[str], bool, np.ndarray, np.ndarr
 
 
 def read_npz(path: pathlib.Path) -> tuple[int, list[str], bool, np.ndarray, np.ndarray]:
-    """The same out of a file of `GradientLog.save`."""
+    """Return the same from a file that `GradientLog.save` wrote."""
     with np.load(path) as file:
         return 0, file["names"].tolist(), bool(file["updates"]), file["steps"], file["rows"]
 
 
 def write_scalars(logdir: str, log: Any) -> None:
-    """Loss, norms, largest magnitudes and update ratios as TensorBoard scalars, a tag for each variable."""
+    """Write loss, norms, largest magnitudes and update ratios as TensorBoard scalars, one tag for each variable."""
     if importlib.util.find_spec("tensorboard") is None:
         raise ImportError(
             "GradientLog.to_tensorboard: TensorBoard, which writes it, is missing. Run: pip install tensorboard"

@@ -1,4 +1,4 @@
-"""A `tapekit.GradientLog` read aloud: `findings`, plain sentences with the thresholds they use, and `table`."""
+"""`findings`: what is wrong in a `GradientLog`, in sentences with their thresholds; `table`: its last row, printed."""
 
 from typing import Any
 
@@ -6,18 +6,18 @@ import numpy as np
 
 from tapekit._names import is_bias, some
 
-DEPTH = 100.0  # the signal of the layer nearest the input against that nearest the loss, either way
-SPIKE, BEFORE = 10.0, 20  # the global norm against the median of the rows before
+DEPTH = 100.0  # ratio of the gradients of the first and the last layer, either way
+SPIKE, BEFORE = 10.0, 20  # ratio of the global norm to its median over so many rows before
 DEAD = 0.9  # share of rows in which every element is 0
 TABLE = (
     *(("norm", "norm", "10.4g"), ("mean", "mean", "10.3g"), ("std", "std", "10.3g"), ("max_abs", "max_abs", "10.4g")),
     *(("zero_fraction", "zeros", "10.0%"), ("nonfinite", "not finite", "12.0f"), ("update_ratio", "update", "10.1e")),
 )
-UPDATE = (1e-4, 1e-2)  # a decade either side of the 1e-3 that trains most networks
+UPDATE = (1e-4, 1e-2)  # a factor of 10 below and above 1e-3, which trains most networks
 
 
 def findings(log: Any) -> tuple[str, ...]:
-    """One sentence for each thing that is wrong in `log`, the first step and the variables named."""
+    """Return one sentence for each thing that is wrong, with the first step and the variables."""
     found = [f"{log.lost} rows are lost: the ring of {log.capacity} was overrun between two reads."] if log.lost else []
     if not len(log) or not log.names:
         return tuple(found)
@@ -25,7 +25,7 @@ def findings(log: Any) -> tuple[str, ...]:
 
 
 def table(log: Any) -> str:
-    """The last row, a line for each variable."""
+    """Return the last row as text, one line for each variable."""
     if not len(log):
         return "GradientLog: no rows yet"
     width = max([8, *map(len, log.names)])
@@ -59,7 +59,7 @@ def _missing(log: Any) -> list[str]:
         return []
     return [
         f"None: {_those(log, none.any(0))} had no gradient in {none.any(1).sum()} of {len(log)} rows, first at step "
-        f"{log.steps[none.any(1).argmax()]}. tapekit.explain says where the chain broke."
+        f"{log.steps[none.any(1).argmax()]}. Call tapekit.explain(fn, vars) to see where the gradient is lost."
     ]
 
 
@@ -75,7 +75,7 @@ def _dead(log: Any) -> list[str]:
 
 
 def _depth(log: Any) -> list[str]:
-    """Along biases: their gradient is the signal itself, where kernels, scaled by their input, can look flat."""
+    """Compare biases: their gradient is the sum of the back-propagated signal, which a kernel's is not."""
     layers = np.array([is_bias(name) for name in log.names])
     layers = layers if layers.sum() > 2 else ~layers
     names = np.array(log.names)[layers]

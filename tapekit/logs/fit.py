@@ -1,9 +1,9 @@
-"""Gradients out of Keras `fit`, for `GradientLog`: `FitRecorder`.
+"""`FitRecorder`: the gradients of Keras `fit`, for `GradientLog`.
 
-A callback never sees gradients, but `train_step` hands them to `optimizer.apply`. So a train_function of our own takes
-the place of the model's for the length of a batch, and replaces `compute_loss` and `apply` while it runs. Keras calls
-no callback after an exception or Ctrl-C: so nothing stays replaced, and no compiled step that records stays with the
-model.
+A callback does not receive gradients, but `train_step` passes them to `optimizer.apply`. Therefore `FitRecorder`
+replaces the model's train_function during each batch by one in which `compute_loss` and `apply` also record. Keras
+calls no callback after an exception or Ctrl-C, so every replacement is undone before the batch ends, and the compiled
+function that records is never left in the model.
 """
 
 import contextlib
@@ -14,32 +14,32 @@ from typing import Any
 
 
 class FitRecorder:
-    """Calls ``record(gradients, variables, loss, scale)`` with what `optimizer.apply` gets."""
+    """Calls ``record(gradients, variables, loss, scale)`` with the gradients that `optimizer.apply` receives."""
 
     def __init__(self, record: Callable):
         self.record = record
         self.model: Any = None
-        self.history: Any = None  # the fit that this records
+        self.history: Any = None  # identifies the fit that is recorded
         self.plain: Any = None  # the model's own train_function
-        self.recorded: Any = None  # the same, compiled with records in it
-        self.sound = False  # it has run: no exception has left it half traced, its variables half made
+        self.recorded: Any = None  # the same function, compiled with the records
+        self.sound = False  # whether `recorded` has run once; an exception may leave it half traced
         self.thread = threading.local()  # each replica runs in a thread of its own
 
     def begin(self, model: Any) -> None:
-        """A fit of `model` begins."""
+        """Prepare to record a fit of `model`, which begins."""
         if model.optimizer is None:
             raise ValueError("GradientLog: the model has no optimizer. Call log.record(...) in your own train_step.")
         stale = getattr(model.train_function, "__self__", None)
-        if isinstance(stale, FitRecorder):  # an exception came just before a batch
+        if isinstance(stale, FitRecorder):  # an exception was raised between `arm` and the batch
             model.train_function = stale.plain
         if not self.sound or self.plain is not model.train_function:
             self.plain = model.train_function
-            model.make_train_function(force=True)  # the old one may be compiled, without records
+            model.make_train_function(force=True)  # the model's own may be compiled already, without records
             self.recorded, model.train_function, self.sound = model.train_function, self.plain, False
         self.model, self.history = model, model.history
 
     def arm(self) -> None:
-        """The next batch is recorded."""
+        """Make the model record its next batch."""
         if self.model.train_function is not self.plain:
             self.model.train_function = self.plain
             raise RuntimeError(
@@ -49,10 +49,10 @@ class FitRecorder:
         self.model.train_function = self.train
 
     def train(self, iterator: Any) -> Any:
-        """The model's train_function for one batch."""
+        """Train on one batch and record it, in place of the model's train_function."""
         model, optimizer = self.model, self.model.optimizer
         model.train_function = self.plain
-        if model.history is not self.history:  # armed by a fit that was interrupted; this is another
+        if model.history is not self.history:  # a fit was interrupted after `arm`, and this is another
             return self.plain(iterator)
         compute_loss, apply = model.compute_loss, optimizer.apply
 
@@ -65,7 +65,7 @@ class FitRecorder:
         def record_and_apply(grads: Any, trainable_variables: Any = None) -> Any:
             grads = list(grads)
             variables = list(model.trainable_variables if trainable_variables is None else trainable_variables)
-            # what scale_loss multiplied, LossScaleOptimizer and loss_scale_factor divide
+            # LossScaleOptimizer and loss_scale_factor multiply the loss by scale_loss(1)
             self.record(grads, variables, vars(self.thread).pop("loss", None), optimizer.scale_loss(1.0))
             return apply(grads, trainable_variables)
 
@@ -77,7 +77,7 @@ class FitRecorder:
 
 @contextlib.contextmanager
 def _replaced(thing: Any, name: str, value: Any) -> Iterator[None]:
-    """Give `thing` the attribute for a while, and leave it exactly as it was."""
+    """Set an attribute of `thing` during a ``with`` block, and restore it."""
     own = vars(thing).get(name)
     setattr(thing, name, value)
     try:

@@ -1,4 +1,4 @@
-"""Gradients of a training run, step by step: `GradientLog`, for a loop of one's own and for Keras `fit`.
+"""`GradientLog`: statistics of the gradients of every training step, in your own loop and in Keras `fit`.
 
     log = tapekit.GradientLog()
     model.fit(x, y, callbacks=[log])                            # Keras, or
@@ -20,7 +20,6 @@
 
 import os
 import pathlib
-import re
 import warnings
 from typing import Any, NamedTuple
 
@@ -29,12 +28,12 @@ import numpy as np
 import tensorflow as tf
 
 from tapekit import _sources
-from tapekit._names import place_of, some
-from tapekit.logs import distributed, files
+from tapekit._names import place_of
+from tapekit.logs import distributed, files, inputs
 from tapekit.logs.findings import findings, table
 from tapekit.logs.fit import FitRecorder
 from tapekit.logs.ring import Ring
-from tapekit.logs.statistics import STATISTICS, as_gradient, as_loss, dense
+from tapekit.logs.statistics import STATISTICS, real_and_dense
 
 COLUMNS = (*STATISTICS, "update_ratio")
 
@@ -54,17 +53,17 @@ class VariableLog(NamedTuple):
 
 
 class GradientLog(keras.callbacks.Callback):
-    """A record of the real gradients of every step, in any loop and in `model.fit(callbacks=[log])`.
+    """A record of the gradients of every step, in any loop and in `model.fit(callbacks=[log])`.
 
-    Statistics are computed beside the gradients, on their device, and wait there in a ring of `capacity` rows; reading
-    the log drains it. The gradients of `fit` are those before clipping, without the loss scale, and, under
-    `tf.distribute`, summed over the replicas (as are the losses: scale each by the global batch, as Keras does).
+    The statistics are computed on the device of the gradients and wait there in a ring buffer of `capacity` rows.
+    Reading the log fetches them. The gradients of `fit` are recorded before clipping and without the loss scale. Under
+    `tf.distribute` gradients and losses are summed over the replicas: divide each loss by the global batch size.
 
     Args:
-        every: record every n-th step only; the others are counted and cost nothing.
-        updates: also ||w_new - w_old|| / ||w_old||, from a copy of the weights; `record` then comes before the update.
-        path: a csv file to which rows are appended as they are drained, by the chief only. `load` reads it back.
-        capacity: rows that the ring holds. A `tf.function` loop that makes more between two reads loses the oldest.
+        every: record every n-th step only. The other steps are counted and cost nothing.
+        updates: also record ||w_new - w_old|| / ||w_old||, from a copy of the weights before the update.
+        path: a csv file to which the chief appends the rows as they are fetched. `load` reads it back.
+        capacity: rows that the ring buffer holds. A `tf.function` that writes more between two reads loses the oldest.
 
     Raises:
         ValueError: `every` or `capacity` is not a positive integer.
@@ -86,28 +85,28 @@ class GradientLog(keras.callbacks.Callback):
         self.every, self.updates, self.capacity = every, updates, capacity
         self.path = None if path is None else pathlib.Path(path)
         self.names: tuple[str, ...] = ()
-        self.lost = 0  # rows that the ring overran
+        self.lost = 0  # rows that were overwritten before they were fetched
         self._blocks: list[tuple[np.ndarray, np.ndarray]] = []  # steps and rows, as fetched
         self._variables: list = []
         self._ring: Ring | None = None
         self._next = 0  # the row to fetch next
-        self._since = 0  # steps since the last drain, as far as Python has seen them
+        self._since = 0  # steps since the last drain that Python has seen
         self._file_end = 0  # bytes
         self._chief = True
         self._fit = FitRecorder(self._record)
 
     @tf.autograph.experimental.do_not_convert
     def record(self, gradients: Any, variables: Any, loss: Any = None) -> None:
-        """Add one step, before `optimizer.apply`: eagerly, in a `tf.function` (jit-compiled too) or in a replica.
+        """Record one step. Call it before `optimizer.apply`: eagerly, in a `tf.function` or in a replica.
 
         Args:
             gradients: a list of tensors, `tf.IndexedSlices` and None, as from the tape, each shaped as its variable.
-            variables: the variables (or other sources), in the same order, and the same ones at every step.
-            loss: a number or tensor; of one that is not scalar the sum, which is what was differentiated.
+            variables: the variables (or other sources) in the same order, and the same ones at every step.
+            loss: a number or tensor. If it is not scalar, the sum of its elements is recorded.
 
         Raises:
             TypeError: a member of `gradients` is not a gradient.
-            ValueError: the two do not fit each other, or not the earlier records.
+            ValueError: `gradients` do not fit `variables`, or `variables` are not those of the earlier steps.
         """
         self._record(gradients, variables, loss, 1.0)
 
@@ -121,47 +120,34 @@ class GradientLog(keras.callbacks.Callback):
             )
         known = self._variables
         if not known or len(flat) != len(known) or any(a is not b for a, b in zip(flat, known, strict=True)):
-            self._follow(variables, flat)
-        gradients = [as_gradient(*each) for each in zip(self.names, gradients, self._variables, strict=True)]
-        loss = as_loss(loss)
+            self._set_variables(variables, flat)
+        gradients = inputs.as_gradients(gradients, flat, self.names)
+        loss = inputs.as_loss(loss)
         replica = tf.distribute.get_replica_context()
         if replica is not None and replica.num_replicas_in_sync > 1:
             gradients, loss = distributed.aggregate(replica, gradients, loss)
             self._chief = distributed.is_chief(replica.strategy.cluster_resolver)
             if not distributed.is_first_of_worker(replica):
-                return  # the first writes what all of them share
+                return  # the first replica writes the sum
         begins = self._ring is None
         if self._ring is None:
             weights = [_sources.as_variable(v) for v in self._variables] if self.updates else []
             size = {"every": self.every, "capacity": self.capacity, "start": self._next}
             self._ring = Ring(len(self.names), weights, **size)
         if tf.executing_eagerly():
-            self._ring.write_eagerly([dense(g) for g in gradients], loss, scale)
+            self._ring.write_eagerly(real_and_dense(gradients), loss, scale)
             self._count_steps(1)
         else:
             self._ring.write(gradients, loss, scale)
-        if begins and not self._file_end:  # what cannot be written is told now, not after an epoch
+        if begins and not self._file_end:  # report at once, not after an epoch, that the file cannot be written
             self._write_file(np.zeros([0]), np.zeros([0, 0]))
 
-    def _follow(self, variables: Any, flat: list) -> None:
-        """Take `variables` for those of the log, if they can be."""
-        names = tuple(_sources.names(variables))
-        if not flat or not all(hasattr(v, "shape") for v in flat):
-            raise TypeError(
-                f"GradientLog.record: variables holds {some([_sources.describe(v) for v in flat]) or 'nothing'}. "
-                "Variables or tensors are needed. Write log.record(gradients, variables); build a Keras model before."
-            )
-        if not self._variables and _unnumbered(names) == _unnumbered(self.names):  # loaded; Keras counts models anew
-            names = self.names
-        if self.names and names != self.names:
-            raise ValueError(
-                f"GradientLog.record: the variables are {some(names)}, and were {some(self.names)}. One log holds the "
-                "same variables at every step. Make a GradientLog for each set of variables."
-            )
-        if self.updates and any(_sources.as_variable(v) is None for v in flat):
-            raise TypeError("GradientLog.record: updates=True follows the weights. Tensors have none; give variables.")
-        self.names, self._variables = names, flat
-        if self.updates and self._ring is not None:  # which compares the old weights
+    def _set_variables(self, variables: Any, flat: list) -> None:
+        """Record `variables` from now on."""
+        new = not self._variables
+        self.names = inputs.names_of(variables, self.names, new=new, updates=self.updates)
+        self._variables = flat
+        if self.updates and self._ring is not None:  # the ring holds a copy of the weights of other variables
             with tf.init_scope():  # outside of the step that is being traced
                 self.drain()
             self._ring = None
@@ -176,8 +162,8 @@ class GradientLog(keras.callbacks.Callback):
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         if self._ring is None:
             raise RuntimeError(
-                "GradientLog: the first batch called no model.optimizer.apply, so there was nothing to record. In a "
-                "train_step with other optimizers call log.record(gradients, variables) yourself, a log for each."
+                "GradientLog: the first batch did not call model.optimizer.apply, so there was nothing to record. In a "
+                "train_step with other optimizers call log.record(gradients, variables) yourself, with a log for each."
             )
         self._count_steps(batch - self._batch + 1)
 
@@ -186,19 +172,19 @@ class GradientLog(keras.callbacks.Callback):
 
     def _count_steps(self, steps: int) -> None:
         self._since += steps
-        if 2 * self._since > self.capacity * self.every:  # half: a train_step may apply twice
+        if 2 * self._since > self.capacity * self.every:  # half of the ring: a train_step may apply twice
             self.drain()
 
     def drain(self) -> None:
-        """Fetch the rows that wait on the device; every other way of reading does it too.
+        """Fetch the rows that wait on the device. Every other way of reading calls it.
 
-        Worth a call now and then in a loop over a `tf.function` of your own that reads the log only at its end.
+        Call it now and then in a loop over your own `tf.function`, so that no row is overwritten before it is read.
         """
         self._since = 0
         if self._ring is None:
             return
         if not tf.executing_eagerly():
-            raise RuntimeError("GradientLog: read inside a tf.function, where nothing has a number. Read it outside.")
+            raise RuntimeError("GradientLog: read inside a tf.function, where tensors have no values. Read it outside.")
         numbers, rows = self._ring.fetch(self._next)
         if not len(rows):
             return
@@ -209,12 +195,12 @@ class GradientLog(keras.callbacks.Callback):
         if lost:
             warnings.warn(
                 f"GradientLog: {lost} rows lost, the ring holds {self.capacity}. Read the log more often (log.drain()) "
-                "or give it a larger capacity.",
+                "or make it with a larger capacity.",
                 stacklevel=2,
             )
 
     def _table(self) -> tuple[np.ndarray, np.ndarray]:
-        """All the steps and rows."""
+        """Return all steps `[rows]` and all rows `[rows, columns]`."""
         self.drain()
         if len(self._blocks) > 1:
             steps, rows = zip(*self._blocks, strict=True)
@@ -222,26 +208,26 @@ class GradientLog(keras.callbacks.Callback):
         return self._blocks[0] if self._blocks else (np.zeros([0], np.int64), np.zeros([0, 2], np.float32))
 
     def _column(self, name: str) -> np.ndarray:
-        """One statistic of every variable, `[rows, variables]`."""
+        """Return one statistic of every variable, `[rows, variables]`."""
         rows, width = self._table()[1], len(self.names)
         start = 2 + COLUMNS.index(name) * width
         found = rows[:, start : start + width]
         return found if found.shape[1] == width and width else np.full([len(rows), width], np.nan, np.float32)
 
-    steps = property(lambda self: self._table()[0], doc="The number of each row's step, `[rows]`.")
-    loss = property(lambda self: self._table()[1][:, 0], doc="The loss, NaN where it is not known, `[rows]`.")
+    steps = property(lambda self: self._table()[0], doc="The step of each row, `[rows]`.")
+    loss = property(lambda self: self._table()[1][:, 0], doc="The loss, NaN if it was not given, `[rows]`.")
     global_norm = property(lambda self: self._table()[1][:, 1], doc="L2 norm of all gradients together, `[rows]`.")
     norm = property(lambda self: self._column("norm"), doc="L2 norms, `[rows, variables]`.")
     mean = property(lambda self: self._column("mean"), doc="Means, `[rows, variables]`.")
     std = property(lambda self: self._column("std"), doc="Standard deviations, `[rows, variables]`.")
     max_abs = property(lambda self: self._column("max_abs"), doc="Largest magnitudes, `[rows, variables]`.")
     zero_fraction = property(lambda self: self._column("zero_fraction"), doc="Share of zeros, `[rows, variables]`.")
-    missing = property(lambda self: np.isnan(self._column("nonfinite")), doc="Whether None, `[rows, variables]`.")
-    update_ratio = property(lambda self: self._column("update_ratio"), doc="Of norms, `[rows, variables]`.")
+    missing = property(lambda self: np.isnan(self._column("nonfinite")), doc="Whether it is None, `[rows, variables]`.")
+    update_ratio = property(lambda self: self._column("update_ratio"), doc="||update|| / ||w||, `[rows, variables]`.")
 
     @property
     def nonfinite(self) -> np.ndarray:
-        """Numbers of NaN and infinite elements, which no other statistic counts, `[rows, variables]`."""
+        """Number of NaN and infinite elements, which the other statistics leave out, `[rows, variables]`."""
         return np.nan_to_num(self._column("nonfinite")).astype(np.int64)
 
     @property
@@ -252,15 +238,15 @@ class GradientLog(keras.callbacks.Callback):
         return len(self.steps)
 
     def __bool__(self) -> bool:
-        return True  # an empty log is a log
+        return True  # also if it is empty: `if log:` asks whether there is a log
 
     def __getitem__(self, name: str) -> VariableLog:
-        """The rows of one variable, by its name or the end of it: ``log["dense/kernel"]``."""
+        """Return the rows of one variable, by its name or the end of its name: ``log["dense/kernel"]``."""
         place = place_of("GradientLog", self.names, name)
         return VariableLog(self.steps, *(getattr(self, field)[:, place] for field in VariableLog._fields[1:]))
 
     def to_dict(self) -> dict[str, np.ndarray]:
-        """Columns for `pandas.DataFrame`: step, loss, global_norm, and ``dense/kernel.norm`` and so on."""
+        """Return columns for `pandas.DataFrame`: step, loss, global_norm, ``dense/kernel.norm`` and so on."""
         columns = {"step": self.steps, "loss": self.loss, "global_norm": self.global_norm}
         for name in self.names:
             own = self[name]
@@ -271,7 +257,7 @@ class GradientLog(keras.callbacks.Callback):
         return table(self)
 
     def findings(self) -> tuple[str, ...]:
-        """What is wrong, in sentences that name the first step, the variable and the threshold; empty if nothing is."""
+        """Return what is wrong, in sentences that name the first step, the variable and the threshold."""
         return findings(self)
 
     def _write_file(self, steps: np.ndarray, rows: np.ndarray) -> None:
@@ -289,20 +275,20 @@ class GradientLog(keras.callbacks.Callback):
         self.path = path
 
     def save(self, path: str | os.PathLike) -> None:
-        """Write everything to one compressed ``.npz``, which `load` reads back."""
+        """Write all rows to one compressed ``.npz`` file, which `load` reads back."""
         steps, rows = self._table()
         np.savez_compressed(path, steps=steps, rows=rows, names=np.array(self.names, str), updates=self.updates)
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> "GradientLog":
-        """A log from the file of `path=` or of `save`. Training that records into it goes on with the next step.
+        """Return the log in a file that `path=` or `save` wrote. New records continue with the next step.
 
-        A last line that a kill has torn is left out, and overwritten by the next rows of that log.
+        If the process was killed while it wrote the last line, that line is left out, and overwritten by new rows.
         """
         path = pathlib.Path(path)
-        kept = path.suffix == ".npz"
-        end, names, updates, steps, rows = (files.read_npz if kept else files.read)(path)
-        log = cls(updates=updates, path=None if kept else path)
+        saved = path.suffix == ".npz"
+        end, names, updates, steps, rows = (files.read_npz if saved else files.read)(path)
+        log = cls(updates=updates, path=None if saved else path)
         log.names, log._blocks, log._file_end = tuple(names), [(steps, rows)], end
         if len(steps):
             log.every = int(np.diff(steps).min()) if len(steps) > 1 else 1
@@ -312,8 +298,3 @@ class GradientLog(keras.callbacks.Callback):
     def to_tensorboard(self, logdir: str | os.PathLike) -> None:
         """Write loss, norms, largest magnitudes and update ratios as TensorBoard scalars, a tag for each variable."""
         files.write_scalars(os.fspath(logdir), self)
-
-
-def _unnumbered(names: tuple[str, ...]) -> list[str]:
-    """``sequential_1/dense/kernel`` -> ``dense/kernel``: a loaded Sequential leaves its own name out."""
-    return ["/".join(re.sub(r"_\d+(?=/|$)", "", name).split("/")[-2:]) for name in names]

@@ -5,16 +5,20 @@ when a plot draws, not before.
 
 Files, in reading order:
 
-    axes       what the plots share: new axes, a legend, colours
-    training   a `GradientLog`: flow, history, heatmap, update ratio
-    live       a plot that is redrawn while a model trains
-    checks     a `GradientCheck`: error against step
-    circuit    a `Trace`: boxes and edges, as a picture and as an animation
-    layout     where the boxes of a circuit stand
+    axes        what the plots share: new axes, a legend, colours, marks for None, zero and not finite
+    labels      short names that still tell everything apart
+    training    a `GradientLog`: flow, history, heatmap, update ratio
+    live        a plot that is redrawn while a model trains
+    checks      a `GradientCheck`: error against step
+    circuit     a `Trace`: boxes and edges
+    boxes       one box, one arrow, and the text in them
+    layout      where the boxes of a circuit stand
+    animation   a `Trace` as a film of the two passes
 """
 
+from tapekit.plots.animation import animate_trace
 from tapekit.plots.checks import plot_check
-from tapekit.plots.circuit import animate_trace, plot_trace
+from tapekit.plots.circuit import plot_trace
 from tapekit.plots.live import LivePlot
 from tapekit.plots.training import plot_gradient_flow, plot_gradient_heatmap, plot_gradient_history, plot_update_ratio
 

@@ -1,14 +1,38 @@
-"""What the plots share: axes to draw on, a legend that covers nothing, colours for every eye."""
+"""What the plots share: new axes, a legend, colours, marks for what has no place on a log axis."""
 
+import itertools
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
+
+import numpy as np
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # Okabe and Ito: for colour-blind eyes
 BELOW = 0.45  # inches: under the ticks and the label of the x axis
+TICKS = 30  # more names than this cannot be read beside an axis
+
+
+class Mark(NamedTuple):
+    """How a gradient without a finite, positive norm is drawn.
+
+    In lines and points it is a marker at `height`, a share of the axes' height; in a heatmap a cell of `colour`, with a
+    hatch of `ink`.
+    """
+
+    word: str
+    marker: str
+    height: float
+    colour: str
+    ink: str
+    hatch: str
+
+
+NONE = Mark("None", "x", 0.09, "white", "0.6", "xxx")
+ZERO = Mark("all zero", "v", 0.03, "black", "white", "...")
+NONFINITE = Mark("not finite", "*", 0.97, COLOURS[1], "black", "////")
 
 
 def axes_or_new(ax: Any, size: tuple[float, float]) -> Any:
-    """`ax`, or the axes of a new figure of that size in inches."""
+    """Return `ax`, or the axes of a new figure of that size in inches."""
     if ax is not None:
         return ax
     import matplotlib.pyplot as plt
@@ -17,9 +41,37 @@ def axes_or_new(ax: Any, size: tuple[float, float]) -> Any:
 
 
 def legend_below(ax: Any, handles: Sequence, labels: Sequence[str]) -> None:
-    """A legend under the axes, where no line runs."""
+    """Draw a legend under the axes, where it covers no line."""
     from matplotlib.transforms import ScaledTranslation
 
     under = ax.transAxes + ScaledTranslation(0, -BELOW, ax.figure.dpi_scale_trans)
     place = {"loc": "upper center", "bbox_to_anchor": (0.5, 0), "bbox_transform": under}
     ax.legend(handles, labels, fontsize="small", ncols=3, frameon=False, **place)
+
+
+def marks_of(log: Any, rows: slice = slice(None)) -> dict[Mark, np.ndarray]:
+    """Return where `[rows, variables]` a gradient is None, all zero or not finite."""
+    bad = log.nonfinite[rows] > 0
+    return {NONE: log.missing[rows], ZERO: (log.zero_fraction[rows] == 1) & ~bad, NONFINITE: bad}
+
+
+def draw_marks(ax: Any, x: np.ndarray, mark: Mark, label: str) -> None:
+    """Draw a mark at each x, at the height of its kind."""
+    look = {"marker": mark.marker, "s": 45, "color": "black", "label": label, "zorder": 3}
+    ax.scatter(x, np.full(len(x), mark.height), transform=ax.get_xaxis_transform(), **look)
+
+
+def name_ticks(axis: Any, names: Sequence[str], begins: Sequence[int] = (0,), **look: Any) -> None:
+    """Write a name at each place. Of too many, write every n-th, from each of the places where a group begins."""
+    every = -(-len(names) // TICKS)
+    groups = itertools.pairwise([*begins, len(names) + every - 1])  # the first name of a group needs room before it
+    places = [place for a, b in groups for place in range(a, b - every + 1, every)]
+    axis.set_ticks(places, [names[place] for place in places], fontsize="small", **look)
+
+
+def step_axis(ax: Any) -> None:
+    """Label the x axis with whole steps."""
+    from matplotlib.ticker import MaxNLocator
+
+    ax.set_xlabel("step")
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))

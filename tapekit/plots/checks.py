@@ -6,16 +6,16 @@ import numpy as np
 
 from tapekit.plots.axes import COLOURS, axes_or_new
 
-MARKERS = "os^Dvp"  # of each colour, for greyscale
+MARKERS = "os^Dvp"  # one for each colour, for greyscale
 
 
 def plot_check(check: Any, *, ax: Any = None) -> Any:
     """Draw, for each source, the error of the central difference against the step.
 
-    A large step errs by truncation (slope 2 on the log axes), a small one by rounding (slope -1); the best is between.
-    A ring marks the step that was used, at the height of the uncertainty: below the curve, because neighbouring steps
-    are extrapolated. A dashed line marks how far away the tape's gradient is, where the check did not pass. Of more
-    than six sources, the six worst are drawn.
+    A large step has a truncation error (slope 2 on the log axes), a small one a rounding error (slope -1); the best
+    step is between them. A ring marks the step that was used, at the height of the uncertainty, which is below the
+    curve because neighbouring steps are extrapolated. Where the check did not pass, a dashed line marks the error of
+    the tape's gradient. Of more than six sources, the six worst are drawn.
 
     Args:
         check: what `tapekit.check_gradient` returned.
@@ -28,7 +28,9 @@ def plot_check(check: Any, *, ax: Any = None) -> Any:
         TypeError: `check` is something else.
     """
     if not (hasattr(check, "sources") and hasattr(check, "verdict")):
-        raise TypeError(f"plot_check: the check is of type {type(check).__name__}. Give what check_gradient(...) gave.")
+        raise TypeError(
+            f"plot_check: the check is of type {type(check).__name__}. Give the result of check_gradient(...)."
+        )
     ax = axes_or_new(ax, (6.4, 4.8))
     sources = sorted(check, key=lambda source: (source.verdict == "pass", -np.nan_to_num(source.rel_error, nan=np.inf)))
     for source, colour, marker in zip(sources, COLOURS, MARKERS, strict=False):
@@ -56,7 +58,7 @@ def plot_check(check: Any, *, ax: Any = None) -> Any:
 
 
 def _guides(ax: Any) -> None:
-    """Grey lines of slope 2 and -1 beside the first curve: what truncation and rounding do."""
+    """Draw grey lines of slope 2 (truncation) and -1 (rounding) beside the first curve."""
     if not ax.lines or len(ax.lines[0].get_xdata()) < 3:
         return
     x, y = (np.asarray(data) for data in ax.lines[0].get_data())

@@ -1,66 +1,101 @@
-"""The circuit that a `tapekit.Trace` describes.
+"""The circuit that a `tapekit.Trace` describes: `plot_trace`.
 
-- `plot_trace` draws it: values forward, gradients backward, on each edge what the chain rule multiplies.
-- `animate_trace` plays the two passes as a film.
+Boxes show values forward and gradients backward, edges show what the chain rule multiplies.
 """
 
-from collections import Counter, defaultdict
-from collections.abc import Callable
-from functools import cache
-from itertools import pairwise
+from collections import Counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from tapekit.plots.boxes import (
+    BACKWARD,
+    CUT,
+    FORWARD,
+    GREY,
+    LINE,
+    SMALL,
+    Box,
+    BoxText,
+    draw_arrow,
+    draw_box,
+    draw_label,
+    norm,
+    number,
+    width,
+)
+from tapekit.plots.labels import labels
 from tapekit.plots.layout import layered
 
 if TYPE_CHECKING:
-    from matplotlib.animation import FuncAnimation
     from matplotlib.axes import Axes
-    from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
+    from matplotlib.patches import FancyArrowPatch
     from matplotlib.text import Text
 
     from tapekit.tracing import Op, Trace
 
-READABLE = 60  # boxes; more are folded by scope
+READABLE = 60  # boxes; of more, operations are grouped
 POINTS = 9  # font size of a figure of our own
-SMALL = 0.8  # edge labels, relative to the boxes' text
-LINE = 1.15  # from one of them to the next
-# Okabe and Ito's colours, which colour-blind readers tell apart; the faces differ in lightness, too.
-FORWARD, BACKWARD, CUT, GREY = "#0072B2", "#B34700", "#AA3377", "#8C8C8C"
-COLOURS = {"flow": BACKWARD, "cut": CUT, "constant": GREY}
-FACES = {"Source": "#FFF2B3", "Constant": "#F4F4F4", "Variable": "#F4F4F4"}
+EDGES = {"flow": BACKWARD, "cut": CUT, "constant": GREY}
+FACES = {"Source": "#FFF2B3", "Constant": "#F4F4F4", "Variable": "#F4F4F4"}  # different in lightness, too
 TARGET = "#C9E4F5"
+DARKEST = 0.65  # of the colour map, on which black text can be read
 
 
-class _Edge(NamedTuple):
+class Edge(NamedTuple):
+    """What flows back from `op` along its input number `which` to `source`."""
+
     source: str
     op: str
-    which: int  # of the inputs of op
+    which: int
     label: str
     kind: str  # "flow", "cut" or "constant"
 
 
-class _Picture(NamedTuple):
+class Picture(NamedTuple):
+    """A circuit on its axes."""
+
     trace: "Trace"
     ax: "Axes"
-    boxes: "dict[str, FancyBboxPatch]"
-    values: "dict[str, Text]"
-    gradients: "dict[str, Text]"
-    edges: "list[tuple[_Edge, FancyArrowPatch, Text | None]]"
+    boxes: dict[str, Box]
+    edges: "list[tuple[Edge, FancyArrowPatch, Text | None]]"
 
 
-def plot_trace(trace: "Trace", *, ax: "Axes | None" = None, direction: str = "right") -> "Axes":
+class Scale(NamedTuple):
+    """The shades of boxes: log10 of the norm of the gradient that arrives, from `low` to `high`."""
+
+    low: float
+    high: float
+
+    def look(self, gradient: Any) -> dict[str, Any]:
+        """Return the look of a box at which `gradient` arrives."""
+        import matplotlib
+
+        if gradient is None:
+            return {"facecolor": "white", "edgecolor": GREY, "linestyle": (0, (4, 3))}
+        size = norm(gradient)
+        if not np.isfinite(size):
+            return {"facecolor": "white", "edgecolor": CUT, "hatch": "//"}
+        if size == 0:
+            return {"facecolor": "white", "edgecolor": GREY, "hatch": ".."}
+        share = (np.log10(size) - self.low) / (self.high - self.low)
+        return {"facecolor": matplotlib.colormaps["Oranges"](DARKEST * share), "edgecolor": "black"}
+
+
+def plot_trace(trace: "Trace", *, ax: "Axes | None" = None, direction: str = "right", boxes: int = READABLE) -> "Axes":
     """Draw a trace as a circuit: a box for each operation with `value | gradient`, an edge for each input.
 
-    On each edge between scalars stands `upstream x local = contribution`; a tensor shows its shape, and the L2 norms of
-    its value and gradient. An edge along which no gradient flows back is dashed and says so. More than 60 operations
-    are folded by scope.
+    On each edge between scalars stands `upstream x local = contribution`. A tensor shows its shape, and the L2 norms of
+    its value and gradient; its box is the darker, the larger log10 of the gradient's norm is. An edge along which no
+    gradient flows back is dashed and says so. The box of a layer holds the weights that only this layer uses, with the
+    range of their gradients' norms.
 
     Args:
-        trace: what `tapekit.trace` gave.
+        trace: what `tapekit.trace` returned.
         ax: where to draw; None makes a figure of the size that the circuit needs.
         direction: `"right"` or `"down"`, from the sources to the target.
+        boxes: the most boxes to draw. Of a trace with more, operations are grouped: by scope at the largest depth at
+            which there are no more, then by the names of neighbouring layers. Give a smaller number to see less.
 
     Returns:
         The Axes.
@@ -75,250 +110,162 @@ def plot_trace(trace: "Trace", *, ax: "Axes | None" = None, direction: str = "ri
         >>> [text.get_text() for text in ax.texts if " x " in text.get_text()][-1]
         '1 x 3 = 3'
     """
-    return _draw("plot_trace", trace, ax, direction).ax
+    return draw("plot_trace", trace, ax, direction, boxes=boxes).ax
 
 
-def animate_trace(trace: "Trace", *, interval: int = 600) -> "FuncAnimation":
-    """Play backpropagation: boxes light up with their values, then edges with what flows back and adds up at forks.
-
-    Args:
-        trace: a small one, such as a circuit of scalars.
-        interval: milliseconds between two steps.
-
-    Returns:
-        The animation: `.to_jshtml()` steps through it in a notebook, `.save("circuit.gif", writer="pillow")` keeps it.
-
-    Raises:
-        TypeError: `trace` is no `Trace`.
-
-    Example:
-        >>> import tapekit
-        >>> film = tapekit.animate_trace(tapekit.trace(lambda x: x * x, 3.0))
-        >>> "<img" in film.to_jshtml()
-        True
-    """
-    from matplotlib.animation import FuncAnimation
-
-    picture = _draw("animate_trace", trace, None, "right")
-    show, frames = _film(picture)
-    return FuncAnimation(picture.ax.figure, show, frames=frames, interval=interval, blit=False)  # type: ignore[arg-type]
-
-
-def _film(picture: _Picture) -> tuple[Callable[[int], list], int]:
-    """What draws a frame, in any order, and how many there are."""
-    trace = picture.trace
-    order = {op.name: step for step, op in enumerate((*trace.sources, *trace.constants, *trace.ops))}
-    position = {op.name: step for step, op in enumerate(trace.ops)}
-    back = sorted(range(len(picture.edges)), key=lambda edge: -position[picture.edges[edge][0].op])
-    back = [edge for edge in back if picture.edges[edge][0].kind != "constant"]
-    forward = len(trace.ops) + 1  # the leaves, then the operations one by one
-    leaves = len(order) - len(trace.ops)
-
-    def show(frame: int) -> list:
-        lit = leaves + frame
-        arrived: dict[str, list] = defaultdict(list)
-        if frame >= forward:
-            arrived[trace.target.name].append(trace.target.gradient)
-        for step, number in enumerate(back):
-            edge, arrow, label = picture.edges[number]
-            passed = frame > forward + step
-            arrow.set_color(COLOURS[edge.kind] if passed else GREY)
-            arrow.set_linewidth(2.2 if frame == forward + step + 1 else 1.2)
-            if label:
-                label.set_visible(passed)
-            if passed:
-                arrived[edge.source].append(trace[edge.op].contributions[edge.which])
-        for name, box in picture.boxes.items():
-            box.set_alpha(1.0 if order[name] < lit else 0.25)
-            box.set_linewidth(2.4 if order[name] == lit - 1 and 0 < frame < forward else 1.2)
-            picture.values[name].set_visible(order[name] < lit)
-            picture.gradients[name].set_text(_sum(trace[name], arrived[name]))
-        return []
-
-    return show, forward + len(back) + 3  # the end stays for a moment
-
-
-def _sum(op: "Op", flows: list) -> str:
-    """The gradient of `op` after `flows` have arrived."""
-    flows = [flow for flow in flows if flow is not None]
-    if not flows:
-        return ""
-    if len(flows) > 1 and np.shape(flows[0]) != op.shape:  # norms do not add up
-        return _number(op.gradient, op.shape)
-    with np.errstate(all="ignore"):  # inf - inf is a nan to show
-        return _number(sum(flows[1:], flows[0]), op.shape)
-
-
-def _draw(where: str, trace: "Trace", ax: "Axes | None", direction: str) -> _Picture:
+def draw(
+    where: str, trace: "Trace", ax: "Axes | None", direction: str, *, boxes: int = READABLE, shaded: bool = True
+) -> Picture:
+    """Draw the circuit for the function `where`; `shaded` by the gradients, unless all of them are scalars."""
     if not hasattr(trace, "ops"):
         raise TypeError(f"{where}: a {type(trace).__name__} arrived. Give a Trace: {where}(tapekit.trace(fn, vars)).")
     if direction not in ("right", "down"):
         raise ValueError(f"{where}: direction is {direction!r}. It is 'right' or 'down'.")
-    notes = []
-    if len(trace.ops) > READABLE and not trace.folded:
-        folded = trace.fold()
-        smaller = len(folded.ops) < len(trace.ops)
-        how = f"folded by scope to {len(folded.ops)}" if smaller else "in no scope to fold by"
-        notes.append(f"{len(trace.ops)} operations {how}")
-        trace = folded if smaller else trace
-    records = {op.name: op for op in (*trace.sources, *trace.constants, *trace.ops)}
-    if len(records) > READABLE and (trace.folded or len(trace.sources) > READABLE):
-        left_out = {op.name for op in trace.sources} - {trace.target.name}
-        records = {name: op for name, op in records.items() if name not in left_out}
-        notes.append(f"{len(left_out)} sources not drawn")
-    title = f"{_short(trace.target.name)}: value | gradient" + (f" ({', '.join(notes)})" if notes else "")
-    edges = [_edge(trace, op, index) for op in trace.ops for index, name in enumerate(op.inputs) if name in records]
-    lines = {name: _lines(op) for name, op in records.items()}
-    sizes = {name: (max(map(_width, text)) + 1.2, 1.35 * len(text) + 0.6) for name, text in lines.items()}
+    whole, (trace, inside) = trace, trace.fold_to(boxes)
+    held = {source.name for sources in inside.values() for source in sources}
+    records = {op.name: op for op in (*trace.sources, *trace.constants, *trace.ops) if op.name not in held}
+    short = dict(zip(records, labels(list(records), most=24, last=1, shortest=True), strict=True))
+    texts = {name: _text(op, short[name], inside.get(name, [])) for name, op in records.items()}
+    edges = _edges(trace, records)
     right = direction == "right"
-    bundle = Counter(edge[:2] for edge in edges if edge.label)  # edges from one box to one other
-    gaps = [_width(edge.label) * SMALL if right else bundle[edge[:2]] * LINE for edge in edges]
+    bundle = Counter((edge.source, edge.op) for edge in edges if edge.label)  # edges from one box to one other
+    below = [bundle[edge.source, edge.op] * LINE for edge in edges]
+    gaps = [width(edge.label) * SMALL for edge in edges] if right else below
+    sizes = {name: text.size() for name, text in texts.items()}
     place, routes = layered([(edge.source, edge.op) for edge in edges], gaps, sizes, right)
-    ax, points = _axes(ax, place, sizes, routes)
-    ax.set_title(title, fontsize=max(points, 7), parse_math=False)
-    boxes, values, gradients = {}, {}, {}
-    for name, text in lines.items():
-        face = TARGET if name == trace.target.name else FACES.get(records[name].type, "#FFFFFF")
-        boxes[name], values[name], gradients[name] = _box(ax, text, place[name], sizes[name], face, points)
-    lower = [0.0 if right else (bundle[edge[:2]] - 1) * LINE / 2 for edge in edges]
-    labels = _label_places(edges, routes, lower)
-    drawn = [
-        (edge, *_arrow(ax, edge, route, at, right, points))
-        for edge, route, at in zip(edges, routes, labels, strict=True)
-    ]
-    return _Picture(trace, ax, boxes, values, gradients, drawn)
+
+    scale = _scale(list(records.values())) if shaded else None
+    ax, points, corner = _axes(ax, place, sizes, routes, room=3.5 if scale else 0.0)
+    ax.set_title(_title(whole, trace, short, boxes < len(records)), fontsize=max(points, 7), parse_math=False)
+    colours = ("black", "black") if scale else (FORWARD, BACKWARD)
+    drawn = {}
+    for name, text in texts.items():
+        look = _look(records[name], trace.target.name == name, scale)
+        drawn[name] = draw_box(ax, text, place[name], look, colours, points)
+    if scale:
+        _draw_scale(ax, scale, corner, points)
+    lower = [0.0 if right else (room - LINE) / 2 for room in below]
+    arrows = []
+    for edge, route, at in zip(edges, routes, _label_places(edges, routes, lower), strict=True):
+        dashes = (0, (4, 3)) if edge.kind == "cut" else "-"
+        look = {"color": EDGES[edge.kind], "linewidth": 0.8 if edge.kind == "constant" else 1.2, "linestyle": dashes}
+        arrow = draw_arrow(ax, route, look, right, points)
+        arrows.append((edge, arrow, draw_label(ax, edge.label, at, EDGES[edge.kind], points) if edge.label else None))
+    return Picture(trace, ax, drawn, arrows)
 
 
-def _edge(trace: "Trace", op: "Op", index: int) -> _Edge:
-    source, flow, local = op.inputs[index], op.contributions[index], op.local[index]
-    if any(source == constant.name for constant in trace.constants):
-        return _Edge(source, op.name, index, "", "constant")
-    if flow is None:
-        return _Edge(source, op.name, index, "no gradient", "cut")
-    factor = _number(local, ()) if local is not None else ""
-    factor = f"({factor})" if factor.startswith("-") else factor
-    product = f"{_number(op.gradient, ())} x {factor} = {_number(flow, ())}" if factor else ""
-    return _Edge(source, op.name, index, product, "flow")
+def _edges(trace: "Trace", records: dict[str, "Op"]) -> list[Edge]:
+    """The edges between the boxes that are drawn."""
+    constants = {op.name for op in trace.constants}
+    edges = []
+    for op in trace.ops:
+        for which, (source, flow, local) in enumerate(zip(op.inputs, op.contributions, op.local, strict=True)):
+            if source in constants:
+                edges.append(Edge(source, op.name, which, "", "constant"))
+            elif source in records and flow is None:
+                edges.append(Edge(source, op.name, which, "no gradient", "cut"))
+            elif source in records:
+                factor = "" if local is None else number(local, ())
+                factor = f"({factor})" if factor.startswith("-") else factor
+                product = f"{number(op.gradient, ())} x {factor} = {number(flow, ())}" if factor else ""
+                edges.append(Edge(source, op.name, which, product, "flow"))
+    return edges
 
 
-def _lines(op: "Op") -> list[str]:
-    """The text in a box, the numbers last."""
-    value = _number(op.value, op.shape)
-    size = [f"{list(op.shape)}, norms"] if op.shape else []
-    name = [_short(op.name)] if op.type != "Constant" else ["constant"] if op.shape else []
-    gradient = _number(op.gradient, op.shape) if op.type not in ("Constant", "Variable") else ""
-    return [*name, *size, f"{value} | {gradient}"]
+def _text(op: "Op", label: str, weights: list["Op"]) -> BoxText:
+    """The text of a box: the name, the shape of a tensor, the weights of a layer, value and gradient."""
+    lines = ["constant"] if op.type == "Constant" and op.shape else [] if op.type == "Constant" else [label]
+    lines += [f"{list(op.shape)}, norms"] if op.shape else []
+    if weights:
+        norms = [norm(weight.gradient) for weight in weights if weight.gradient is not None]
+        spread = sorted({f"{each:.2g}": each for each in norms}.items(), key=lambda item: item[1])
+        numbers = " to ".join(dict.fromkeys([spread[0][0], spread[-1][0]])) if spread else "none"
+        some = f", {len(weights) - len(norms)} none" if 0 < len(norms) < len(weights) else ""
+        lines.append(f"{len(weights)} weight{'s' if len(weights) > 1 else ''}: {numbers}{some}")
+    gradient = "" if op.type in ("Constant", "Variable") else number(op.gradient, op.shape)
+    return BoxText(lines, number(op.value, op.shape), gradient)
 
 
-def _short(name: str) -> str:
-    own = name.rpartition("/")[2]
-    return own if len(own) <= 24 else f"{own[:11]}…{own[-12:]}"
+def _title(whole: "Trace", trace: "Trace", short: dict[str, str], crowded: bool) -> str:
+    """What the numbers are, and how many operations each box may stand for."""
+    what = f"{short[trace.target.name]}: value | gradient"
+    if len(trace.ops) < len(whole.ops):
+        what += f" ({len(whole.ops)} operations in {len(trace.ops)} boxes)"
+    return what + (" (no scopes to fold; trace a part to see less)" if crowded else "")
 
 
-def _number(value: Any, shape: tuple[int, ...]) -> str:
-    """A scalar with four digits, the L2 norm of a tensor with three."""
-    if value is None:
-        return "none"
-    value = np.asarray(value)
-    if value.dtype.kind in "SUO":
-        return "text"
-    if not shape and value.dtype.kind in "iub":
-        return str(value)
-    value = value.astype(np.complex128 if value.dtype.kind == "c" else np.float64)  # no square overflows
-    if not shape:
-        return f"{value:.4g}"
-    return f"{value if value.ndim == 0 else np.linalg.norm(value.ravel()):.3g}"
+def _scale(records: list["Op"]) -> Scale | None:
+    """The shades for the gradients of a trace with tensors."""
+    if all(op.shape == () for op in records if op.gradient is not None):
+        return None
+    norms = np.array([norm(op.gradient) for op in records if op.gradient is not None])
+    logs = np.log10(norms[np.isfinite(norms) & (norms > 0)])
+    low, high = (float(logs.min()), float(logs.max())) if len(logs) else (0.0, 0.0)
+    return Scale(low, max(high, low + 1))  # less than a power of ten is not spread over all shades
 
 
-@cache
-def _width(text: str) -> float:
-    """Of `text` at font size 1."""
-    from matplotlib.font_manager import FontProperties
-    from matplotlib.textpath import text_to_path
+def _look(op: "Op", is_target: bool, scale: Scale | None) -> dict[str, Any]:
+    """The look of a box: by its kind, or, of what can have a gradient, by the shade of its gradient."""
+    if scale and op.type not in ("Constant", "Variable"):
+        return {"linewidth": 2.0 if is_target or op.type == "Source" else 1.2} | scale.look(op.gradient)
+    face = TARGET if is_target else FACES.get(op.type, "#FFFFFF")
+    return {"linewidth": 1.2, "facecolor": face, "edgecolor": "black"}
 
-    return text_to_path.get_text_width_height_descent(text, FontProperties(size=1), ismath=False)[0]
+
+def _draw_scale(ax: "Axes", scale: Scale, corner: tuple[float, float], points: float) -> None:
+    """A small colour bar at the lower left corner."""
+    import matplotlib
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import ListedColormap, Normalize
+
+    shades = ListedColormap(matplotlib.colormaps["Oranges"](np.linspace(0, DARKEST, 256)))
+    x, y = corner
+    bar = ax.inset_axes((x + 1, y + 2.2, 12, 0.8), transform=ax.transData)
+    mappable = ScalarMappable(Normalize(scale.low, scale.high), shades)
+    ax.figure.colorbar(mappable, cax=bar, orientation="horizontal").ax.tick_params(labelsize=points * SMALL, length=2)
+    note = "log10 of the gradient's L2 norm; None dashed, 0 dotted, not finite hatched"
+    ax.text(x + 13.7, y + 2.6, note, fontsize=points * SMALL, va="center_baseline")
 
 
-def _axes(ax: "Axes | None", place: dict, sizes: dict, routes: list) -> tuple["Axes", float]:
-    """Axes whose unit is the font size, the same in both directions, and that size in points."""
+def _axes(
+    ax: "Axes | None", place: dict, sizes: dict, routes: list, room: float
+) -> tuple["Axes", float, tuple[float, float]]:
+    """Axes whose unit is the font size, the same in both directions; that size in points; the lower left corner.
+
+    `room` is the height of a strip below the circuit.
+    """
     from matplotlib import pyplot as plt
 
     centres, halves = np.array(list(place.values())), np.array([sizes[name] for name in place]) / 2
     corners = np.concatenate([centres - halves, centres + halves, *map(np.array, routes)])
     low, high = corners.min(0) - 1.0, corners.max(0) + 1.0
-    width, height = high - low
+    low[1] -= room
+    high[0] = max(high[0], low[0] + (48.0 if room else 0.0))
+    size = high - low
     if ax is None:
-        inches = np.maximum(np.array([width, height]) * POINTS / 72, [4.5, 1.0])
+        inches = np.maximum(size * POINTS / 72, [4.5, 1.0])
         figure, ax = plt.subplots(figsize=(inches[0], inches[1] + 0.4))
         figure.subplots_adjust(0, 0, 1, 1 - 0.4 / (inches[1] + 0.4))
     window = ax.get_window_extent()
-    room = np.array([window.width, window.height]) * 72 / ax.figure.dpi
-    points = float(min(room / (width, height)))
-    middle, reach = (low + high) / 2, room / points / 2
+    space = np.array([window.width, window.height]) * 72 / ax.figure.dpi
+    points = float(min(space / size))
+    middle, reach = (low + high) / 2, space / points / 2
     ax.set_xlim(middle[0] - reach[0], middle[0] + reach[0])
     ax.set_ylim(middle[1] - reach[1], middle[1] + reach[1])
     ax.set_axis_off()
-    return ax, points
+    return ax, points, (low[0], low[1])
 
 
-def _box(ax: "Axes", text: list[str], at: tuple, size: tuple, face: str, points: float) -> tuple:
-    """The box, its value and its gradient."""
-    from matplotlib.patches import FancyBboxPatch
-
-    (x, y), (width, height) = at, size
-    frame: dict[str, Any] = {
-        "boxstyle": "round,pad=0,rounding_size=0.4",
-        "linewidth": 1.2,
-        "edgecolor": "black",
-        "zorder": 2,
-    }
-    box = FancyBboxPatch((x - width / 2, y - height / 2), width, height, facecolor=face, **frame)
-    ax.add_patch(box)
-    rows = y + 1.35 * (np.arange(len(text))[::-1] - (len(text) - 1) / 2)
-    style: dict[str, Any] = {"fontsize": points, "va": "center_baseline", "zorder": 3, "parse_math": False}
-    for line, row in zip(text[:-1], rows[:-1], strict=True):
-        ax.text(x, row, line, ha="center", **style)
-    value, gradient = text[-1].split(" | ")
-    if not gradient:
-        return box, ax.text(x, rows[-1], value, ha="center", color=FORWARD, **style), ax.text(x, rows[-1], "", **style)
-    bar = x + (_width(value) - _width(gradient)) / 2
-    ax.text(bar, rows[-1], "|", ha="center", color=GREY, **style)
-    forward = ax.text(bar - 0.35, rows[-1], value, ha="right", color=FORWARD, **style)
-    return box, forward, ax.text(bar + 0.35, rows[-1], gradient, ha="left", color=BACKWARD, **style)
-
-
-def _label_places(edges: list[_Edge], routes: list, lower: list[float]) -> list[tuple[float, float]]:
+def _label_places(edges: list[Edge], routes: list, lower: list[float]) -> list[tuple[float, float]]:
     """The middle of the last stretch of each edge, or `lower`, moved so that no two labels stand on each other."""
     ends = [(route[-2], route[-1], low) for route, low in zip(routes, lower, strict=True)]
     found = [((a[0] + b[0]) / 2, (a[1] + b[1]) / 2 - low) for a, b, low in ends]
-    labelled = sorted((number for number, edge in enumerate(edges) if edge.label), key=lambda number: found[number][1])
-    for place, number in enumerate(labelled):
-        x, y = found[number]
-        for below in labelled[:place]:
-            wide = (_width(edges[number].label) + _width(edges[below].label)) * SMALL / 2 + 0.4
+    labelled = sorted((place for place, edge in enumerate(edges) if edge.label), key=lambda place: found[place][1])
+    for count, place in enumerate(labelled):
+        x, y = found[place]
+        for below in labelled[:count]:
+            wide = (width(edges[place].label) + width(edges[below].label)) * SMALL / 2 + 0.4
             if abs(x - found[below][0]) < wide and y - found[below][1] < LINE:
                 y = found[below][1] + LINE
-        found[number] = (x, y)
+        found[place] = (x, y)
     return found
-
-
-def _arrow(ax: "Axes", edge: _Edge, route: list, at: tuple[float, float], right: bool, points: float) -> tuple:
-    """The arrow along `route`, and its label."""
-    from matplotlib.patches import FancyArrowPatch
-    from matplotlib.path import Path
-
-    steps = [route[0]]
-    for a, b in pairwise(route):  # an S-curve, which is straight along an axis
-        middle = ((a[0] + b[0]) / 2, (a[1] + b[1]) / 2)
-        steps += [(middle[0], a[1]), (middle[0], b[1])] if right else [(a[0], middle[1]), (b[0], middle[1])]
-        steps.append(b)
-    path = Path(steps, [Path.MOVETO] + [Path.CURVE4] * (len(steps) - 1))
-    colour, width = COLOURS[edge.kind], 0.8 if edge.kind == "constant" else 1.2
-    arrow = FancyArrowPatch(path=path, arrowstyle="-|>", mutation_scale=points, color=colour, linewidth=width, zorder=1)
-    arrow.set_linestyle((0, (4, 3)) if edge.kind == "cut" else "-")
-    ax.add_patch(arrow)
-    if not edge.label:
-        return arrow, None
-    style: dict[str, Any] = {"fontsize": points * SMALL, "ha": "center", "va": "center", "color": colour, "zorder": 4}
-    paper = {"facecolor": "white", "edgecolor": "none", "pad": 0.5, "alpha": 0.9}
-    return arrow, ax.text(*at, edge.label, bbox=paper, **style)

@@ -1,7 +1,7 @@
 """Where the boxes of a circuit stand: longest-path layers, barycentre ordering, in units of the font size.
 
-An edge that passes several layers has a stop in each, so that it never crosses a box. A long circuit goes on in a new
-line, as a text does. Places are (along, across) the direction of the arrows.
+An edge that passes several layers has a stop in each, so that it never crosses a box. A long circuit is broken into
+lines, like text. Places are (along, across) the direction of the arrows.
 """
 
 import math
@@ -17,7 +17,7 @@ LANE = 0.9  # between two edges that go on in the next line
 def layered(
     edges: list[tuple[str, str]], gaps: list[float], sizes: dict[str, Point], right: bool
 ) -> tuple[dict[str, Point], list[list[Point]]]:
-    """The centre of each box of `sizes` (in execution order), and the points through which each edge goes.
+    """Return the centre of each box of `sizes` (in execution order), and the points through which each edge goes.
 
     `gaps` is the room that each edge needs for its label.
     """

@@ -1,4 +1,4 @@
-"""A plot of a `tapekit.GradientLog` while it fills: `LivePlot`."""
+"""`LivePlot`: a plot of a `GradientLog` that is drawn again while the model trains."""
 
 import io
 import os
@@ -10,18 +10,18 @@ from tapekit.plots.training import plot_gradient_history
 
 
 class LivePlot:
-    """A plot of a log that is drawn again while it fills: in place in a notebook, to a file in a script.
+    """A plot of a log that is redrawn while the log fills: in place in a notebook, into a file in a script.
 
-    Between two redraws `update` only counts.
+    Between two pictures `update` only counts.
 
     Args:
         log: a `GradientLog`.
-        plot: any function that draws a log on `ax=`.
-        every: redraw at each n-th call.
-        path: the image to rewrite; needed outside a notebook.
+        plot: a function that draws a log on the axes `ax=`.
+        every: draw at every n-th call.
+        path: the image file to overwrite. It is required outside of a notebook.
 
     Raises:
-        ValueError: no `path` outside of a notebook; `plot` is no function, or `every` no positive integer.
+        ValueError: `path` is None outside of a notebook, `plot` is no function, or `every` is no positive integer.
 
     Example:
         >>> from tapekit import GradientLog
@@ -35,7 +35,7 @@ class LivePlot:
     def __init__(self, log: Any, plot: Callable = plot_gradient_history, *, every: int = 25, path: Any = None):
         if path is None and _shell() is None:
             raise ValueError(
-                "LivePlot: path is None, and this is no notebook. A picture needs a place: path='training.png'."
+                "LivePlot: path is None, and this is not a notebook. A file is needed. Write path='training.png'."
             )
         if not callable(plot) or not isinstance(every, int) or every < 1:
             raise ValueError(
@@ -46,14 +46,14 @@ class LivePlot:
         self.calls, self.display = 0, None
 
     def update(self, batch: Any = None, logs: Any = None) -> None:
-        """Count a step, and draw if it is time; a Keras callback hands over both arguments, which are not used."""
+        """Count a step, and draw at every n-th. The arguments, which a Keras callback passes, are not used."""
         self.calls += 1
         if self.calls % self.every == 0 and len(self.log):
             self.draw()
 
     def draw(self) -> None:
-        """Draw now."""
-        from matplotlib.figure import Figure  # of no backend: nothing of the user's pyplot changes
+        """Draw the picture now."""
+        from matplotlib.figure import Figure  # without a backend, so that pyplot's state does not change
 
         figure = Figure(figsize=(8, 4.5), layout="constrained")
         self.plot(self.log, ax=figure.subplots())
@@ -71,7 +71,7 @@ class LivePlot:
 
 
 def _shell() -> Any:
-    """The notebook that this runs in, or None."""
+    """Return the shell of the notebook in which this runs, or None."""
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython else None
     return shell if hasattr(shell, "kernel") else None

@@ -2,13 +2,14 @@
 
 `trace` runs `fn` forward and backward once as a graph. It keeps the operations on the way from the sources to the
 target, without reads, identities and shape arithmetic, and fetches for each its value, the gradient that arrives, and
-what flows back along each of its edges. `Trace.fold` groups the operations by Keras layer.
+what flows back along each of its edges. `Trace.fold` groups the operations by Keras layer or name scope.
 
 Files, in reading order:
 
-    records      `Op` and `Trace`: plain NumPy data, and the printed table
-    operations   the named operations and edges of a graph, and the tensors that answer for them
-    folding      operations grouped by layer or name scope
+    records      `Op` and `Trace`: NumPy data, and the printed table
+    operations   `Graph`: the operations and edges of a recorded graph, and the tensors that hold their values
+    folding      which operations form one record, grouped by layer or name scope
+    reduction    a trace with few enough records for a picture
     evaluation   `trace`: runs the graph and makes the records
 
 >>> circuit = trace(lambda x, y, z: (x + y) * z, [-2.0, 5.0, -4.0])

@@ -1,12 +1,6 @@
-"""What the tape recorded: every operation with its value, its gradient and the line that made it.
-
-- `trace` runs a calculation forward and backward once, and keeps both as plain NumPy data.
-- `Trace` is what it gives: print it, index it by name, fold it by layer, draw it with `tapekit.plot_trace`.
-- `Op` is one record of it.
+"""`trace`: run a calculation forward and backward once, and keep every operation on the way.
 
 >>> circuit = trace(lambda x, y, z: (x + y) * z, [-2.0, 5.0, -4.0])
->>> circuit["add"].value.item(), circuit["add"].gradient.item()
-(3.0, -4.0)
 >>> {source.name: source.gradient.item() for source in circuit.sources}
 {'x': -4.0, 'y': -4.0, 'z': 3.0}
 """
@@ -16,33 +10,33 @@ from typing import Any
 
 import tensorflow as tf
 
-from tapekit._sources import bind
+from tapekit._sources import Call, bind
 from tapekit.graphs.capture import Recording, capture, place
-from tapekit.tracing.folding import Kept, check_depth, fold
+from tapekit.tracing.folding import Group, check_depth
 from tapekit.tracing.operations import Graph
 from tapekit.tracing.records import Op, Trace
 
 
-def trace(fn: Callable, vars: Any, /, *, depth: int | None = None, values: bool = True) -> Trace:
-    """Run `fn` forward and backward once, and keep every operation on the way from `vars` to the target.
+def trace(fn: Callable, vars: Any, /, *, depth: int | None = None) -> Trace:
+    """Run `fn` forward and backward once, and return every operation on the way from `vars` to the target.
 
-    `fn` is traced to a graph, with the bodies of nested `tf.function`s in line; `tf.while_loop` and `tf.cond` are one
-    operation each. Reads, identities and shape arithmetic are folded away. Variables that `fn` assigns are put back.
+    `fn` is traced to a graph. The bodies of nested `tf.function`s are part of it; `tf.while_loop` and `tf.cond` are one
+    operation each. Reads, identities and shape arithmetic are not shown. Variables that `fn` assigns are restored.
 
     Args:
-        fn: returns the target; called as `tapekit.gradient` calls it. The gradient is of the sum of the target.
-        vars: the sources: variables, tensors, arrays, numbers, in a list, tuple or dict, or one alone.
+        fn: returns the target; called as `tapekit.gradient` calls it. The gradient is that of the sum of the target.
+        vars: the sources: one or a list, tuple or dict of variables, tensors, arrays and numbers.
         depth: None for every operation; 1 for one record for each Keras layer or outermost name scope, with the
-            gradient that arrives at its output; 2 for the layers inside layers; and so on.
-        values: False keeps only the L2 norms of tensors, for large models.
+            gradient that arrives at its output; 2 for the layers inside layers; and so on. If one scope holds nearly
+            all weights, as the scope of a model does, the depth counts from the scopes inside it.
 
     Returns:
-        A `Trace`: plain NumPy data, which can be printed, indexed, folded, drawn and pickled.
+        A `Trace`: NumPy data that can be printed, indexed, folded, drawn and pickled.
 
     Raises:
-        RuntimeError: `fn` leaves TensorFlow (`.numpy()`, `np.*`, `float()`): at which file and line, and what to write;
-            or `trace` is called inside a `tf.function` or a strategy's scope.
-        TypeError, ValueError: what is no source, a `fn` that returns no tensor, a `depth` below 1.
+        RuntimeError: `fn` leaves TensorFlow (`.numpy()`, `np.*`, `float()`): the message tells the line and what to
+            write instead. Or `trace` is called inside a `tf.function` or the scope of a strategy.
+        TypeError, ValueError: `vars` holds something else, `fn` returns no tensor, or `depth` is below 1.
 
     Example:
         >>> import tapekit
@@ -57,30 +51,30 @@ def trace(fn: Callable, vars: Any, /, *, depth: int | None = None, values: bool 
     if depth is not None:
         check_depth(depth)
     call = bind("trace", fn, vars)
-    keep = tf.identity if values else _norm
-    graphs: list[tuple[Graph, dict[str, Kept]]] = []
+    asked: list[tuple[Graph, dict[str, Group]]] = []
 
     def ask(recording: Recording) -> dict[str, Any]:
         graph = Graph(recording)
-        kept = {name: Kept(name, feeds, ()) for name, feeds in graph.inputs.items()}
-        if depth is not None:
-            kept = fold(graph.inputs, graph.scopes, graph.layers, graph.constants, graph.target, depth)
-        graphs.append((graph, kept))
-        edges = {
-            old: [graph.tensors[name] for name in feeds] if members else graph.edges[old]
-            for old, (_, feeds, members) in kept.items()
-        }
-        return graph.ask({old: feeds for old, (_, feeds, _) in kept.items()}, edges, keep)
+        groups = graph.fold(depth)
+        asked.append((graph, groups))
+        return graph.ask(groups)
 
     _, answer = capture(call, ask)
-    graph, kept = graphs[-1]
-    variables = graph.variable_names()
-    names = variables | {old: new for old, (new, *_) in kept.items()}
-    values_before = [keep(tf.convert_to_tensor(source)).numpy() for source in call.sources]  # fn may have assigned them
+    graph, groups = asked[-1]  # the last of the recordings that were tried
+    values = [tf.convert_to_tensor(source).numpy() for source in call.sources]  # those before fn, which is undone
+    return _trace_of(call, values, graph, groups, answer, folded=depth is not None)
 
-    def record(name: str, type: str, feeds: Sequence[str] = ()) -> Op:
+
+def _trace_of(
+    call: Call, values: list, graph: Graph, groups: dict[str, Group], answer: dict[str, dict], *, folded: bool
+) -> Trace:
+    """The records of the sources, the constants and the operations."""
+    variables = graph.variable_names()
+    names = variables | {old: group.name for old, group in groups.items()}
+
+    def record(name: str, type: str, feeds: Sequence[str], scope: str) -> Op:
         tensor = graph.tensors[name]
-        line = place(tensor.op.traceback) if name in kept else None
+        line = place(tensor.op.traceback) if name in groups else None
         return Op(
             name=names.get(name, name),
             type=type,
@@ -91,25 +85,20 @@ def trace(fn: Callable, vars: Any, /, *, depth: int | None = None, values: bool 
             local=tuple(answer["local"].get(name, ())),
             shape=tuple(answer["shape"][name].tolist()),
             dtype=tensor.dtype.name,
-            scope=graph.scopes.get(name, ""),
+            scope=scope,
             **(line._asdict() if line else {}),
         )
 
     sources = [
         Op(name, "Source", (), value, answer["gradient"][name], (), (), tuple(source.shape), source.dtype.name)
-        for name, source, value in zip(call.names, call.sources, values_before, strict=True)
+        for name, source, value in zip(call.names, call.sources, values, strict=True)
     ]
     shown = [name for name in graph.constants if name in answer["value"]]
-    constants = [record(name, "Variable" if name in variables else "Constant") for name in shown]
-    types = {name: "Scope" if len(kept[name].members) > 1 else graph.tensors[name].op.type for name in kept}
-    ops = [record(name, types[name], kept[name].feeds) for name in kept]
+    constants = [record(name, "Variable" if name in variables else "Constant", (), "") for name in shown]
+    ops = [
+        record(old, "Scope" if len(group.members) > 1 else graph.tensors[old].op.type, group.inputs, group.scope)
+        for old, group in groups.items()
+    ]
     last = names.get(graph.target, graph.target)
     target = next(op for op in (*ops, *sources, *constants) if op.name == last)
-    return Trace(tuple(ops), tuple(sources), tuple(constants), target, frozenset(graph.layers), depth is not None)
-
-
-def _norm(tensor: tf.Tensor) -> tf.Tensor:
-    """The L2 norm; a scalar stays what it is."""
-    if tensor.shape.rank == 0 or tensor.dtype == tf.string:
-        return tensor
-    return tf.norm(tf.cast(tensor, tf.complex128 if tensor.dtype.is_complex else tf.float64))  # no square overflows
+    return Trace(tuple(ops), tuple(sources), tuple(constants), target, graph.model, folded)

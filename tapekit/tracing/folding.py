@@ -1,60 +1,119 @@
-"""Operations grouped by Keras layer or name scope: `fold` tells which of them stand for their group."""
+"""Operations grouped by Keras layer or name scope: `fold` returns the records of a folded trace as `Group`s."""
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import takewhile
 from typing import Any, NamedTuple
 
+NEARLY_ALL = 0.9  # the share of the weights in one scope above which that scope is the whole model
 
-class Kept(NamedTuple):
-    """An operation that stays in a folded trace: what it is called, what feeds it, and whom it stands for."""
+
+class Group(NamedTuple):
+    """One record of a folded trace, known by the operation whose output it shows.
+
+    ``members`` are the operations of one scope whose results are used only through that output; there are none if the
+    operation stays as it is.
+    """
 
     name: str
-    feeds: Sequence[str]
-    members: Sequence[str]  # empty for an operation outside of any scope
+    inputs: Sequence[str]
+    members: Sequence[str]
+    scope: str
 
 
 def fold(
     inputs: Mapping[str, Sequence[str]],
     scopes: Mapping[str, str],
-    layers: Collection[str],
+    model: str,
     constants: Collection[str],
     target: str,
-    depth: int,
-) -> dict[str, Kept]:
-    """The operations whose output leaves their scope, standing for it. Constants inside scopes are left out."""
-    models = {layer.rpartition("/")[0] for layer in layers} & set(layers)  # layers with layers inside
+    depth: int | None,
+) -> dict[str, Group]:
+    """Return the operations that remain at `depth`, each with the group for which it stands.
+
+    Args:
+        inputs: the inputs of each operation, in execution order.
+        scopes: the scope of each operation.
+        model: the scope from which `depth` counts.
+        constants: names of data that depend on no source. Those that only grouped operations use are left out.
+        target: the name of the last operation, whose output is always shown.
+        depth: how many scopes deep to look; None keeps every operation.
+    """
+    scope = _scopes_at(depth, scopes, model)
+    exits = _exits(inputs, scope, target)
+    members: dict[str, list[str]] = {name: [] for name in inputs if exits[name] == name}
+    for name in inputs:
+        members[exits[name]].append(name)
+
+    leaves = {feed for feeds in inputs.values() for feed in feeds} - set(inputs)
+    labels = Counter([*(scope[name] or name for name in members), *leaves])
+    shown_alone = {feed for name, feeds in inputs.items() if not scope[name] for feed in feeds}
+    hidden = set(constants) - shown_alone
     groups = {}
+    for name, inside in members.items():
+        if not scope[name]:
+            groups[name] = Group(name, inputs[name], (), scopes[name])
+            continue
+        feeds = dict.fromkeys(feed for member in inside for feed in inputs[member])
+        outer = [feed for feed in feeds if exits.get(feed) != name and feed not in hidden]
+        label = scope[name] if labels[scope[name]] == 1 else name  # a scope with several outputs, or called as a source
+        groups[name] = Group(label, outer, inside, scope[name])
+    return groups
+
+
+def _scopes_at(depth: int | None, scopes: Mapping[str, str], model: str) -> dict[str, str]:
+    """The scope with which each operation is grouped; "" for an operation that stays alone."""
+    if depth is None:
+        return dict.fromkeys(scopes, "")
+    opened = outer_scopes(scopes.values())
+    found = {}
     for name, scope in scopes.items():
         parts = scope.split("/")
-        parts = parts[: depth + (parts[0] in models)]
-        alone = not scope or (scope in models and len(parts) <= depth)
-        groups[name] = name if alone else "/".join(parts)
-    uses: dict[str, set[str]] = {name: set() for name in inputs}
-    owner: dict[str, str] = {}  # by whom each is represented
-    members: dict[str, list[str]] = {}
-    for name in reversed(list(inputs)):
-        users = {owner[user] if groups[user] == groups[name] else user for user in uses[name]}
-        inside = len(users) == 1 and groups[owner[min(users)]] == groups[name] and name != target
-        owner[name] = owner[min(users)] if inside else name
-        members.setdefault(owner[name], []).insert(0, name)
+        shared = takewhile(lambda pair: pair[0] == pair[1], zip(parts, model.split("/"), strict=False))
+        level = len(list(shared)) + depth
+        between = not scope or (len(parts) < level and scope in opened)  # the operations between the shown scopes
+        found[name] = "" if between else "/".join(parts[:level])
+    return found
+
+
+def _exits(inputs: Mapping[str, Sequence[str]], scope: Mapping[str, str], target: str) -> dict[str, str]:
+    """For each operation the one through which its result leaves the scope: itself, if it is used outside."""
+    users: dict[str, list[str]] = {name: [] for name in inputs}
+    exits: dict[str, str] = {}
+    for name in reversed(list(inputs)):  # users come before what they use
+        found = {exits[user] if scope[name] and scope[user] == scope[name] else name for user in users[name]}
+        exits[name] = found.pop() if len(found) == 1 and name != target else name
         for feed in inputs[name]:
-            uses.get(feed, set()).add(name)
-    hidden = set(constants) - {feed for name, feeds in inputs.items() if groups[name] == name for feed in feeds}
-    leaves = {feed for feeds in inputs.values() for feed in feeds} - set(inputs)
-    outputs = Counter([*(groups[name] for name in members), *leaves])  # a scope may be called as a source is
-    kept = {}
-    for name in inputs:
-        if name in members and groups[name] == name:
-            kept[name] = Kept(name, inputs[name], ())
-        elif name in members:
-            fed = dict.fromkeys(feed for member in members[name] for feed in inputs[member])
-            feeds = [feed for feed in fed if owner.get(feed) != name and feed not in hidden]
-            kept[name] = Kept(groups[name] if outputs[groups[name]] == 1 else name, feeds, members[name])
-    return kept
+            users.get(feed, []).append(name)
+    return exits
+
+
+def outer_scopes(scopes: Iterable[str]) -> set[str]:
+    """The scopes that hold other scopes."""
+    parts = [scope.split("/") for scope in set(scopes)]
+    return {"/".join(each[:end]) for each in parts for end in range(1, len(each))}
+
+
+def model_scope(scopes: Iterable[str], weights: Sequence[str]) -> str:
+    """The innermost scope that holds nearly all weights and is divided into scopes; "" if the outermost ones divide.
+
+    `scopes` are those of all operations, `weights` those in which weights are used, once for each use.
+    """
+    opened, model = outer_scopes(scopes), ""
+    while True:
+        level = model.count("/") + 1 if model else 0
+        inside = [scope.split("/") for scope in weights if not model or scope.startswith(f"{model}/")]
+        counts = Counter("/".join(parts[: level + 1]) for parts in inside)
+        inner, count = max(counts.items(), key=lambda item: item[1], default=("", 0))
+        if inner not in opened or count < NEARLY_ALL * len(weights):
+            return model
+        model = inner
 
 
 def check_depth(depth: Any) -> None:
+    """Raise an error unless `depth` is a positive integer."""
     if type(depth) is not int or depth < 1:
         raise ValueError(
-            f"trace: depth is {depth!r}. It is how many scopes deep to fold: 1, 2, ... Leave it out for none."
+            f"trace: depth is {depth!r}. It is the number of scopes to look into and must be 1, 2, ... Leave it out "
+            "to see every operation."
         )

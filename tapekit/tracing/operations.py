@@ -1,24 +1,33 @@
-"""A `Recording` -> the named operations and edges that `trace` shows, and the tensors that answer it."""
+"""The operations of a recorded graph that a trace shows: `Graph`.
+
+Reads of variables, identities and shape arithmetic are left out: an operation is shown as the user of what they pass
+on. An operation with several outputs is shown once for each output that is used.
+"""
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import tensorflow as tf
 
 from tapekit._sources import is_float
 from tapekit.graphs.capture import PLUMBING, SHAPES, Recording
+from tapekit.tracing.folding import Group, fold, model_scope, outer_scopes
 
-# They hold a body of their own, which is not to be made a second time: edges from one input are one.
+# Operations with a body of their own, which is too large to build twice: edges from one input are shown as one.
 BODIES = {"StatelessWhile", "StatelessIf", "StatelessCase", "PartitionedCall"}
 
 
 class Graph:
-    """What leads from the sources to the target, without plumbing.
+    """The operations on the way from the sources to the target, and the tensors that hold their values.
 
-    ``inputs`` names, in execution order, what feeds each operation, ``edges`` holds the tensors along which its
-    gradient flows back to them. ``tensors`` has the output of each, the sources (a variable's handle) and the
-    ``constants``: floating-point data that depend on no source.
+    Attributes:
+        inputs: the names of the inputs of each operation, in execution order.
+        edges: for each of those inputs, the tensor whose gradient is the one that flows back along that edge.
+        tensors: the output of each operation, the constants, and the sources (of a variable, its handle).
+        constants: names of the floating-point data that depend on no source.
+        scopes: the scope of each operation.
+        model: the scope from which the depth of a folded trace counts.
     """
 
     def __init__(self, recording: Recording) -> None:
@@ -35,51 +44,111 @@ class Graph:
             outputs = [output for output in op.outputs if output.ref() in needed]
             for output in outputs:
                 self._add(output, single=len(outputs) == 1)
-        self.target = self._name(self._root(recording.target))
-        self.scopes = {name: self._scope(name) for name in self.inputs}
+        self.target = self._name(self._origin(recording.target))
+        parents = {self.tensors[name].op.name.rpartition("/")[0] for name in self.inputs}
+        occupied = parents | outer_scopes(parents)
+        self.scopes = {name: self._scope(self.tensors[name].op.name, occupied) for name in self.inputs}
+        uses = [self.scopes[name] for name, feeds in self.inputs.items() for feed in feeds if self._is_variable(feed)]
+        self.model = model_scope(self.scopes.values(), uses or list(self.scopes.values()))
 
-    def _root(self, tensor: tf.Tensor) -> tf.Tensor:
-        """Where `tensor` comes from, before plumbing. A read of a variable that is no source is where it begins."""
+    def fold(self, depth: int | None) -> dict[str, Group]:
+        """Return the operations that remain at `depth`, each with the group for which it stands."""
+        return fold(self.inputs, self.scopes, self.model, self.constants, self.target, depth)
+
+    def variable_names(self) -> dict[str, str]:
+        """Return the names of the variables that the constants are read from; complete once gradients are asked for."""
+        captured = self.recording.captured()
+        names = {inside.ref(): each.name.split(":")[0] for inside, each in captured if isinstance(each, tf.Variable)}
+        reads = {name: self.tensors[name].op for name in self.constants if self._is_variable(name)}
+        found = {name: names.get(op.inputs[0].ref()) for name, op in reads.items()}
+        return {name: new for name, new in found.items() if new and new not in self.tensors}
+
+    def ask(self, groups: Mapping[str, Group]) -> dict[str, dict]:
+        """Return, for the operation of each group, tensors of its value, its gradient and what flows back from it."""
+        uses = Counter(name for group in groups.values() for name in group.inputs)
+        asked = [*self.recording.call.names, *groups]
+        found = self.recording.gradients([self.tensors[name] for name in asked])
+        gradients = dict(zip(asked, found, strict=True))
+        contributions, local = {}, {}
+        for name, group in groups.items():
+            upstream, edges = gradients[name], self.edges[name]
+            if group.members:
+                edges = [self.tensors[feed] for feed in group.inputs]
+            contributions[name] = local[name] = [None] * len(edges)
+            if upstream is not None and all(uses[feed] == 1 for feed in group.inputs):
+                # This is the only use of each input, so its whole gradient flows along the edge.
+                contributions[name] = [gradients.get(feed) for feed in group.inputs]
+            elif upstream is not None:
+                contributions[name] = self._flow_back(name, group.inputs, edges, upstream)
+            if all(end.shape.rank == 0 and end.dtype != tf.resource for end in (self.tensors[name], *edges)):
+                local[name] = self._flow_back(name, group.inputs, edges)
+        constants = [name for name in self.constants if name in uses or name == self.target]
+        values = {name: self.tensors[name] for name in [*groups, *constants]}
+        return {
+            "shape": {name: tf.shape(value) for name, value in values.items()},
+            "value": values,
+            "gradient": gradients,
+            "contributions": contributions,
+            "local": local,
+        }
+
+    def _flow_back(self, name: str, feeds: Sequence[str], edges: list, upstream: tf.Tensor | None = None) -> list:
+        """Return `upstream` (or 1) times the derivative of one operation along each edge; None to a constant."""
+        output = self.tensors[name]
+        if len({edge.ref() for edge in edges}) < len(edges):  # x * x: a copy of the operation has two separate inputs
+            op = output.op
+            fresh = [(tensor, tf.identity(tensor)) for tensor in self.recording.inputs[op]]
+            kinds = [each.dtype for each in op.outputs]
+            copy = self.recording.graph.create_op(op.type, [b for _, b in fresh], kinds, attrs=dict(op.node_def.attr))
+            output = copy.outputs[output.value_index]
+            shown = {edge.ref() for edge in edges}
+            edges = [b for a, b in fresh if a.ref() in shown]
+        grad_ys = None if upstream is None else [upstream]
+        flows = self.recording.vjp([output], edges, grad_ys, stop=[e for e in edges if e.dtype != tf.resource])
+        return [None if feed in self.constants else flow for feed, flow in zip(feeds, flows, strict=True)]
+
+    def _origin(self, tensor: tf.Tensor) -> tf.Tensor:
+        """The tensor that identities and reads pass on as `tensor`; of a variable that is no source, the read."""
         inputs = self.recording.inputs.get(tensor.op)
         if not inputs or tensor.op.type not in PLUMBING or tensor.ref() in self.names:
             return tensor
         if inputs[0].dtype == tf.resource and inputs[0].ref() not in self.dependent:
             return tensor
-        return self._root(inputs[0])
+        return self._origin(inputs[0])
 
     def _needed(self) -> set:
-        """The outputs of operations on the way from the sources to the target; a list of tensors (variant) has no value
-        to show, and is passed through."""
-        needed, stack, seen = set(), [self._root(self.recording.target)], set()
+        """The outputs of operations on the way to the target, without lists of tensors, which have no value to show."""
+        needed, stack, seen = set(), [self._origin(self.recording.target)], set()
         while stack:
             tensor = stack.pop()
             if tensor.ref() in self.dependent and tensor.ref() not in self.names and tensor.ref() not in seen:
                 seen.add(tensor.ref())
                 needed |= {tensor.ref()} if tensor.dtype != tf.variant else set()
-                stack += [self._root(each) for each in self.recording.inputs[tensor.op]]
+                stack += [self._origin(each) for each in self.recording.inputs[tensor.op]]
         return needed
 
     def _add(self, output: tf.Tensor, single: bool) -> None:
+        """Enter one output of an operation, with its inputs."""
         op = output.op
-        feeds = [(self._name(root), tensor, root) for tensor, root in self._feeds(op)]
+        feeds = [(self._name(origin), tensor, origin) for tensor, origin in self._feeds(op)]
         lists = any(tensor.dtype == tf.variant for tensor in self.recording.inputs[op])
         if lists or op.type in BODIES or op.op_def.is_stateful:
-            feeds = list({feed: (feed, root, root) for feed, _, root in feeds}.values())
+            feeds = list({feed: (feed, origin, origin) for feed, _, origin in feeds}.values())
         name = self._name(output, single)
         self.inputs[name] = [feed for feed, _, _ in feeds]
         self.edges[name] = [tensor for _, tensor, _ in feeds]
 
     def _feeds(self, op: tf.Operation) -> Iterator[tuple[tf.Tensor, tf.Tensor]]:
-        """The inputs of `op` that are shown, as they are and before plumbing."""
+        """The inputs of `op` that are shown, each with its origin; a list of tensors counts as what is in it."""
         for tensor in self.recording.inputs[op]:
-            root = self._root(tensor)
-            if root.dtype == tf.variant and root.op in self.recording.inputs:
-                yield from ((each, each) for _, each in self._feeds(root.op))
-            elif root.ref() in self.dependent or is_float(root):
-                yield tensor, root
+            origin = self._origin(tensor)
+            if origin.dtype == tf.variant and origin.op in self.recording.inputs:
+                yield from ((each, each) for _, each in self._feeds(origin.op))
+            elif origin.ref() in self.dependent or is_float(origin):
+                yield tensor, origin
 
     def _name(self, tensor: tf.Tensor, single: bool = False) -> str:
-        """The name of an operation's output, a source or a constant, which is met here for the first time."""
+        """The unique name of an operation's output, a source or a constant. The first call enters it."""
         if tensor.ref() not in self.names:
             op = tensor.op
             scope, slash, own = op.name.rpartition("/")
@@ -95,68 +164,20 @@ class Graph:
             self.tensors.setdefault(name, tensor)
         return self.names[tensor.ref()]
 
-    def variable_names(self) -> dict[str, str]:
-        """What to call the constants that are read from variables, known once the graph is made."""
-        captured = self.recording.captured()
-        names = {inside.ref(): each.name.split(":")[0] for inside, each in captured if isinstance(each, tf.Variable)}
-        ops = {name: self.tensors[name].op for name in self.constants}
-        found = {name: names.get(op.inputs[0].ref()) for name, op in ops.items() if op.type == "ReadVariableOp"}
-        return {name: new for name, new in found.items() if new and new not in self.tensors}
+    def _is_variable(self, name: str) -> bool:
+        """Whether a source or constant is a variable."""
+        tensor = self.tensors[name]
+        return tensor.dtype == tf.resource or (name in self.constants and tensor.op.type == "ReadVariableOp")
 
-    def _scope(self, name: str) -> str:
-        """The innermost Keras layer, or, outside of any, the name scope."""
-        scope = self.scope_names[self.tensors[name].op.name.rpartition("/")[0]]
+    def _scope(self, op_name: str, occupied: set[str]) -> str:
+        """The innermost Keras layer of an operation, or, outside of any, its name scope.
+
+        An operation that is called as a scope is the result of that scope (`tf.name_scope(name) as scope`).
+        """
+        scope = self.scope_names[op_name if op_name in occupied else op_name.rpartition("/")[0]]
         parts = scope.split("/")
         within = ["/".join(parts[:end]) for end in range(len(parts), 0, -1)]
         return next((layer for layer in within if layer in self.layers), scope)
-
-    def ask(self, shown: dict[str, Sequence[str]], edges: dict[str, list], keep: Callable) -> dict[str, dict]:
-        """Of each operation in `shown` (with its inputs) the value, the gradient and what flows back along `edges`, and
-        the values of constants, all made small by `keep`."""
-
-        def small(tensor: tf.Tensor | None) -> tf.Tensor | None:
-            return None if tensor is None else keep(tensor)
-
-        names, sources = list(shown), self.recording.call.names
-        uses = Counter(name for inputs in shown.values() for name in inputs)
-        asked = [*self.recording.sources, *(self.tensors[name] for name in names)]
-        gradients = dict(zip([*sources, *names], self.recording.gradients(asked), strict=True))
-        contributions, local = {}, {}
-        for name, inputs in shown.items():
-            output, upstream = self.tensors[name], gradients[name]
-            contributions[name] = local[name] = [None] * len(inputs)
-            if upstream is not None and all(uses[source] == 1 for source in inputs):
-                # the only use of each input: what flows along the edge is its whole gradient
-                contributions[name] = [gradients.get(source) for source in inputs]
-            elif upstream is not None:
-                contributions[name] = self._flow_back(output, inputs, edges[name], upstream)
-            if all(end.shape.rank == 0 and end.dtype != tf.resource for end in (output, *edges[name])):
-                local[name] = self._flow_back(output, inputs, edges[name])
-        constants = [name for name in self.constants if name in uses or name == self.target]
-        values = {name: self.tensors[name] for name in [*names, *constants]}
-        return {
-            "shape": {name: tf.shape(value) for name, value in values.items()},
-            "value": {name: keep(value) for name, value in values.items()},
-            "gradient": {name: small(gradient) for name, gradient in gradients.items()},
-            "contributions": {name: [small(flow) for flow in flows] for name, flows in contributions.items()},
-            "local": local,
-        }
-
-    def _flow_back(
-        self, output: tf.Tensor, inputs: Sequence[str], edges: list, upstream: tf.Tensor | None = None
-    ) -> list:
-        """`upstream` (or 1) through one operation, along each of its `edges`; None to a constant."""
-        if len({edge.ref() for edge in edges}) < len(edges):  # x * x: a second operation tells its two edges apart
-            op = output.op
-            fresh = [(tensor, tf.identity(tensor)) for tensor in self.recording.inputs[op]]
-            kinds = [each.dtype for each in op.outputs]
-            copy = self.recording.graph.create_op(op.type, [b for _, b in fresh], kinds, attrs=dict(op.node_def.attr))
-            output = copy.outputs[output.value_index]
-            kept = {edge.ref() for edge in edges}
-            edges = [b for a, b in fresh if a.ref() in kept]
-        grad_ys = None if upstream is None else [upstream]
-        flows = self.recording.vjp([output], edges, grad_ys, stop=[e for e in edges if e.dtype != tf.resource])
-        return [None if name in self.constants else flow for name, flow in zip(inputs, flows, strict=True)]
 
 
 def _dependent(recording: Recording) -> set:
@@ -169,10 +190,10 @@ def _dependent(recording: Recording) -> set:
 
 
 def _scopes(recording: Recording) -> tuple[dict[str, str], set[str]]:
-    """TensorFlow's name scopes -> what to call them, and which of those are Keras layers.
+    """The names under which TensorFlow's name scopes are shown, and those that belong to Keras layers.
 
-    Keras opens a layer's scope twice, once to build it and once to call it: what it calls ``dense`` is ``dense_1`` in
-    the graph, and nothing is in ``dense``.
+    Keras opens a layer's scope twice, to build it and to call it. The layer ``dense`` is ``dense_1`` in the graph, and
+    no operation is in ``dense``.
     """
     raw: dict[str, None] = {}  # in order of appearance
     for op in recording.ops:

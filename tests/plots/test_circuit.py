@@ -9,7 +9,8 @@ from matplotlib.colors import to_hex
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
 from tapekit import animate_trace, plot_trace, trace
-from tapekit.plots.circuit import _draw, _film
+from tapekit.plots.animation import film
+from tapekit.plots.circuit import draw
 
 
 @pytest.fixture(autouse=True)
@@ -36,7 +37,8 @@ def deep(count):
 def boxes_and_texts(ax):
     renderer = ax.figure.canvas.get_renderer()
     boxes = [patch.get_window_extent(renderer) for patch in ax.patches if isinstance(patch, FancyBboxPatch)]
-    texts = [text for text in ax.texts if text.get_text() and text.get_bbox_patch() is None]
+    note = "log10 of the gradient"
+    texts = [t for t in ax.texts if t.get_text() and t.get_bbox_patch() is None and not t.get_text().startswith(note)]
     return boxes, [(text.get_text(), text.get_window_extent(renderer)) for text in texts]
 
 
@@ -48,8 +50,26 @@ def arrows(ax):
     return [patch for patch in ax.patches if isinstance(patch, FancyArrowPatch)]
 
 
+def check_ways(picture):
+    """From every source with a gradient a way leads to the target: from its own box or that of its layer."""
+    trace, boxes = picture.trace, picture.boxes
+    feeds = {}
+    for edge, _, _ in picture.edges:
+        assert {edge.source, edge.op} <= set(boxes)
+        feeds.setdefault(edge.op, []).append(edge.source)
+    reached, stack = set(), [trace.target.name]
+    while stack:
+        name = stack.pop()
+        reached.add(name)
+        stack += [feed for feed in feeds.get(name, []) if feed not in reached]
+    for source in trace.sources:
+        users = {op.name for op in trace.ops if source.name in op.inputs}
+        if source.gradient is not None:
+            assert source.name in reached or (source.name not in boxes and users and users <= reached)
+
+
 @pytest.mark.parametrize("direction", ["right", "down"])
-@pytest.mark.parametrize("make", [circuit, lambda: deep(60), lambda: trace(lambda x: x * x + tf.sin(x) * 3.0, 2.0)])
+@pytest.mark.parametrize("make", [circuit, lambda: deep(54), lambda: trace(lambda x: x * x + tf.sin(x) * 3.0, 2.0)])
 def test_no_two_boxes_meet_and_every_text_lies_in_its_box(make, direction):
     found = make()
     ax = plot_trace(found, direction=direction)
@@ -123,14 +143,21 @@ def test_more_than_sixty_operations_are_folded_by_scope():
 
     found = trace(run, 1.0)
     ax = plot_trace(found)
-    assert ax.get_title() == "stage7: value | gradient (80 operations folded by scope to 8)"
+    assert ax.get_title() == "stage7: value | gradient (80 operations in 8 boxes)"
     _, texts = boxes_and_texts(ax)
     assert [text for text, _ in texts if text.startswith("stage")] == [f"stage{block}" for block in range(8)]
 
 
-def test_many_operations_without_a_scope_are_drawn_and_the_title_says_so():
+def test_operations_without_a_scope_are_joined_where_one_result_is_passed_on():
     ax = plot_trace(trace(lambda x: sum(tf.sin(x) for _ in range(35)), 1.0))
-    assert ax.get_title() == "add_34: value | gradient (70 operations in no scope to fold by)"
+    assert ax.get_title().endswith("(70 operations in 36 boxes)")
+    assert len(boxes_and_texts(ax)[0]) == 38
+
+
+def test_what_cannot_be_joined_is_drawn_whole_and_the_title_says_so():
+    ax = plot_trace(trace(lambda *terms: tf.add_n(terms), [1.0] * 12), boxes=10)
+    assert len(boxes_and_texts(ax)[0]) == 13
+    assert "(no scopes to fold; trace a part to see less)" in ax.get_title()
 
 
 @pytest.mark.parametrize("direction", ["right", "down"])
@@ -140,7 +167,7 @@ def test_sixty_operations_fill_a_page_line_by_line(direction):
             x = tf.sin(x * 1.5)
         return x
 
-    ax = plot_trace(trace(run, 1.0), direction=direction)
+    ax = plot_trace(trace(run, 1.0), direction=direction, boxes=100)
     assert max(ax.figure.get_size_inches()) < 20
     assert ax.texts[0].get_fontsize() == pytest.approx(9, rel=0.01)
     boxes, _ = boxes_and_texts(ax)
@@ -157,7 +184,9 @@ def test_names_are_shown_as_they_are_written():
     assert {"$a$", "größe"} < {text.get_text() for text in ax.texts}
 
 
-def test_the_sources_of_a_deep_folded_model_are_not_drawn_and_the_title_says_so():
+def stages(count):
+    """A trace of `count` named stages, each with a weight of the user's own."""
+
     def run(*weights):
         x = 1.0
         for stage, weight in enumerate(weights):
@@ -165,9 +194,15 @@ def test_the_sources_of_a_deep_folded_model_are_not_drawn_and_the_title_says_so(
                 x = tf.sin(weight) * x
         return x
 
-    ax = plot_trace(trace(run, [1.0] * 35, depth=1))
-    assert ax.get_title() == "stage34: value | gradient (35 sources not drawn)"
-    assert len(boxes_and_texts(ax)[0]) == 35
+    return trace(run, [1.0] * count, depth=1)
+
+
+@pytest.mark.parametrize("count", [20, 35, 80])
+@pytest.mark.parametrize("most", [30, 60])
+def test_there_are_no_more_boxes_than_wanted_and_no_source_is_left_out(count, most):
+    picture = draw("plot_trace", stages(count), None, "right", boxes=most)
+    assert len(picture.boxes) <= most
+    check_ways(picture)
 
 
 def test_boxes_are_ordered_so_that_edges_do_not_cross():
@@ -186,10 +221,10 @@ def test_a_wrong_direction_or_no_trace_says_what_to_give():
         animate_trace(circuit)
 
 
-def test_the_film_goes_forward_then_back_and_adds_up_at_the_fork():
+def test_the_film_begins_with_the_whole_goes_forward_then_back_and_adds_up_at_the_fork():
     found = trace(lambda x: x * x + x, 3.0)
-    picture = _draw("animate_trace", found, None, "right")
-    show, frames = _film(picture)
+    picture = draw("animate_trace", found, None, "right", shaded=False)
+    show, frames = film(picture)
     ax = picture.ax
 
     def state(frame):
@@ -199,26 +234,28 @@ def test_the_film_goes_forward_then_back_and_adds_up_at_the_fork():
         ]
         return shown, [t.get_text() for t in ax.texts if t.get_visible() and t.get_bbox_patch() is not None]
 
-    assert state(0) == (["x", "3", "mul", "add"], [])
-    shown, lines = state(3)
+    assert state(0) == state(frames - 1)
+    assert state(1) == (["x", "3", "mul", "add"], [])
+    shown, lines = state(4)
     assert shown == ["x", "3", "mul", "9", "add", "12", "1"]
     assert lines == []
-    gradients = [state(frame)[0][2] for frame in range(5, 8)]  # of x, as its three edges arrive
+    gradients = [state(frame)[0][2] for frame in range(6, 9)]  # of x, as its three edges arrive
     assert gradients == ["1", "4", "7"]
-    assert len(state(7)[1]) == 4
-    assert frames == 3 + 4 + 3
+    assert len(state(8)[1]) == 4
+    assert frames == 1 + 3 + 4 + 3
     lit = []
-    for frame in range(4):
+    for frame in range(1, 5):
         show(frame)
-        lit.append([name for name, box in picture.boxes.items() if box.get_linewidth() > 2])
+        lit.append([name for name, box in picture.boxes.items() if box.frame.get_linewidth() > 2])
     assert lit == [[], ["mul"], ["add"], []]
 
 
-def test_norms_that_arrive_in_the_film_are_not_added_up():
-    picture = _draw("", trace(lambda v: tf.reduce_sum(v * v - v), tf.constant([3.0, 4.0]), values=False), None, "right")
-    show, frames = _film(picture)
-    show(frames)
-    assert picture.gradients["v"].get_text() == "8.6"  # of 2 v - 1 = [5, 7]
+def test_tensors_that_arrive_in_the_film_are_added_up():
+    found = trace(lambda v: tf.reduce_sum(v * v - v), tf.constant([3.0, 4.0]))
+    picture = draw("animate_trace", found, None, "right", shaded=False)
+    show, frames = film(picture)
+    show(frames - 1)
+    assert picture.boxes["v"].gradient.get_text() == "8.6"  # the norm of 2 v - 1 = [5, 7]
 
 
 def test_the_film_can_be_saved_and_stepped_through(tmp_path):

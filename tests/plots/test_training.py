@@ -1,5 +1,6 @@
 """The pictures of a log, read back from their Artists."""
 
+import itertools
 import subprocess
 import sys
 import textwrap
@@ -80,7 +81,7 @@ def test_the_flow_takes_gradients_with_their_variables():
     assert marks(ax)["None"][:, 0].tolist() == [1]
     with pytest.raises(TypeError, match=r"the log is of type list. Give a GradientLog, or \(gradients, variables\)"):
         tapekit.plot_gradient_flow([tf.constant([3.0])])
-    with pytest.raises(TypeError, match=r"a GradientLog came, and a second argument. .* step= and ax= by name"):
+    with pytest.raises(TypeError, match=r"a GradientLog arrived, and a second argument. .* step= and ax= by name"):
         tapekit.plot_gradient_flow(a_log(), 3)
 
 
@@ -93,7 +94,7 @@ def test_the_step_of_the_flow_is_a_step_or_a_row_from_the_end():
     assert "step 10," in tapekit.plot_gradient_flow(log, step=-2).get_title()
     assert "step 20," in tapekit.plot_gradient_flow(log).get_title()
     for step in (11, 30, -4):
-        with pytest.raises(ValueError, match=f"there is no row of step {step}. Rows are from 0 to 20"):
+        with pytest.raises(ValueError, match=f"the log has no row of step {step}. Its steps go from 0 to 20"):
             tapekit.plot_gradient_flow(log, step=step)
 
 
@@ -112,9 +113,9 @@ def test_the_history_has_a_line_for_each_variable_the_whole_and_the_loss():
 
 def test_the_history_marks_the_steps_that_were_not_finite():
     ax = tapekit.plot_gradient_history(a_sick_log())
-    assert marks(ax)["not finite"][:, 0].tolist() == [1]
-    assert marks(ax)["all zero"][:, 0].tolist() == [0, 1, 2]
-    assert marks(ax)["None"][:, 0].tolist() == [0, 1, 2]
+    assert marks(ax)["not finite: two/kernel"][:, 0].tolist() == [1]
+    assert marks(ax)["all zero: one/bias"][:, 0].tolist() == [0, 1, 2]
+    assert marks(ax)["None: one/kernel"][:, 0].tolist() == [0, 1, 2]
     assert len(ax.figure.axes) == 1  # no loss was given
 
 
@@ -143,11 +144,21 @@ def test_the_heatmap_is_log10_of_the_norms_kernels_then_biases():
     assert "log10" in ax.figure.axes[1].get_ylabel()
 
 
-def test_the_heatmap_marks_none_zero_and_not_finite():
+def cells(ax):
+    """The centres of the hatched cells of a heatmap, row and column, by their word."""
+    rows, steps = (range(*np.ceil(sorted(limits)).astype(int)) for limits in (ax.get_ylim(), ax.get_xlim()))
+    centres = [(row, step) for row in rows for step in steps]
+    return {p.get_label(): [at for at in centres if p.get_path().contains_point(at[::-1])] for p in ax.patches}
+
+
+def test_the_heatmap_hatches_none_zero_and_not_finite():
     ax = tapekit.plot_gradient_heatmap(a_sick_log())
-    assert marks(ax)["None"].tolist() == [[0, 0], [1, 0], [2, 0]]
-    assert marks(ax)["all zero"].tolist() == [[0, 2], [1, 2], [2, 2]]
-    assert marks(ax)["not finite"].tolist() == [[1, 1]]
+    found = cells(ax)
+    assert found["None"] == [(0, 0), (0, 1), (0, 2)]
+    assert found["all zero"] == [(2, 0), (2, 1), (2, 2)]
+    assert found["not finite"] == [(1, 1)]
+    assert len({patch.get_hatch() for patch in ax.patches}) == 3
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == list(found)
     assert np.isnan(np.ma.filled(ax.images[0].get_array(), np.nan)[[0, 2]]).all()
 
 
@@ -156,7 +167,7 @@ def test_the_update_ratio_is_drawn_as_log10_with_the_line_at_minus_three():
     for v, name in enumerate(("one/kernel", "one/bias", "two/kernel", "two/bias")):
         np.testing.assert_allclose(lines(ax)[name].get_ydata(), -(v + 1), atol=1e-3)
     assert any(set(line.get_ydata()) == {-3} for line in ax.lines)
-    with pytest.raises(ValueError, match=r"no update ratios. It needs GradientLog\(updates=True\), and an update"):
+    with pytest.raises(ValueError, match=r"no update ratios. They need GradientLog\(updates=True\), and an update"):
         tapekit.plot_update_ratio(a_log(updates=False))
 
 
@@ -216,21 +227,115 @@ def a_large_log(rows, variables=200):
     )
 
 
-def test_a_long_log_is_thinned_and_keeps_its_spikes():
+def test_a_long_log_shows_medians_in_a_band_from_least_to_greatest():
     log = a_large_log(20_000)
     log.norm[12_345, 0] = 777
-    log.nonfinite[15_000, 7] = 2
+    log.norm[5_000:5_100, 1] = np.nan
     ax = tapekit.plot_gradient_history(log)
     line = lines(ax)["layer0/kernel"]
-    assert len(line.get_xdata()) == 2 * training.COLUMNS
-    assert line.get_ydata().max() == 777
-    assert marks(ax)["not finite"][:, 0].tolist() == [15_000]
+    starts = np.linspace(0, 20_000, training.COLUMNS + 1).astype(int)
+    assert line.get_xdata().tolist() == starts[:-1].tolist()
+    inside = [np.sort(log.norm[a:b, 0]) for a, b in itertools.pairwise(starts)]
+    np.testing.assert_array_equal(line.get_ydata(), [each[(len(each) - 1) // 2] for each in inside])
+    (band,) = (
+        c for c in ax.collections if np.ndim(c.get_alpha()) == 0 and c.get_paths()[0].vertices[:, 1].max() == 777
+    )
+    vertices = band.get_paths()[0].vertices
+    for start, each in zip(starts, inside, strict=False):
+        drawn = vertices[vertices[:, 0] == start, 1]
+        assert (drawn.min(), drawn.max()) == (each[0], each[-1])
+
+
+def test_a_short_log_has_no_band():
+    assert not tapekit.plot_gradient_history(a_log()).collections
+
+
+def test_of_one_variable_all_together_is_not_drawn_over_it():
+    log, w = tapekit.GradientLog(), tf.Variable([0.0, 0.0], name="w")
+    for _ in range(3):
+        log.record([tf.ones([2])], [w])
+    assert set(lines(tapekit.plot_gradient_history(log))) == {"w"}
+
+
+def test_the_marks_of_the_history_name_their_variables():
+    log = a_large_log(20_000)
+    log.nonfinite[15_000, 7] = 2
+    ax = tapekit.plot_gradient_history(log)
+    assert marks(ax)["not finite: layer7/kernel"][:, 0].tolist() == [15_000]
+    log.nonfinite[15_000, 3:9] = 2
+    ax = tapekit.plot_gradient_history(log)
+    assert "not finite: layer3/kernel, layer4/kernel and 4 more" in marks(ax)
+
+
+def test_every_cell_that_is_not_finite_is_hatched_and_wide_enough_to_see():
+    log = a_large_log(20_000)
+    bad = [(3, 7), (9_999, 7), (15_000, 7), (19_999, 7), (15_000, 150)]
+    for step, v in bad:
+        log.nonfinite[step, v] = 1
+        log.norm[step, v] = np.nan
     ax = tapekit.plot_gradient_heatmap(log)
     assert ax.images[0].get_array().shape == (200, training.COLUMNS)
-    assert marks(ax)["not finite"][:, 1].tolist() == [7]
-    assert marks(ax)["not finite"][0, 0] == pytest.approx(15_000, abs=20)
+    (patch,) = ax.patches
+    assert (patch.get_label(), patch.get_hatch()) == ("not finite", "////")
+    path = patch.get_path()
+    for step, v in bad:
+        assert path.contains_point((min(max(step, 20), 19_980), v))
+    corners = path.vertices.reshape(-1, 5, 2)
+    assert len(corners) == len(bad)
+    assert np.ptp(corners[:, :, 0], axis=1).min() >= 99  # of 20,000 steps
     assert len(ax.get_yticks()) <= 30
     assert len(tapekit.plot_gradient_flow(log).get_xticks()) <= 30
+
+
+@pytest.mark.parametrize(
+    "plot", [tapekit.plot_gradient_history, tapekit.plot_gradient_heatmap, tapekit.plot_update_ratio]
+)
+@pytest.mark.parametrize("rows", [1, 2, 3, 5])
+def test_steps_are_whole_numbers_on_the_axis(plot, rows):
+    ax = plot(a_log(rows=max(rows, 2)))
+    ax.figure.canvas.draw()
+    assert all(tick == int(tick) for tick in ax.get_xticks())
+
+
+def test_the_usual_update_ratio_is_named_outside_of_the_lines():
+    ax = tapekit.plot_update_ratio(a_log())
+    (text,) = ax.texts
+    assert text.get_text() == "-3, usual"
+    ax.figure.canvas.draw()
+    assert text.get_window_extent().x0 >= ax.get_window_extent().x1
+    assert text.get_window_extent().x1 <= ax.figure.bbox.x1
+
+
+def bert(layers=2):
+    """A log with the variables of a BERT, in their order."""
+    parts = [f"attention/self/{each}" for each in ("query", "key", "value")]
+    parts += ["attention/output/dense", "attention/output/LayerNorm", "intermediate/dense", "output/dense"]
+    model = "tf_bert_for_sequence_classification/bert"
+    owners = [f"{model}/encoder/layer_._{layer}/{part}" for layer in range(layers) for part in parts]
+    owners = [f"{model}/embeddings/word_embeddings", *owners, f"{model}/pooler/dense"]
+    log = tapekit.GradientLog()
+    names = [f"{owner}/{kind}" for owner in owners for kind in ("kernel", "bias")]
+    log.record(
+        [tf.ones([2]) * 0.9**v for v in range(len(names))], [tf.Variable([1.0, 1.0], name=name) for name in names]
+    )
+    return log, owners
+
+
+def test_layers_whose_names_end_alike_have_places_of_their_own():
+    log, owners = bert()
+    ax = tapekit.plot_gradient_flow(log)
+    ticks = [tick.get_text() for tick in ax.get_xticklabels()]
+    assert len(set(ticks)) == len(ticks) == len(owners)
+    for line in ax.lines:
+        assert (np.diff(line.get_xdata()) > 0).all()
+    assert "layer_._0/attention/self/query" in "".join(ticks)
+
+
+def test_the_line_of_the_flow_runs_forward_where_the_variables_of_a_layer_are_apart():
+    log = tapekit.GradientLog()
+    names = ["a/kernel", "b/kernel", "a/scale"]
+    log.record([tf.ones([2])] * 3, [tf.Variable([1.0, 1.0], name=name) for name in names])
+    assert lines(tapekit.plot_gradient_flow(log))["norm, kernels"].get_xdata().tolist() == [0, 0, 1]
 
 
 def test_live_plot_rewrites_its_file_every_few_steps(tmp_path):
@@ -266,7 +371,7 @@ def test_live_plot_redraws_in_place_in_a_notebook(monkeypatch):
 
 
 def test_live_plot_needs_a_place_outside_a_notebook():
-    with pytest.raises(ValueError, match="path is None, and this is no notebook"):
+    with pytest.raises(ValueError, match="path is None, and this is not a notebook"):
         tapekit.LivePlot(tapekit.GradientLog())
 
 
@@ -291,9 +396,8 @@ def test_a_step_with_nothing_beside_it_is_a_point():
     for gradient in (None, [3.0, 4.0], None, [0.0, 0.0], [6.0, 8.0], [6.0, 8.0]):
         log.record([None if gradient is None else tf.constant(gradient)], [w])
     ax = tapekit.plot_gradient_history(log)
-    for name in ("w", "all together"):
-        np.testing.assert_array_equal(lines(ax)[name].get_ydata().ravel(), [np.nan, 5, np.nan, np.nan, 10, 10])
-        assert lines(ax)[name].get_markevery() == [1]
+    np.testing.assert_array_equal(lines(ax)["w"].get_ydata(), [np.nan, 5, np.nan, np.nan, 10, 10])
+    assert lines(ax)["w"].get_markevery() == [1]
 
 
 def test_a_log_without_a_number_to_draw_has_marks_and_no_log_axis():
@@ -301,7 +405,7 @@ def test_a_log_without_a_number_to_draw_has_marks_and_no_log_axis():
     log.record([tf.zeros([2])], [w])
     ax = tapekit.plot_gradient_history(log)
     ax.figure.canvas.draw()
-    assert marks(ax)["all zero"][:, 0].tolist() == [0]
+    assert marks(ax)["all zero: w"][:, 0].tolist() == [0]
 
 
 def test_names_of_many_rows_begin_anew_with_the_biases_and_keep_their_distance():
@@ -313,13 +417,6 @@ def test_names_of_many_rows_begin_anew_with_the_biases_and_keep_their_distance()
     assert ticks[0] == "layer0/kernel"
     assert "layer0/bias" in ticks
     assert np.diff(ax.get_yticks()).min() == 3
-
-
-def test_long_names_are_shown_by_their_ends():
-    log, name = tapekit.GradientLog(), "a_rather_long_name_of_a_block_and_of_a_layer/kernel"
-    log.record([tf.ones([2])], [tf.Variable([0.0, 0.0], name=name)])
-    (tick,) = tapekit.plot_gradient_heatmap(log).get_yticklabels()
-    assert tick.get_text() == "…" + name[-39:]
 
 
 @pytest.mark.parametrize("wrong", [{"every": 0}, {"plot": 10}])

@@ -271,23 +271,6 @@ def test_folding_leaves_operations_outside_of_scopes_as_they_are():
     assert (square.type, square.inputs, square.contributions, square.local) == ("Mul", ("x", "x"), (2, 2), (2, 2))
 
 
-def test_norms_are_not_added_up():
-    def scoped(x):
-        with tf.name_scope("scope"):
-            return tf.reduce_sum(tf.sin(x) * tf.cos(x))
-
-    folded = trace(scoped, tf.ones([3]), values=False).fold()
-    assert [np.isnan(flow).item() for flow in folded.target.contributions] == [True]
-
-
-def test_values_false_keeps_only_norms():
-    v = tf.Variable([3.0, 4.0], name="v")
-    found = trace(lambda: tf.reduce_sum(v * v), v, values=False)
-    assert (found["v"].value, found["v"].gradient, found["v"].shape) == (5, 10, (2,))
-    assert found["mul"].value == number(np.hypot(9, 16))
-    assert "[2] norm 5" in str(found)
-
-
 def test_variables_and_random_state_are_left_as_they_were():
     model = keras_model()
     data = tf.random.stateless_normal([8, 3], [1, 2])
@@ -360,20 +343,15 @@ def test_each_operation_knows_the_line_that_made_it():
     assert found["Sin"].line == helper.__code__.co_firstlineno + 1
 
 
-def test_a_trace_can_be_pickled_and_written_for_graphviz():
+def test_a_trace_can_be_pickled():
     circuit = pickle.loads(pickle.dumps(trace(lambda x, y: x * tf.floor(y), [2.0, 5.5])))
     assert circuit["mul"].contributions == (5, 2)
-    dot = circuit.to_dot()
-    assert dot.startswith("digraph")
-    assert '"x" -> "mul";' in dot
-    assert '"y" -> "Floor" [style=dashed];' in dot
-    assert r'"a\"b" [label="a\"b\n2 | 2"];' in trace(lambda **k: k['a"b'] * 2, {'a"b': 2.0}).to_dot()
 
 
 @pytest.mark.parametrize("depth", [0, -1, "1", 1.0])
 def test_a_depth_is_a_whole_number(depth):
     for call in (lambda: trace(lambda x: x * 2.0, 1.0, depth=depth), lambda: trace(tf.square, 1.0).fold(depth)):
-        with pytest.raises(ValueError, match=r"trace: depth is .*\. It is how many scopes deep to fold: 1, 2, \.\.\."):
+        with pytest.raises(ValueError, match=r"trace: depth is .*\. It is the number of scopes to look into"):
             call()
 
 
@@ -396,7 +374,7 @@ def test_a_variable_of_a_strategy_is_traced_outside_its_scope_and_in_a_replica()
 
 
 def test_an_unknown_name_says_where_the_names_are():
-    with pytest.raises(KeyError, match=r"no record is called 'q'. print\(trace\) shows the names, as 'mul'"):
+    with pytest.raises(KeyError, match=r"no record is called 'q'. Give a name that print\(trace\) shows"):
         trace(lambda x: x * 2.0, 1.0)["q"]
 
 
@@ -445,7 +423,6 @@ def test_huge_and_unbounded_values_are_shown_without_a_warning():
     found = trace(lambda v: tf.reduce_sum(v * v), tf.constant([1e25, 1e30]))
     assert "[2] mean 5e+29 min 1e+25 max 1e+30 norm 1e+30" in str(found)
     assert "mean nan min -inf max inf norm inf" in str(trace(lambda v: v / 0.0, tf.constant([1.0, -1.0])))
-    assert trace(lambda v: v * 1.0, tf.constant([3e30, 4e30]), values=False).target.value == number(5e30)
 
 
 def test_shape_arithmetic_is_folded_away():

@@ -1,0 +1,88 @@
+"""The results of a check: one `SourceCheck` for each source, together a `GradientCheck`, and the table it prints."""
+
+import dataclasses
+import math
+from collections.abc import Iterator
+
+from tapekit._names import place_of
+
+VERDICTS = ("pass", "inconclusive", "kink", "fail", "nondeterministic")  # the last that occurs is that of the whole
+
+
+@dataclasses.dataclass(frozen=True)
+class SourceCheck:
+    """The verdict on one source, and the numbers at its worst element.
+
+    ``index`` is that element (of a block, its first; a complex one is two, real and imaginary part). ``analytic`` is
+    the tape's gradient, of a `fn` that is not scalar under the random cotangent; ``numeric`` +- ``uncertainty`` is that
+    of the differences, measured best at ``step``. ``differences`` are the central ones at each of ``steps``, for
+    `tapekit.plot_check`.
+    """
+
+    name: str
+    verdict: str
+    cause: str
+    index: tuple | None = None
+    analytic: float = math.nan
+    numeric: float = math.nan
+    uncertainty: float = math.nan
+    checked: str = "nothing"
+    step: float = math.nan
+    steps: tuple = dataclasses.field(default=(), repr=False)
+    differences: tuple = dataclasses.field(default=(), repr=False)
+
+    @property
+    def abs_error(self) -> float:
+        return abs(self.analytic - self.numeric)
+
+    @property
+    def rel_error(self) -> float:
+        """|a - n| / max(|a|, |n|), and 0 if both are 0."""
+        return self.abs_error / (max(abs(self.analytic), abs(self.numeric)) or 1.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class GradientCheck:
+    """One `SourceCheck` per source, in order; true only if all of them pass."""
+
+    sources: tuple[SourceCheck, ...]
+    order: int = 1
+    weighted: bool = False  # by a random cotangent, as fn returns more than one number
+
+    @property
+    def verdict(self) -> str:
+        return max((source.verdict for source in self.sources), key=VERDICTS.index)
+
+    def __bool__(self) -> bool:
+        return self.verdict == "pass"
+
+    def __iter__(self) -> Iterator[SourceCheck]:
+        return iter(self.sources)
+
+    def __len__(self) -> int:
+        return len(self.sources)
+
+    def __getitem__(self, name: str) -> SourceCheck:
+        """Return the check of the source of that name, or whose Keras path ends with it."""
+        return self.sources[place_of("GradientCheck", [source.name for source in self.sources], name)]
+
+    def raise_if_failed(self) -> None:
+        """Raise an AssertionError with the table unless every source passed."""
+        if not self:
+            raise AssertionError(f"check_gradient: {self.verdict}\n{self}")
+
+    def __repr__(self) -> str:
+        """Return the table: a line per source with its worst element, then every cause in words."""
+        wide = max(len(each.verdict) for each in [*self, self]) + 2
+        labels = [each.name + (f"{list(each.index)}" if each.index else "") for each in self]
+        width = max(len(label) for label in [*labels, "source"])
+        title = f"{'tape':>13} {'differences':>13} {'+-':>8} {'rel. error':>10}  checked"
+        lines = [f"{'source':<{width}}  {'verdict':<{wide}}{title}"]
+        for label, each in zip(labels, self, strict=True):
+            numbers = f"{each.analytic:>13.6g} {each.numeric:>13.6g} {each.uncertainty:>8.1e} {each.rel_error:>10.1e}"
+            lines.append(f"{label:<{width}}  {each.verdict:<{wide}}{numbers}  {each.checked}")
+        order = "" if self.order == 1 else ", second order"
+        lines += [f"{each.name}{order}: {each.cause}" for each in self if each.cause]
+        what = "the gradient has" if self.order == 2 else "fn gives"
+        note = f"({what} several numbers: the slopes are those of their sum with random weights.)"
+        return "\n".join([*lines, note] if self.weighted else lines)

@@ -1,0 +1,107 @@
+"""A trace with few enough records to be drawn: `reduced`, and the weights that a layer's box holds: `layer_weights`."""
+
+import dataclasses
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
+from typing import Any
+
+ALL_SCOPES = 1000  # a depth at which every scope is looked into
+
+
+def reduced(trace: Any, boxes: int) -> tuple[Any, dict[str, list]]:
+    """Return the trace, folded no more than needed to have at most `boxes` boxes, and the weights inside its boxes.
+
+    Scopes are folded from the innermost out, as far as to depth 1. If there are still more boxes, neighbours whose
+    names begin with the same words are joined, then stretches of operations between results on which everything after
+    them depends, and at last the user's own sources go into the boxes. A trace with nothing to join stays larger.
+    """
+    tried = []
+    for folded in _coarser(trace, boxes):
+        inside = layer_weights(folded)
+        if box_count(folded, inside) <= boxes:
+            return folded, inside
+        tried.append((folded, inside))
+    tried += [(folded, layer_weights(folded, own=True)) for folded, _ in tried]
+    fitting = [each for each in tried if box_count(*each) <= boxes]
+    return fitting[0] if fitting else min(tried, key=lambda each: box_count(*each))
+
+
+def box_count(trace: Any, inside: Mapping[str, Sequence]) -> int:
+    """Return the number of records that are not inside others."""
+    held = {source.name for sources in inside.values() for source in sources}
+    return len(trace.ops) + len(trace.constants) + len(trace.sources) - len(held)
+
+
+def layer_weights(trace: Any, *, own: bool = False) -> dict[str, list]:
+    """Return the sources that belong to the layers of a folded trace, by the name of the record that uses them.
+
+    A source belongs to a layer if only this layer uses it, in one pass or several, and its name has a scope, as
+    "dense/kernel" has; with `own`, also if its name has none.
+    """
+    users: dict[str, list] = {source.name: [] for source in trace.sources}
+    for op in trace.ops:
+        for feed in set(op.inputs) & set(users):
+            users[feed].append(op)
+    inside: dict[str, list] = {}
+    for source in trace.sources:
+        layers = {_layer(op) for op in users[source.name]}
+        if len(layers) == 1 and None not in layers and source is not trace.target and (own or "/" in source.name):
+            for op in users[source.name]:
+                inside.setdefault(op.name, []).append(source)
+    return inside
+
+
+def _layer(op: Any) -> str | None:
+    """The layer or scope that a record stands for, the same for every pass; None for a single operation."""
+    grouped = op.type == "Scope" or op.name == op.scope
+    return re.sub(r" \(\d+\)", "", op.scope or op.name) if grouped else None
+
+
+def _coarser(trace: Any, boxes: int) -> Iterator[Any]:
+    """The trace, and what remains of it as more and more operations are joined."""
+    yield trace
+    deepest = max((op.scope.count("/") + 1 for op in trace.ops), default=0)
+    for depth in range(deepest, 0, -1):
+        trace = trace.fold(depth)
+        yield trace
+    for words in (3, 2, 1):  # conv2_block1_1_conv belongs to conv2_block1_1, then to conv2_block1, then to conv2
+        trace = _regrouped(trace, {op.name: _first_words(op.scope, words) for op in trace.ops})
+        yield trace
+    for most in (boxes, boxes * 3 // 4, boxes // 2, boxes // 4):
+        yield _regrouped(trace, _stretches({op.name: op.inputs for op in trace.ops}, max(most, 1)))
+
+
+def _first_words(scope: str, words: int) -> str:
+    """The scope, of whose innermost name only the first words are left."""
+    outer, slash, own = scope.rpartition("/")
+    return outer + slash + "_".join(own.split("_")[:words])
+
+
+def _regrouped(trace: Any, scopes: Mapping[str, str]) -> Any:
+    """The trace, folded by other scopes."""
+    ops = tuple(dataclasses.replace(op, scope=scopes[op.name]) for op in trace.ops)
+    return dataclasses.replace(trace, ops=ops, model="").fold(ALL_SCOPES)
+
+
+def _stretches(inputs: Mapping[str, Sequence[str]], most: int) -> dict[str, str]:
+    """Operation -> its stretch, of at most so many, that ends where a single result is passed on."""
+    last = {feed: name for name, feeds in inputs.items() for feed in feeds if feed in inputs}  # use
+    stretches: list[list[str]] = [[]]
+    used_later: set[str] = set()
+    for name, feeds in inputs.items():
+        stretches[-1].append(name)
+        used_later -= {feed for feed in feeds if last.get(feed) == name}
+        used_later |= {name} if name in last else set()
+        if len(used_later) == 1:
+            stretches.append([])
+    if not stretches[-1]:
+        stretches.pop()
+    size = -(-len(stretches) // most)
+    joined = [list(chain(*stretches[start : start + size])) for start in range(0, len(stretches), size)]
+    return {name: _title(number, names) for number, names in enumerate(joined, start=1) for name in names}
+
+
+def _title(number: int, names: Sequence[str]) -> str:
+    first, last = (name.rpartition("/")[2] for name in (names[0], names[-1]))
+    return f"{number}: {first} … {last}" if len(names) > 1 else ""
