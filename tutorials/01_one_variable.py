@@ -26,7 +26,7 @@ import tapekit
 # **Predict.** Which number does it come close to when h gets smaller? Write it down. Then run the next cell.
 
 # %%
-loss = lambda w: w**2  # noqa: E731 (named here, so that you see the word)
+loss = lambda w: w**2
 for h in (1.0, 0.1, 0.01, 0.001):
     print(f"h = {h:<6} (loss(5 + h) - loss(5)) / h = {(loss(5 + h) - loss(5)) / h:.3f}")
 

@@ -108,10 +108,9 @@ print(f"s = {s:.4f}, s (1 - s) = {s * (1 - s):.4f}, the circuit: {float(gates['x
 # %% [markdown]
 # So: four small slopes, multiplied along the path, give s (1 - s) = 0.1966. It is never above 0.25, its value at x = 0.
 # ## A network, folded by layer
-# A model has too many operations to look at. With `depth=1` each layer is one box. For a tensor, a box shows shape and
-# **norm**, the length of the list of all its numbers: the root of the sum of their squares. The norm of (3, 4) is 5.
-#
-# This model has four sigmoid layers and an output layer.
+# A model has too many operations to look at. With `depth=1` each layer is one box, the darker, the larger its gradient.
+# For a tensor, a box shows the **norm**, the length of the list of all its numbers: the root of the sum of their
+# squares. The norm of (3, 4) is 5. This model has four sigmoid layers and an output layer.
 # %% [markdown]
 # **Predict.** Which box gets the smallest gradient: the one nearest to the loss, or the one nearest to the input?
 

@@ -73,7 +73,7 @@ losses = {
     "argmax(p)": lambda: tf.cast(tf.argmax(p), tf.float32),
     "sum of stop_gradient(p)²": lambda: tf.reduce_sum(tf.stop_gradient(p) ** 2),
 }
-figure, axes = plt.subplots(2, 1, figsize=(7, 3.6), layout="constrained")
+figure, axes = plt.subplots(2, 1, figsize=(8, 5), layout="constrained")
 for ax, (title, loss) in zip(axes, losses.items(), strict=True):
     explanation = tapekit.explain(loss, p)
     print(explanation, "\n")
@@ -110,7 +110,7 @@ print("total is", total.numpy())
 # %%
 print(tapekit.explain(lambda: tf.reduce_sum(tf.nn.relu(-1.0 - p)), p), "\n")
 print(tapekit.explain(lambda: tf.reduce_sum(tf.where(p > 0.0, tf.math.log(p), 0.0)), p), "\n")
-safe = lambda: tf.where(p > 0.0, p, 1.0)  # noqa: E731 (first a safe input, then the logarithm)
+safe = lambda: tf.where(p > 0.0, p, 1.0)  # first a safe input, then the logarithm
 print("repaired:", tapekit.gradient(lambda: tf.reduce_sum(tf.where(p > 0.0, tf.math.log(safe()), 0.0)), p).numpy())
 
 # %% [markdown]

@@ -39,7 +39,7 @@ def signal(layer, spread, width=256, depth=30, batch=128):
     return tapekit.gradient(loss, tf.zeros([depth, batch, width])), activations
 
 
-batch_norm = lambda z: tf.nn.batch_normalization(z, *tf.nn.moments(z, 0), None, None, 1e-5)  # noqa: E731
+batch_norm = lambda z: tf.nn.batch_normalization(z, *tf.nn.moments(z, 0), None, None, 1e-5)
 LAYERS = {  # two ways to draw the weights: Glorot's have spread 1 (Keras' default), He's have spread sqrt(2)
     "linear, spread 0.577": (lambda h, dense: dense(h), 0.577),
     "linear, Glorot": (lambda h, dense: dense(h), 1.0),

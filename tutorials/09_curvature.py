@@ -103,7 +103,7 @@ def steepest(fn, source, v):
 
 pictures, labels = lesson.digits()
 images, W = pictures[:500].reshape(500, 64), tf.Variable(tf.zeros([64, 10]))
-loss = lambda: tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels[:500], images @ W))  # noqa: E731
+loss = lambda: tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels[:500], images @ W))
 direction, curvature = steepest(loss, W, tf.random.stateless_normal([64, 10], seed=[0, 1]))
 full = tapekit.hessian(loss, W)
 print(f"hvp {direction.shape}: largest curvature {curvature:.4f}")
