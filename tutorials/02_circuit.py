@@ -60,7 +60,7 @@ dx, dy = da * 1.0, da * 1.0  # the add gate: upstream times 1
 print("by hand:", dx, dy, dz, "  by the tape:", *(float(source.gradient) for source in circuit.sources))
 
 # %% [markdown]
-# So: the tape does nothing more than this. Here it is as a film; the same film opens in any browser.
+# So: the tape does nothing more than this. Here it is as a film.
 
 # %%
 film = tapekit.animate_trace(circuit, interval=1000)

@@ -81,11 +81,9 @@ for ax, (title, loss) in zip(axes, losses.items(), strict=True):
 lesson.save(figure, "03_two_cuts.png", dpi=100)
 
 # %% [markdown]
-# So: a place in a list has no slope; train on the scores themselves (`tf.nn.softmax(p)`). `stop_gradient` cuts on
-# purpose, and only its author knows whether you want it.
+# So: a place has no slope; train on the scores themselves, `tf.nn.softmax(p)`. `stop_gradient` cuts on purpose.
 # ## Three more programs
-# Each computes the right number, and each has a slope on paper. The variables are v = 2.0, n = 3, step = 0.5 and
-# total = 1.0.
+# Each computes the right number, and each has a slope on paper. (v = 2.0, n = 3, step = 0.5, total = 1.0.)
 # %% [markdown]
 # **Predict.** What is wrong in `np.mean((v - [1, 2, 3])²)`, in `tf.cast(n, tf.float32)²`, and in
 # `total.assign_add(2 step)²`? And what is `total` after `explain` has run the third?
@@ -105,7 +103,8 @@ print("total is", total.numpy())
 # ## None, 0 and NaN
 # None means that there is no path. There are two other kinds of bad gradient, in which the path is whole.
 # %% [markdown]
-# **Predict.** p is still [0, 3]. Which gradient has the sum of `relu(-1 - p)`? And of `where(p > 0, log(p), 0)`?
+# **Predict.** p is still [0, 3]. Which gradient has the sum of `relu(-1 - p)`, where relu turns negative numbers into
+# 0? And of `where(p > 0, log(p), 0)`?
 
 # %%
 print(tapekit.explain(lambda: tf.reduce_sum(tf.nn.relu(-1.0 - p)), p), "\n")
@@ -117,7 +116,7 @@ print("repaired:", tapekit.gradient(lambda: tf.reduce_sum(tf.where(p > 0.0, tf.m
 # So: 0 is a slope like any other, and the path is whole; but nothing can be learned here. NaN comes from 0 times
 # infinity: `where` multiplies the branch that it does not take by 0, and the slope of log at 0 is infinite.
 # ## Exercise
-# This loss is cut in three places. Write `mine(gain, shift, limit)`: the same loss, so that each source has a gradient.
+# This loss is cut in three places. Write a function `mine(gain, shift, limit)` with the same loss, but without a cut.
 
 # %%
 x, y, centre = tf.linspace(-1.0, 1.0, 8), tf.ones([8]), tf.Variable(0.0)
@@ -130,6 +129,7 @@ def broken(gain, shift, limit):
     return tf.constant(np.mean((gate * hidden - y) ** 2))
 
 
+# %%
 mine = ...
 exercises.check_repair(mine)
 

@@ -102,8 +102,8 @@ print("afterwards:", *(variable.numpy() for variable in gate.trainable_variables
 # %% [markdown]
 # So: the layer is right, and its variables are what they were.
 # ## Exercise
-# The logarithm of a sum of exponentials, log(exp(x₁) + exp(x₂) + ...), with a derivative that is wrong. Copy the
-# function, repair its last line, and give it to the check.
+# The logarithm of a sum of exponentials, log(exp(x₁) + exp(x₂) + ...), with a derivative that is wrong. Write it again
+# under the name `mine`, with a last line that is right.
 
 
 # %%
@@ -114,6 +114,7 @@ def log_sum_exp(x):
     return largest + tf.math.log(tf.reduce_sum(exps)), lambda upstream: upstream * exps
 
 
+# %%
 mine = ...
 exercises.check_log_sum_exp(mine)
 

@@ -106,7 +106,7 @@ for rate, loss, ratio, found in zip(rates, losses, ratios, findings, strict=True
     print(f"rate {rate:<5}: loss {loss:.2f}, update ratio {ratio:.1e}", *(f"\n    {text}" for text in found))
 figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
 axes[0].semilogx(rates, losses, "o-")
-axes[0].set(title="A U: too small, right, too large", xlabel="learning rate", ylabel="loss after six epochs")
+axes[0].set(title="Five rates, six epochs each", xlabel="learning rate", ylabel="loss at the end")
 axes[1].loglog(rates, ratios, "s-")
 axes[1].axhline(1e-3, color="black", lw=1, ls="--", label="rule of thumb")
 axes[1].set(title="How far a step moves second/kernel", xlabel="learning rate", ylabel="update ratio (median)")

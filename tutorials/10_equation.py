@@ -126,8 +126,8 @@ lesson.save(figure, "10_equation.png")
 # So: the second derivative of straight pieces is 0, and the tape does not see the kinks between them. Where tanh(x) is
 # flat, u'' + u is then only u, and the loss is least where u is 0 (right, beyond 3.3).
 # ## Exercise
-# A swing with friction: u'' = -u - 1.2 u', from the same start. Write its residual, `mine(u, x)`. (Training takes a few
-# seconds.)
+# A swing with friction: u'' = -u - 1.2 u', from the same start. Write a function `mine(u, x)` that returns its
+# residual. (Training takes a few seconds.)
 
 # %%
 mine = ...
