@@ -18,8 +18,9 @@ import tapekit
 
 # %% [markdown]
 # ## A ruler
-# We build thirty equal layers, `layer(h, dense)`, where `dense(v)` is `v @ w`. To each `v @ w` we add a *probe*: zeros,
-# whose gradient is the signal there. `spread` is the standard deviation of the random weights times sqrt(width).
+# We build thirty equal layers. `layer(h, dense)` makes the next **activation** of h; a **residual block** adds to it,
+# h + f(h). `dense(v)` is `v @ w` plus a *probe*: zeros, whose gradient is the signal there. `spread` is the deviation
+# of w times sqrt(width).
 
 
 # %%
@@ -39,7 +40,7 @@ def signal(layer, spread, width=256, depth=30, batch=128):
     return tapekit.gradient(loss, tf.zeros([depth, batch, width])), activations
 
 
-batch_norm = lambda z: tf.nn.batch_normalization(z, *tf.nn.moments(z, 0), None, None, 1e-5)
+batch_norm = lambda z: tf.nn.batch_normalization(z, *tf.nn.moments(z, 0), None, None, 1e-5)  # mean 0, deviation 1
 LAYERS = {  # two ways to draw the weights: Glorot's have spread 1 (Keras' default), He's have spread sqrt(2)
     "linear, spread 0.577": (lambda h, dense: dense(h), 0.577),
     "linear, Glorot": (lambda h, dense: dense(h), 1.0),
@@ -113,7 +114,7 @@ def train(name, start, optimizer, epochs=10):
     return log
 
 
-glorot = train("(1) Glorot, SGD", "glorot_normal", SGD(0.005))
+glorot = train("(1) Glorot, SGD", "glorot_uniform", SGD(0.005))
 kaiming = train("(2) He, SGD", "he_normal", SGD(0.005))
 train("(3) Glorot, Adam", "glorot_uniform", Adam(0.001), epochs=30)
 train("(4) sqrt(3), SGD", 3**0.5, SGD(0.05), epochs=1)
@@ -127,8 +128,8 @@ lesson.save(figure, "06_stalls_and_trains.png", dpi=65)
 # %% [markdown]
 # So: with SGD at 0.005, in ten epochs, Glorot's start learns nothing (2.30 is a blind guess), and He's does. The same
 # thirty layers do train with *Adam*: it divides each gradient by its own recent size, so a faded one moves the weights
-# as far as any other. Spread sqrt(3) explodes at once; with clipping it learns. (Below the white line, biases show the
-# signal. Above it, a kernel's gradient is signal times activation.)
+# as far as any other. Spread sqrt(3) explodes at once; with clipping it learns. (Biases, below the line, show the
+# signal.)
 # ## Exercise
 # Thirty residual blocks h + a f(h), drawn with He, multiply the signal by sqrt(1 + a²) each. Which a doubles it in all?
 

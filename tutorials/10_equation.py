@@ -83,9 +83,9 @@ print("largest error of u {:.1e}, of u' {:.1e}; the solution is exp(-x)".format(
 # So: the network has found exp(-x), from its equation alone.
 # ## The second derivative
 # `first(first(u))` is u'': a tape in a tape, in the tape of the weights. Now u'' = -u. With u = tanh(x) + tanh(x)²
-# net(x), u(0) = 0 and u'(0) = 1 are built in.
+# net(x), u(0) = 0 and u'(0) = 1 are built in, so the solution is sin(x).
 # %% [markdown]
-# **Predict.** Which function is the solution? Which of u, u' and u'' will be the least exact?
+# **Predict.** How large will the errors of u, u' and u'' be: equal, or one of them ten times another?
 
 
 # %%
@@ -99,7 +99,8 @@ errors = [worst(u(fine), truth) for u, truth in zip([wave, first(wave), first(fi
 print("against sin(x): largest error of u {:.1e}, of u' {:.1e}, of u'' {:.1e}".format(*errors))
 
 # %% [markdown]
-# So: sin(x). A small ripple in u is a larger one in u' and a larger one still in u''.
+# So: the error of u'' is twenty times that of u. A small ripple in u is a larger one in u' and a larger one still in
+# u''.
 # ## With ReLU
 # %% [markdown]
 # **Predict.** A ReLU network is made of straight pieces. What is its second derivative? What becomes of the loss, u'' +
