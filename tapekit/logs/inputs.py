@@ -1,9 +1,11 @@
 """Checks of what `GradientLog.record` receives: `names_of` the variables, `as_gradients` and `as_loss`."""
 
+import contextlib
 import re
 from collections.abc import Sequence
 from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -40,10 +42,30 @@ def as_gradients(gradients: Sequence, variables: Sequence, names: Sequence[str])
 
 
 def as_loss(loss: Any) -> tf.Tensor:
-    """Return the loss as a float32 scalar, NaN for None."""
+    """Return the loss as a float32 scalar, the sum of its elements; NaN for None."""
     if isinstance(loss, tf.Tensor) and loss.dtype == tf.float32 and loss.shape.rank == 0:
         return loss  # saves two eager operations
-    return tf.constant(np.nan) if loss is None else tf.reduce_sum(tf.cast(loss, tf.float32))
+    if loss is None:
+        return tf.constant(np.nan)
+    with contextlib.suppress(TypeError, ValueError):
+        tensor = tf.convert_to_tensor(loss)
+        if tensor.dtype.is_floating or tensor.dtype.is_integer:
+            return tf.reduce_sum(tf.cast(tensor, tf.float32))
+    raise TypeError(
+        f"GradientLog.record: loss is {_sources.describe(loss)}. A number or a tensor is needed. Write loss=None if "
+        "there is none."
+    )
+
+
+def other_backend() -> str:
+    """Return what to do if Keras does not run on TensorFlow; nothing if it does."""
+    backend = keras.backend.backend()
+    if backend == "tensorflow":
+        return ""
+    return (
+        f"Keras runs on {backend} here; tapekit reads TensorFlow's tape. Set the environment variable "
+        "KERAS_BACKEND=tensorflow before Keras is imported."
+    )
 
 
 def _as_gradient(gradient: Any, variable: Any, name: str) -> Any:
@@ -57,7 +79,8 @@ def _as_gradient(gradient: Any, variable: Any, name: str) -> Any:
     what = f"GradientLog.record: the gradient of {name!r} is {_sources.describe(gradient)}"
     if tensor:
         raise ValueError(f"{what}; the variable has shape {variable.shape}. Give both lists in the same order.")
-    raise TypeError(f"{what}. A float tensor or None is needed. Write log.record(gradients, variables), in this order.")
+    need = "A float tensor or None is needed. Write log.record(gradients, variables), in this order."
+    raise TypeError(f"{what}. {other_backend() or need}")
 
 
 def _unnumbered(names: tuple[str, ...]) -> list[str]:

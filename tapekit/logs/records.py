@@ -1,0 +1,138 @@
+"""`Records`: the rows of a `GradientLog` at one moment, as arrays; `VariableLog`: the rows of one variable."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tapekit import _sources
+from tapekit._names import place_of
+from tapekit.logs.findings import findings, table
+from tapekit.logs.histograms import Histogram, histogram_of
+from tapekit.logs.statistics import STATISTICS
+
+COLUMNS = (*STATISTICS, "update_ratio")
+
+
+class VariableLog(NamedTuple):
+    """The rows of one variable, as arrays `[rows]`."""
+
+    steps: np.ndarray
+    norm: np.ndarray
+    mean: np.ndarray
+    std: np.ndarray
+    max_abs: np.ndarray
+    zero_fraction: np.ndarray
+    nonfinite: np.ndarray
+    missing: np.ndarray
+    update_ratio: np.ndarray
+
+
+@dataclasses.dataclass(eq=False, repr=False)
+class Records:
+    """The rows at one moment. A `GradientLog` may grow between two reads; what its `read` returns does not."""
+
+    names: tuple[str, ...]
+    steps: np.ndarray  # `[rows]`
+    rows: np.ndarray  # `[rows, columns]`: loss, global norm, the norm of each variable, the mean of each, ...
+    counts: np.ndarray  # `[4, bins]`: step, place of the variable, code of the bin, and how many elements it holds
+    updates: bool = False  # whether the rows have update ratios
+    has_loss: bool = False  # whether a loss was given
+    clipping: tuple[str, float, int] | None = None  # argument of the optimizer, its value, the first step
+    lost: int = 0  # rows that were overwritten before they were fetched
+    variables: Sequence = ()  # the recorded variables, if they are known
+
+    loss = property(lambda self: self.read().rows[:, 0], doc="The loss, NaN if it was not given, `[rows]`.")
+    global_norm = property(lambda self: self.read().rows[:, 1], doc="L2 norm of all gradients together, `[rows]`.")
+    norm = property(lambda self: self.column("norm"), doc="L2 norms, `[rows, variables]`.")
+    mean = property(lambda self: self.column("mean"), doc="Means, `[rows, variables]`.")
+    std = property(lambda self: self.column("std"), doc="Standard deviations, `[rows, variables]`.")
+    max_abs = property(lambda self: self.column("max_abs"), doc="Largest magnitudes, `[rows, variables]`.")
+    zero_fraction = property(lambda self: self.column("zero_fraction"), doc="Share of zeros, `[rows, variables]`.")
+    missing = property(lambda self: np.isnan(self.column("nonfinite")), doc="Whether None, `[rows, variables]`.")
+    update_ratio = property(lambda self: self.column("update_ratio"), doc="||update|| / ||w||, `[rows, variables]`.")
+    histogram_steps = property(lambda self: np.unique(self.read().counts[0]), doc="The steps with histograms.")
+
+    @property
+    def nonfinite(self) -> np.ndarray:
+        """Number of NaN and infinite elements, which the other statistics leave out, `[rows, variables]`."""
+        return np.nan_to_num(self.column("nonfinite")).astype(np.int64)
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The statistics that the rows hold."""
+        return COLUMNS if self.updates else STATISTICS
+
+    def read(self) -> "Records":
+        """Return all rows at this moment."""
+        return self
+
+    def column(self, name: str) -> np.ndarray:
+        """Return one statistic of every variable, `[rows, variables]`; NaN if the rows do not hold it."""
+        rows = self.read().rows
+        if name not in self.kinds:
+            return np.full([len(rows), len(self.names)], np.nan, np.float32)
+        return rows[:, 2:].reshape(len(rows), len(self.kinds), len(self.names))[:, self.kinds.index(name)]
+
+    def __len__(self) -> int:
+        return len(self.read().steps)
+
+    def __bool__(self) -> bool:
+        return True  # also if it is empty: `if log:` asks whether there is a log
+
+    def __getitem__(self, variable: Any) -> VariableLog:
+        """Return the rows of one variable, by the variable, its name or the end of it: ``log["dense/kernel"]``."""
+        records, place = self.read(), self.place(variable)
+        return VariableLog(records.steps, *(getattr(records, name)[:, place] for name in VariableLog._fields[1:]))
+
+    def histogram(self, variable: Any, step: int = -1) -> Histogram:
+        """Return edges and counts of the distribution of one gradient.
+
+        Args:
+            variable: the variable, its name or the end of its name.
+            step: the number of a step that has histograms (`histogram_steps`); a negative one counts from the end.
+
+        Raises:
+            KeyError: there is no such variable.
+            ValueError: that step has no histograms.
+
+        Example:
+            >>> from tapekit import GradientLog
+            >>> import tensorflow as tf
+            >>> log = GradientLog(histograms=1)
+            >>> log.record([tf.constant([0.5, 0.75, -2.0, 0.0])], [tf.Variable(tf.zeros([4]), name="w")])
+            >>> edges, counts = log.histogram("w")
+            >>> edges[counts.nonzero()].tolist()
+            [-3.0, -1.1754943508222875e-38, 0.5, 0.75]
+        """
+        records, place = self.read(), self.place(variable)
+        steps = records.histogram_steps
+        found = steps[step:][:1] if -len(steps) <= step < 0 else steps[steps == step]
+        if not len(found):
+            have = f"from {steps[0]} to {steps[-1]}" if len(steps) else "none: make it with GradientLog(histograms=100)"
+            raise ValueError(f"GradientLog.histogram: step {step} has no histograms. Steps with histograms are {have}.")
+        _, _, codes, counts = records.counts[:, (records.counts[0] == found[0]) & (records.counts[1] == place)]
+        return histogram_of(codes, counts)
+
+    def to_dict(self) -> dict[str, np.ndarray]:
+        """Return columns for `pandas.DataFrame`: step, loss, global_norm, ``dense/kernel.norm`` and so on."""
+        log = self.read()
+        columns = {"step": log.steps, "loss": log.loss, "global_norm": log.global_norm}
+        for place, name in enumerate(log.names):
+            columns |= {f"{name}.{kind}": getattr(log, kind)[:, place] for kind in (*log.kinds, "missing")}
+        return columns
+
+    def __repr__(self) -> str:
+        return table(self.read())
+
+    def findings(self) -> tuple[str, ...]:
+        """Return what is wrong, in sentences that name the first step, the variable and the threshold."""
+        return findings(self.read())
+
+    def place(self, variable: Any) -> int:
+        """Return the place of a variable among `names`, by the variable, its name or the end of its name."""
+        if _sources.as_variable(variable) is None:
+            return place_of("GradientLog", self.names, variable)
+        known = [place for place, each in enumerate(self.variables) if each is variable]
+        return known[0] if known else place_of("GradientLog", self.names, _sources.names([variable])[0])
