@@ -63,6 +63,8 @@ def test_a_file_imports_only_what_its_room_may(file):
         assert lazy or top != "matplotlib", f"{module} is imported before a plot is drawn"
         if top == "tapekit" and room_of(module) not in MAY_IMPORT[here] | {here}:
             public = lazy and module == f"tapekit.{room_of(module)}"
+            if module == "tapekit.plots" and public:  # for the picture that a notebook shows
+                continue
             names = module == "tapekit._names"  # pure text
             assert here == "plots", f"{here} imports {module}"
             assert public or names, f"a plot imports {module}, not a room's public name inside a function"

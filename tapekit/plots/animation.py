@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tapekit.plots.boxes import GREY, number
 from tapekit.plots.circuit import EDGES, Picture, draw
+from tapekit.plots.shapes import GREY, number
 
 if TYPE_CHECKING:
     from matplotlib.animation import FuncAnimation

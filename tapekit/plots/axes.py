@@ -46,13 +46,23 @@ def legend_below(ax: Any, handles: Sequence, labels: Sequence[str]) -> None:
 
     under = ax.transAxes + ScaledTranslation(0, -BELOW, ax.figure.dpi_scale_trans)
     place = {"loc": "upper center", "bbox_to_anchor": (0.5, 0), "bbox_transform": under}
-    ax.legend(handles, labels, fontsize="small", ncols=3, frameon=False, **place)
+    columns = 3 if max(map(len, labels)) < 36 else 2
+    ax.legend(handles, labels, fontsize="small", ncols=columns, frameon=False, **place)
 
 
 def marks_of(log: Any, rows: slice = slice(None)) -> dict[Mark, np.ndarray]:
     """Return where `[rows, variables]` a gradient is None, all zero or not finite."""
     bad = log.nonfinite[rows] > 0
     return {NONE: log.missing[rows], ZERO: (log.zero_fraction[rows] == 1) & ~bad, NONFINITE: bad}
+
+
+def log_axis(ax: Any, numbers: bool) -> None:
+    """Make the y axis logarithmic, with room for the marks; without ticks if there are no numbers to draw."""
+    if numbers:
+        ax.set_yscale("log")
+        ax.margins(y=0.2)
+    else:
+        ax.set_yticks([])
 
 
 def draw_marks(ax: Any, x: np.ndarray, mark: Mark, label: str) -> None:

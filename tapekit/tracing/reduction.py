@@ -79,8 +79,9 @@ def _first_words(scope: str, words: int) -> str:
 
 
 def _regrouped(trace: Any, scopes: Mapping[str, str]) -> Any:
-    """The trace, folded by other scopes."""
-    ops = tuple(dataclasses.replace(op, scope=scopes[op.name]) for op in trace.ops)
+    """The trace, folded by other scopes; "" for a record that stays as it is."""
+    own = {op.name: op.scope if _layer(op) else "" for op in trace.ops}
+    ops = tuple(dataclasses.replace(op, scope=scopes[op.name] or own[op.name]) for op in trace.ops)
     return dataclasses.replace(trace, ops=ops, model="").fold(ALL_SCOPES)
 
 
