@@ -3,10 +3,6 @@
 `gradient` and `value_and_gradient` return d target / d each source. `vjp`, `jvp` and `hvp` return products with a
 vector: cotangent J, J tangent, H vector; no array is formed. `fn` takes nothing and closes over `vars`, or it takes
 them: ``fn(vars)`` for one source, ``fn(*vars)`` for a list or tuple, ``fn(**vars)`` for a dict.
-
->>> w = tf.Variable(5.0)
->>> float(gradient(lambda: tf.square(w), w))
-10.0
 """
 
 from collections import namedtuple

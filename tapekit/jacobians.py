@@ -2,9 +2,6 @@
 
 One law gives the shapes: Jacobian shape = target.shape + source.shape. If only a product with a vector is needed,
 `tapekit.vjp`, `tapekit.jvp` and `tapekit.hvp` compute it without the array.
-
->>> jacobian(lambda x: x**2, tf.constant([1.0, 2.0])).numpy().tolist()
-[[2.0, 0.0], [0.0, 4.0]]
 """
 
 import contextlib
@@ -83,8 +80,7 @@ def per_example_gradient(fn: Callable, vars: Any, batch: Any, /, *, unconnected:
     """Return one gradient for each example of a batch; an ordinary gradient is their sum.
 
     Args:
-        fn: ``fn(example)`` returns the loss of one example, and closes over `vars`. A Keras model needs a batch axis:
-            ``model(x[None])``.
+        fn: ``fn(example)`` returns the loss of one example, and closes over `vars`; a Keras model needs `x[None]`.
         vars: variables or tensors, as for `gradient`.
         batch: a structure of arrays with a common first axis, `[batch, ...]`. ``fn`` gets the same structure without
             that axis.
@@ -93,8 +89,7 @@ def per_example_gradient(fn: Callable, vars: Any, batch: Any, /, *, unconnected:
         The structure of `vars`, each `[batch, ...source]`.
 
     Raises:
-        TypeError: `batch` is not a structure of arrays; ValueError: its arrays have no common first axis;
-            TypeError, ValueError: as `gradient`.
+        TypeError, ValueError: `batch` is not a structure of arrays with a common first axis. Otherwise as `gradient`.
 
     Example:
         >>> w = tf.Variable(2.0)
