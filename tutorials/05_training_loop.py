@@ -52,7 +52,7 @@ print(f"loss of the last batch of the first epoch: {float(loss):.2f}")
 # **Predict.** The loss falls from 2.3 towards 0. What does the norm of all gradients together do meanwhile?
 
 # %%
-model, optimizer, log = network(), keras.optimizers.SGD(0.1), tapekit.GradientLog()
+model, optimizer, log = network(), keras.optimizers.SGD(0.1), tapekit.GradientLog(histograms=28)
 lesson.PICTURES.mkdir(exist_ok=True)
 live = tapekit.LivePlot(log, every=42, path=lesson.PICTURES / "05_history.png")
 for _ in range(9):
@@ -71,20 +71,23 @@ print("mean norm     ", *(f"{value:5.2f}" for value in log.global_norm.reshape(9
 # So: the loss falls from 2.15 to 0.19, but the norm grows at first, from 0.59 to 0.98, and ends at 0.77. A small loss
 # does not mean small gradients: each batch still pulls in its own direction.
 # ## One step, layer by layer
+# There are three kernels and three biases. A norm is one number for each of them. With `histograms=28` the log also
+# keeps, at every 28th step, how large the single numbers are.
 # %% [markdown]
-# **Predict.** There are three kernels and three biases. At the step with the largest norm, which of the six have the
-# largest gradients: those near the input or those near the loss?
+# **Predict.** Which of the six have the largest norms: those near the input or near the loss? And of the 64 x 64
+# numbers in the gradient of `second/kernel`, how many are exactly 0?
 
 # %%
-row = int(log.global_norm.argmax())
-print(*(f"{name:24} {norm:.2f}" for name, norm in zip(log.names, log.norm[row], strict=True)), sep="\n")
-ax = tapekit.plot_gradient_flow(log, step=int(log.steps[row]))
-lesson.save(ax.figure, "05_flow.png")
+row = int(log.global_norm.argmax())  # the step with the largest norm of all
+print(*(f"{name:26} {norm:.2f}" for name, norm in zip(log.names, log.norm[row], strict=True)), sep="\n")
+lesson.save(tapekit.plot_gradient_flow(log, step=int(log.steps[row])).figure, "05_flow.png")
+lesson.save(tapekit.plot_gradient_histogram(log, variable="second/kernel").figure, "05_histogram.png")
 
 # %% [markdown]
-# So: the three kernel gradients are about equal; the bias gradients grow towards the input. (The short dashes are the
-# largest single number in each.) Nothing is lost on the way back. In a deeper network it can be: see
-# [6. Vanishing, exploding, repaired](06_vanishing_exploding.ipynb).
+# So: the three kernel gradients are about equal; the bias gradients grow towards the input. Nothing is lost on the way
+# back. In a deeper network it can be: see [6. Vanishing, exploding, repaired](06_vanishing_exploding.ipynb). About a
+# third of the numbers are 0, because ReLU has switched off some units for the whole batch. (In the first picture, the
+# short dashes are the largest single number of each gradient.)
 # ## Which learning rate?
 # The log also works in Keras' `fit`, as a callback. With `updates=True` it records the **update ratio**: the norm of
 # the step, divided by the norm of the weights. A rule of thumb says: about 0.001. We try five rates, six epochs each.
