@@ -1,6 +1,6 @@
 # %% [markdown]
 # # 3. Why is my gradient None?
-# It is the most asked question about `tf.GradientTape`, and TensorFlow answers with one word: `None`. It means that the
+# It is the most asked question about `tf.GradientTape`, and TensorFlow answers with one word. `None` means that the
 # circuit is cut: no path leads back from the loss to the variable. You will learn to see where.
 #
 # 35 minutes. [Start page and glossary](README.md). Before: [2. The tape as a circuit](02_circuit.ipynb). Next:
@@ -54,16 +54,13 @@ print("after three steps: w =", w.numpy(), "  by hand 2 x 0.8³ =", round(2 * 0.
 a, b = tf.Variable(0.6, name="a"), tf.Variable(2.0, name="b")
 explanation = tapekit.explain(lambda: tf.round(4.0 * a) * b, [a, b])
 print(explanation)
-ax = tapekit.plot_trace(explanation.trace)
-ax.set_title("round(4 a) b: value | gradient", fontsize=10)
-lesson.save(ax.figure, "03_cut.png", dpi=100)
+lesson.save(tapekit.plot_trace(explanation.trace).figure, "03_cut.png", dpi=100)
 
 # %% [markdown]
 # So: the values pass from left to right everywhere. Backward, the dashed edges carry nothing. `Round` is a staircase:
 # flat, then a jump. A small nudge of a changes nothing behind it, so TensorFlow gives no gradient at all.
 # ## Two more cuts
-# p is [0, 3]. Loss 1 is `tf.argmax(p)`, the place of the largest, as a float. Loss 2 is the sum of
-# `tf.stop_gradient(p) ** 2`. Both compute a number from p.
+# p is [0, 3]. One loss is `tf.argmax(p)`, the place of the largest; another is the sum of `tf.stop_gradient(p) ** 2`.
 # %% [markdown]
 # **Predict.** Where is the cut in each?
 
@@ -98,8 +95,7 @@ print("total is", total.numpy())
 
 # %% [markdown]
 # So: here the circuit ends. NumPy computes outside of the tape. Integers have no slope. A variable that is written to
-# keeps a number, not the way in which it was made. And `total` is still 1: `explain` runs the function, and then puts
-# back all that this run has changed.
+# keeps a number, not its history. And `total` is still 1: `explain` puts back all that its run of the loss has changed.
 # ## None, 0 and NaN
 # None means that there is no path. There are two other kinds of bad gradient, in which the path is whole.
 # %% [markdown]
@@ -109,12 +105,16 @@ print("total is", total.numpy())
 # %%
 print(tapekit.explain(lambda: tf.reduce_sum(tf.nn.relu(-1.0 - p)), p), "\n")
 print(tapekit.explain(lambda: tf.reduce_sum(tf.where(p > 0.0, tf.math.log(p), 0.0)), p), "\n")
-safe = lambda: tf.where(p > 0.0, p, 1.0)  # first a safe input, then the logarithm
-print("repaired:", tapekit.gradient(lambda: tf.reduce_sum(tf.where(p > 0.0, tf.math.log(safe()), 0.0)), p).numpy())
 
 # %% [markdown]
 # So: 0 is a slope like any other, and the path is whole; but nothing can be learned here. NaN comes from 0 times
-# infinity: `where` multiplies the branch that it does not take by 0, and the slope of log at 0 is infinite.
+# infinity: `where` multiplies the branch that it does not take by 0, and the slope of log at 0 is infinite. The repair:
+
+# %%
+safe = lambda p: tf.where(p > 0.0, p, 1.0)  # a safe input, before the logarithm
+print(tapekit.gradient(lambda p: tf.reduce_sum(tf.where(p > 0.0, tf.math.log(safe(p)), 0.0)), p).numpy())
+
+# %% [markdown]
 # ## Exercise
 # This loss is cut in three places. Write a function `mine(gain, shift, limit)` with the same loss, but without a cut.
 
