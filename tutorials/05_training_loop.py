@@ -86,8 +86,8 @@ lesson.save(tapekit.plot_gradient_histogram(log, variable="second/kernel").figur
 # %% [markdown]
 # So: the three kernel gradients are about equal; the bias gradients grow towards the input. Nothing is lost on the way
 # back. In a deeper network it can be: see [6. Vanishing, exploding, repaired](06_vanishing_exploding.ipynb). About a
-# third of the numbers are 0, because ReLU has switched off some units for the whole batch. (In the first picture, the
-# short dashes are the largest single number of each gradient.)
+# third of the numbers are 0, mostly because ReLU has switched off some units for the whole batch. (In the first
+# picture, the short dashes are the largest single number of each gradient.)
 # ## Which learning rate?
 # The log also works in Keras' `fit`, as a callback. With `updates=True` it records the **update ratio**: the norm of
 # the step, divided by the norm of the weights. A rule of thumb says: about 0.001. We try five rates, six epochs each.

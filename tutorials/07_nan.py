@@ -79,7 +79,7 @@ print(tapekit.explain(lambda: loss(model, *batch), weights))
 
 # %% [markdown]
 # So: it is the logarithm, on our own line. Some record got the probability 0 for its right digit. With float32, softmax
-# gives exactly 0 when a logit is about 104 below the largest.
+# gives exactly 0 when a logit is 87 or more below the largest.
 # ## In which record?
 # The gradient of a batch is the mean of one gradient for each record. `per_example_gradient` keeps them apart.
 # %% [markdown]
