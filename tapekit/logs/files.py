@@ -1,36 +1,35 @@
-"""A `GradientLog` on disk: `CsvFile` grows while it trains, `save` writes all of it at once, `load` reads both."""
+"""A `GradientLog` on disk. `CsvFile` and `EventFile` grow while it trains; `save` writes and `load` reads all of it."""
 
 import csv
 import io
+import json
 import os
 import pathlib
+import socket
+import time
 import zipfile
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
 from tapekit._sources import describe
-from tapekit.logs.records import Records
+from tapekit.logs.records import FIELDS, Records
 
-NO_COUNTS = np.zeros([4, 0], np.int64)  # of a log without histograms
+SCALARS, HISTOGRAMS = ({"plugin_data": {"plugin_name": name}} for name in ("scalars", "histograms"))  # of TensorBoard
+NO_COUNTS = np.zeros([4, 0], np.int64)
 
 
-def name_of(where: str, path: Any) -> str:
-    """Return `path` as a string."""
+def path_of(what: str, path: Any, refused: str = "") -> str:
+    """Return `path` as a string, after a check that it is a name, and not that of a `refused` kind of file."""
     if not isinstance(path, (str, os.PathLike)):
-        raise TypeError(f"{where} is {describe(path)}. A name is needed. Write it as a string.")
-    return os.fspath(path)
-
-
-def csv_path(path: Any) -> pathlib.Path:
-    """Return `path`, which names a csv file to be."""
-    path = pathlib.Path(name_of("GradientLog: path", path))
-    if path.suffix == ".npz" or path.is_dir():
+        raise TypeError(f"{what} is {describe(path)}. A name is needed. Write it as a string.")
+    if refused and (os.fspath(path).endswith(refused) or os.path.isdir(path)):
         raise ValueError(
-            f"GradientLog: path is {str(path)!r}. The rows are written as csv while it trains. Write path='run.csv', "
-            "or log.save('run.npz') after the training."
+            f"{what} is {os.fspath(path)!r}. Rows are written as csv while it trains, or saved as one NumPy archive "
+            "afterwards. Write GradientLog(path='run.csv') or log.save('run.npz')."
         )
-    return path
+    return os.fspath(path)
 
 
 class CsvFile:
@@ -39,19 +38,17 @@ class CsvFile:
     The file is closed after each write, so that a killed process loses no row that was written.
     """
 
-    def __init__(self, path: pathlib.Path, end: int = 0):
+    def __init__(self, path: str, end: int = 0):
         self.path, self.end = path, end
 
     def write(self, records: Records) -> None:
-        """Append the rows, and before the first ones a header. An incomplete line after `end` is cut off."""
+        """Append the rows, with a header before the first. An incomplete line after `end` is cut off."""
         text = io.StringIO()
         if not self.end:
-            header = (f"{name}.{kind}" for kind in records.kinds for name in records.names)
-            csv.writer(text, lineterminator="\n").writerow(["step", "loss", "global_norm", *header])
-            if self.path.is_file() and self.path.stat().st_size:
-                raise FileExistsError(
-                    f"GradientLog: {self.path} exists. GradientLog.load(path) continues it. Or give path= a new name."
-                )
+            columns = [f"{name}.{kind}" for kind in records.kinds for name in records.names]
+            csv.writer(text, lineterminator="\n").writerow(["step", "loss", "global_norm", *columns])
+            if os.path.isfile(self.path) and os.path.getsize(self.path):
+                raise FileExistsError(f"GradientLog: {self.path} exists. Continue it with GradientLog.load(path).")
         line = "%d" + ",%.9g" * records.rows.shape[1] + "\n"  # 9 digits restore a float32 exactly
         steps, rows = records.steps.tolist(), records.rows.tolist()
         text.writelines(line % (step, *row) for step, row in zip(steps, rows, strict=True))
@@ -63,24 +60,62 @@ class CsvFile:
         self.end += len(data)
 
 
+class EventFile:
+    """The rows and histograms in a folder, as TensorBoard reads them. The `tensorboard` package is not needed."""
+
+    def __init__(self, path: str):
+        self.path = path
+        self.file: Any = None
+
+    def write(self, records: Records) -> None:
+        """Append the rows. The first step is 1, as that of Keras's TensorBoard callback is."""
+        if self.file is None:
+            tf.io.gfile.makedirs(self.path)
+            name = f"events.out.tfevents.{time.time():.6f}.{socket.gethostname()}.{os.getpid()}.tapekit"
+            self.file = tf.io.TFRecordWriter(os.path.join(self.path, name))
+            self._append(file_version="brain.Event:2")
+        columns = {"loss": records.loss} if records.has_loss else {}
+        columns["global_norm"] = records.global_norm
+        for kind in ("norm", "max_abs", "nonfinite", "missing", *records.kinds[6:]):
+            columns |= zip((f"{kind}/{name}" for name in records.names), getattr(records, kind).T, strict=True)
+        counted = set(records.histogram_steps.tolist())
+        for step, *values in zip(
+            records.steps.tolist(), *(column.tolist() for column in columns.values()), strict=True
+        ):
+            numbers = ({"dtype": 1, "float_val": [value], "tensor_shape": {}} for value in values)  # 1 is float32
+            found = [
+                {"tag": tag, "tensor": number, "metadata": SCALARS}
+                for tag, number in zip(columns, numbers, strict=True)
+            ]
+            for name in records.names if step in counted else ():
+                buckets = tf.make_tensor_proto(_buckets(*records.histogram(name, step)))
+                found.append({"tag": f"gradient/{name}", "tensor": buckets, "metadata": HISTOGRAMS})
+            self._append(step=step + 1, summary={"value": found})
+        self.file.flush()
+
+    def _append(self, **event: Any) -> None:
+        self.file.write(tf.compat.v1.Event(wall_time=time.time(), **event).SerializeToString())
+
+
+def _buckets(edges: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Return ``[left edge, right edge, count]`` of each bin, empty neighbours as one, `[buckets, 3]`."""
+    filled = np.pad(counts > 0, 1)
+    places = np.flatnonzero(filled[1:] | filled[:-1])
+    lower, upper = places[:-1], places[1:]
+    return np.stack([edges[lower], edges[upper], np.add.reduceat(counts, lower) if len(lower) else lower], 1)
+
+
 def save(path: Any, records: Records) -> None:
     """Write all rows and histograms to a compressed NumPy archive, under exactly this name."""
-    path = pathlib.Path(name_of("GradientLog.save: path", path))
-    if path.suffix == ".csv" or path.is_dir():
-        raise ValueError(
-            f"GradientLog.save: path is {str(path)!r}. save writes one NumPy archive. Write log.save('run.npz'), or "
-            "GradientLog(path='run.csv') before the training."
-        )
-    arrays: dict[str, Any] = {"names": np.array(records.names, str), "clipping": np.array(records.clipping or (), str)}
-    arrays |= {name: getattr(records, name) for name in ("steps", "rows", "counts", "updates", "has_loss")}
-    with open(path, "wb") as file:  # NumPy would add a suffix to a name
+    arrays = {name: getattr(records, name) for name in FIELDS}
+    arrays["clipping"] = json.dumps(records.clipping)
+    with open(path_of("GradientLog.save: path", path, ".csv"), "wb") as file:  # NumPy would add a suffix to a name
         np.savez_compressed(file, **arrays)
 
 
 def load(path: Any) -> tuple[int | None, Records]:
     """Return the records in a file, after the length in bytes of a csv file without an incomplete last line."""
-    path = pathlib.Path(name_of("GradientLog.load: path", path))
-    data = path.read_bytes()
+    data = pathlib.Path(path_of("GradientLog.load: path", path)).read_bytes()
     try:
         return (None, _load_archive(data)) if data[:2] == b"PK" else _load_csv(data)  # PK: a zip archive
     except (KeyError, ValueError, zipfile.BadZipFile) as error:
@@ -92,10 +127,10 @@ def load(path: Any) -> tuple[int | None, Records]:
 
 def _load_archive(data: bytes) -> Records:
     with np.load(io.BytesIO(data)) as file:
-        clipping, names = file["clipping"].tolist(), tuple(file["names"].tolist())
-        clipped = (clipping[0], float(clipping[1]), int(clipping[2])) if clipping else None
-        flags = bool(file["updates"]), bool(file["has_loss"])
-        return Records(names, file["steps"], file["rows"], file["counts"], *flags, clipped)
+        fields = {name: file[name] for name in FIELDS}
+    fields["names"] = tuple(fields["names"].tolist())
+    fields["clipping"] = json.loads(str(fields["clipping"]))
+    return Records(**fields)
 
 
 def _load_csv(data: bytes) -> tuple[int, Records]:

@@ -6,11 +6,11 @@ which `compute_loss` and `apply` also record. Keras calls no callback after an e
 is undone before the batch ends, and the compiled function that records is never left in the model.
 """
 
-import contextlib
 import functools
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
+from unittest import mock
 
 import keras
 
@@ -61,35 +61,37 @@ class FitRecorder:
         model.train_function = self.plain
         if model.history is not self.history:  # a fit was interrupted after `arm`, and this is another
             return self.plain(iterator)
-        compute_loss = model.compute_loss
-        name, recorded = (
-            ("apply", self._apply) if hasattr(optimizer, "apply") else ("apply_gradients", self._apply_pairs)
-        )
+        name = "apply" if hasattr(optimizer, "apply") else "apply_gradients"
+        compute_loss, apply = model.compute_loss, getattr(optimizer, name)
 
         @functools.wraps(compute_loss)
         def keep_loss(*args: Any, **kwargs: Any) -> Any:
             self.thread.loss = compute_loss(*args, **kwargs)
             return self.thread.loss
 
+        @functools.wraps(apply)
+        def record_and_apply(grads: Any, trainable_variables: Any = None, **kwargs: Any) -> Any:
+            grads = list(grads)
+            if name == "apply_gradients":  # the second argument is a name
+                gradients, variables, scale = [g for g, _ in grads], [v for _, v in grads], 1.0
+            else:
+                gradients = grads
+                variables = list(model.trainable_variables if trainable_variables is None else trainable_variables)
+                scale = optimizer.scale_loss(1.0)  # by which LossScaleOptimizer and loss_scale_factor multiply the loss
+            loss = vars(self.thread).pop("loss", None)
+            if self.is_first(1):
+                self.record(gradients, variables, loss, scale)
+            return apply(grads, trainable_variables, **kwargs)
+
         vars(self.thread).clear()
-        apply = functools.wraps(getattr(optimizer, name))(functools.partial(recorded, getattr(optimizer, name)))
         with (
-            _replaced(self, "training", True),
-            _replaced(model, "compute_loss", keep_loss),
-            _replaced(optimizer, name, apply),
+            mock.patch.object(self, "training", True),
+            mock.patch.object(model, "compute_loss", keep_loss),
+            mock.patch.object(optimizer, name, record_and_apply),
         ):
             result = self.recorded(iterator)
         self.sound = True
         return result
-
-    def clipping(self) -> tuple[str, float] | None:
-        """Return the argument by which the optimizer clips, and its value, where `record` sees what it clips."""
-        optimizer = getattr(self.model.optimizer, "inner_optimizer", self.model.optimizer)  # of LossScaleOptimizer
-        sums = getattr(optimizer, "gradient_accumulation_steps", None)  # it clips sums over several records
-        if sums or self.model.distribute_strategy.num_replicas_in_sync > 1:  # it clips before the sum over replicas
-            return None
-        found = {name: getattr(optimizer, name, None) for name in ("clipnorm", "global_clipnorm", "clipvalue")}
-        return next(((name, limit) for name, limit in found.items() if limit), None)
 
     def is_first(self, place: int) -> bool:
         """Return whether `log.record` (place -1) or the optimizer (place 1) is the first of both to record a step."""
@@ -97,33 +99,11 @@ class FitRecorder:
         self.thread.balance = balance + place
         return balance * place >= 0
 
-    def _apply(self, apply: Callable, grads: Any, trainable_variables: Any = None) -> Any:
-        grads, model = list(grads), self.model
-        variables = list(model.trainable_variables if trainable_variables is None else trainable_variables)
-        # LossScaleOptimizer and loss_scale_factor multiply the loss by scale_loss(1)
-        self._record(grads, variables, model.optimizer.scale_loss(1.0))
-        return apply(grads, trainable_variables)
-
-    def _apply_pairs(self, apply: Callable, grads_and_vars: Any, *args: Any, **kwargs: Any) -> Any:
-        pairs = list(grads_and_vars)
-        self._record([g for g, _ in pairs], [v for _, v in pairs], 1.0)
-        return apply(pairs, *args, **kwargs)
-
-    def _record(self, gradients: list, variables: list, scale: Any) -> None:
-        loss = vars(self.thread).pop("loss", None)
-        if self.is_first(1):
-            self.record(gradients, variables, loss, scale)
-
-
-@contextlib.contextmanager
-def _replaced(thing: Any, name: str, value: Any) -> Iterator[None]:
-    """Set an attribute of `thing` during a ``with`` block, and restore it."""
-    own = vars(thing).get(name)
-    setattr(thing, name, value)
-    try:
-        yield
-    finally:
-        if own is None:
-            delattr(thing, name)
-        else:
-            setattr(thing, name, own)
+    def clipping(self) -> tuple[str, float] | None:
+        """Return by which argument, and to what, the optimizer clips the very gradients that are recorded."""
+        optimizer = getattr(self.model.optimizer, "inner_optimizer", self.model.optimizer)  # of LossScaleOptimizer
+        sums = getattr(optimizer, "gradient_accumulation_steps", None)  # it clips their sums
+        if sums or self.model.distribute_strategy.num_replicas_in_sync > 1:  # it clips before the sum over replicas
+            return None
+        limits = ((name, getattr(optimizer, name, None)) for name in ("clipnorm", "global_clipnorm", "clipvalue"))
+        return next(((name, float(limit)) for name, limit in limits if limit), None)

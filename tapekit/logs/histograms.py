@@ -11,13 +11,13 @@ import numpy as np
 import tensorflow as tf
 
 CODES, SIGN = 1024, 512
-NORMAL, INFINITE = 2, 510  # codes of the smallest normal number and of infinity
-_MAGNITUDES = np.append(np.outer(2.0 ** np.arange(-126, 128), [1.0, 1.5]), 2.0**128)
-EDGES = np.concatenate([-_MAGNITUDES[::-1], _MAGNITUDES])
+FINITE = slice(2, 510)  # codes of the normal numbers; those below stand for 0, those above for infinity and NaN
+MAGNITUDES = np.append(np.outer(2.0 ** np.arange(-126, 128), [1.0, 1.5]), 2.0**128)
+EDGES = np.concatenate([-MAGNITUDES[::-1], MAGNITUDES])
 
 
 class Histogram(NamedTuple):
-    """The number of elements of a gradient between each edge and the next.
+    """The number of elements between each edge and the next.
 
     The bin in the middle, from -2⁻¹²⁶ to 2⁻¹²⁶, holds the zeros. NaN and infinite elements are in no bin.
     """
@@ -25,30 +25,21 @@ class Histogram(NamedTuple):
     edges: np.ndarray  # float64 `[bins + 1]`
     counts: np.ndarray  # int64 `[bins]`
 
-    @property
-    def zeros(self) -> int:
-        """The number of elements that are 0 (or less than 1.2e-38, the smallest normal float32 number)."""
-        return int(self.counts[len(self.counts) // 2])
-
 
 def count(gradients: Sequence[tf.Tensor | None]) -> tf.Tensor:
-    """Return how many elements of each dense gradient have each code, `[gradients, 1024]` int64; zeros for None."""
-    return tf.stack([tf.zeros([CODES], tf.int64) if g is None else _count(g) for g in gradients])
-
-
-def _count(gradient: tf.Tensor) -> tf.Tensor:
-    bits = tf.bitcast(tf.cast(tf.reshape(gradient, [-1]), tf.float32), tf.uint32)
-    codes = tf.cast(tf.bitwise.right_shift(bits, tf.constant(22, tf.uint32)), tf.int32)
-    # tf.math.bincount computes its size, which XLA does not allow
-    counts = tf.raw_ops.DenseBincount(input=codes, size=CODES, weights=tf.zeros([0], tf.int32), binary_output=False)
-    return tf.cast(counts, tf.int64)
+    """Return how many elements of each dense gradient have each code, `[gradients, codes]` int64; zeros for None."""
+    rows = []
+    for gradient in gradients:
+        elements = tf.cast(tf.reshape([] if gradient is None else gradient, [-1]), tf.float32)
+        codes = tf.bitwise.right_shift(tf.bitcast(elements, tf.uint32), tf.constant(22, tf.uint32))
+        # tf.math.bincount computes its size, which XLA does not allow
+        options = {"size": CODES, "weights": tf.zeros([0], tf.int32), "binary_output": False}
+        rows.append(tf.raw_ops.DenseBincount(input=tf.cast(codes, tf.int32), **options))
+    return tf.cast(tf.stack(rows), tf.int64)
 
 
 def histogram_of(codes: np.ndarray, counts: np.ndarray) -> Histogram:
     """Return the histogram of the bins with these codes and counts."""
-    dense = np.zeros(CODES, np.int64)
-    dense[codes] = counts
-    positive, negative = np.split(dense, [SIGN])
-    zeros = positive[:NORMAL].sum() + negative[:NORMAL].sum()
-    inner = slice(NORMAL, INFINITE)
-    return Histogram(EDGES, np.concatenate([negative[inner][::-1], [zeros], positive[inner]]))
+    positive, negative = np.split(np.bincount(codes, counts, CODES).astype(np.int64), [SIGN])
+    zeros = positive[: FINITE.start].sum() + negative[: FINITE.start].sum()
+    return Histogram(EDGES, np.concatenate([negative[FINITE][::-1], [zeros], positive[FINITE]]))

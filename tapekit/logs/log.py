@@ -1,17 +1,6 @@
-"""`GradientLog`: statistics of the gradients of every training step, in your own loop and in Keras `fit`.
-
-log = tapekit.GradientLog()
-model.fit(x, y, callbacks=[log])                            # Keras, or
-log.record(gradients, variables, loss=loss)                 # your loop, before optimizer.apply, or
-loss, gradients = tapekit.value_and_gradient(fn, variables, log=log)
-
-print(log)                                                  # the last step as a table
-log.norm, log["dense/kernel"].norm                          # arrays
-print(*log.findings(), sep="\\n")                           # what is wrong, in sentences
-"""
+"""`GradientLog`: statistics of the gradients of every training step, in your own loop and in Keras `fit`."""
 
 import os
-import pathlib
 import sys
 import threading
 import time
@@ -23,15 +12,14 @@ import numpy as np
 import tensorflow as tf
 
 from tapekit import _sources
-from tapekit.logs import distributed, files, inputs
+from tapekit.logs import files, inputs
 from tapekit.logs.fit import FitRecorder
-from tapekit.logs.records import Records
+from tapekit.logs.records import FIELDS, Records
 from tapekit.logs.ring import Ring
 from tapekit.logs.statistics import real_and_dense
-from tapekit.logs.tensorboard import EventFile
 
 SECONDS = 5.0  # between two writes to `path` and `logdir`
-RUNNING = ("_fit", "_lock", "_model", "_outputs", "_ring", "path", "logdir", "variables")  # are not in a copy of a log
+RUNNING = ("_fit", "_lock", "_model", "_outputs", "_ring", "variables")  # are not in a copy of a log
 
 
 class GradientLog(Records, keras.callbacks.Callback):
@@ -49,7 +37,8 @@ class GradientLog(Records, keras.callbacks.Callback):
         logdir: a folder to which the chief writes rows and histograms for TensorBoard, after each epoch, every few
             seconds of `fit` or of an eager loop, and at each `drain`. The `tensorboard` package is not needed to write
             them. To see them, ``pip install tensorboard`` and run ``tensorboard --logdir`` with this folder.
-        capacity: rows that the ring buffer holds. A `tf.function` that writes more between two reads loses the oldest.
+        capacity: rows that the ring buffer holds, by default 1024, and at most 64 with histograms, of which each takes
+            8 kB on the device. A `tf.function` that writes more between two reads loses the oldest.
 
     Raises:
         TypeError: `path` or `logdir` is not the name of a file.
@@ -76,17 +65,21 @@ class GradientLog(Records, keras.callbacks.Callback):
         histograms: int | None = None,
         path: str | os.PathLike | None = None,
         logdir: str | os.PathLike | None = None,
-        capacity: int = 1024,
+        capacity: int | None = None,
     ):
         keras.callbacks.Callback.__init__(self)
-        for name, value in (("every", every), ("histograms", histograms), ("capacity", capacity)):
-            if (type(value) is not int or value < 1) and (name, value) != ("histograms", None):
+        given = {"histograms": histograms, "capacity": capacity}
+        for name, value in {"every": every, **{name: n for name, n in given.items() if n is not None}}.items():
+            if type(value) is not int or value < 1:
                 raise ValueError(f"GradientLog: {name} is {value!r}. A positive integer is needed. Write {name}=1.")
-        self.every, self.updates, self.histograms, self.capacity = every, updates, histograms, capacity
-        self.path = None if path is None else files.csv_path(path)
-        self.logdir = None if logdir is None else files.name_of("GradientLog: logdir", logdir)
-        self._outputs: list[Any] = [files.CsvFile(self.path)] if self.path else []
-        self._outputs += [EventFile(self.logdir)] if self.logdir else []
+        self.every, self.updates, self.histograms = every, updates, histograms
+        self.capacity = capacity or min(1024, 64 * (histograms or 1024))
+        outputs = (files.CsvFile, "path", path, ".npz"), (files.EventFile, "logdir", logdir, "")
+        self._outputs: list[Any] = [
+            kind(files.path_of(f"GradientLog: {name}", value, refused))
+            for kind, name, value, refused in outputs
+            if value is not None
+        ]
         self.names, self.variables, self.has_loss = (), [], False  # and lost and clipping: see `Records`
         self._blocks: list[tuple[np.ndarray, ...]] = []  # steps, rows and counts, as fetched
         self._ring: Ring | None = None
@@ -123,15 +116,15 @@ class GradientLog(Records, keras.callbacks.Callback):
         known = self.variables
         if not known or len(flat) != len(known) or any(a is not b for a, b in zip(flat, known, strict=True)):
             self._set_variables(variables, flat)
-        gradients = inputs.as_gradients(gradients, flat, self.names)
+        gradients = [inputs.as_gradient(*each) for each in zip(gradients, flat, self.names, strict=True)]
         self.has_loss |= loss is not None
         loss = inputs.as_loss(loss)
         replica = tf.distribute.get_replica_context()
         if replica is not None and replica.num_replicas_in_sync > 1:
-            gradients, loss = distributed.aggregate(replica, gradients, loss)
-            self._chief = distributed.is_chief(replica.strategy.cluster_resolver)
-            if not distributed.is_first_of_worker(replica):
-                return  # the first replica writes the sum
+            gradients, loss = inputs.sum_over_replicas(replica, gradients, loss)
+            first, self._chief = inputs.role_of(replica)
+            if not first:
+                return  # another replica writes the sum
         if self._ring is None:
             weights = [_sources.as_variable(v) for v in flat] if self.updates else []
             size = {"every": self.every, "histograms": self.histograms or 0, "capacity": self.capacity}
@@ -182,7 +175,7 @@ class GradientLog(Records, keras.callbacks.Callback):
     def _count_steps(self, steps: int) -> None:
         self._since += steps
         late = self._outputs and time.monotonic() - self._drained > SECONDS
-        if self._ring is not None and (late or 2 * self._since > self._ring.room):  # a train_step may apply twice
+        if late or 2 * self._since > self.capacity * self.every:  # half of the ring: a train_step may apply twice
             self.drain()
 
     def drain(self) -> None:
@@ -196,25 +189,19 @@ class GradientLog(Records, keras.callbacks.Callback):
             raise RuntimeError("GradientLog: read inside a tf.function, where tensors have no values. Read it outside.")
         with self._lock:
             self._since, self._drained = 0, time.monotonic()
-            first, ring = self._next, self._ring
-            numbers, rows, counts = ring.fetch(first)
+            numbers, rows, counts = self._ring.fetch(self._next)
             if not len(numbers):
                 return
-            self._next = int(numbers[-1]) + 1
-            lost = int(numbers[0]) - first
+            lost, self._next = int(numbers[0]) - self._next, int(numbers[-1]) + 1
             self.lost += lost
             self._blocks = [*self._blocks, (numbers * self.every, rows, counts)]  # a copy of the log keeps the old list
             self._write(self._records(*self._blocks[-1]))
-        for count, what, size in (
-            (lost, "rows", self.capacity),
-            (ring.overrun(first, self._next), "histograms", ring.held),
-        ):
-            if count > 0:
-                warnings.warn(
-                    f"GradientLog: {count} {what} lost, the ring holds {size}. Read the log more often (log.drain()) "
-                    "or make it with a larger capacity.",
-                    stacklevel=2,
-                )
+        if lost:
+            warnings.warn(
+                f"GradientLog: {lost} rows lost, the ring holds {self.capacity}. Read the log more often (log.drain()) "
+                "or make it with a larger capacity.",
+                stacklevel=2,
+            )
 
     def _write(self, records: Records) -> None:
         """Write rows to the files. One that cannot be written is given up."""
@@ -258,12 +245,10 @@ class GradientLog(Records, keras.callbacks.Callback):
         If the process was killed while it wrote the last line, that line is left out, and overwritten by new rows.
         """
         end, records = files.load(path)
-        log, steps = cls(updates=records.updates), records.steps
-        for name in ("names", "has_loss", "clipping"):
-            setattr(log, name, getattr(records, name))
+        log, steps = cls(updates=bool(records.updates)), records.steps
+        log.names, log.has_loss, log.clipping, log.lost = (getattr(records, name) for name in ("names", *FIELDS[5:]))
         if end is not None:
-            log.path = pathlib.Path(path)
-            log._outputs = [files.CsvFile(log.path, end)]
+            log._outputs = [files.CsvFile(os.fspath(path), end)]
         if len(steps):
             log._blocks = [(steps, records.rows, records.counts)]
             log.every = int(np.diff(steps).min()) if len(steps) > 1 else 1
@@ -272,11 +257,12 @@ class GradientLog(Records, keras.callbacks.Callback):
 
     def to_tensorboard(self, logdir: str | os.PathLike) -> None:
         """Write all rows and histograms to a folder for TensorBoard, as `logdir=` does while the model trains."""
-        EventFile(files.name_of("GradientLog.to_tensorboard: logdir", logdir)).write(self.read())
+        files.EventFile(files.path_of("GradientLog.to_tensorboard: logdir", logdir)).write(self.read())
 
     def __getstate__(self) -> dict[str, Any]:
-        self.read()
-        return {name: value for name, value in vars(self).items() if name not in RUNNING}
+        with self._lock:
+            self.read()
+            return {name: value for name, value in vars(self).items() if name not in RUNNING}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         GradientLog.__init__(self)

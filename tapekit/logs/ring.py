@@ -12,16 +12,15 @@ from tapekit.logs.statistics import STATISTICS, real_and_dense, summarize
 class Ring:
     """A ring buffer of the last `capacity` rows, and the number of steps so far.
 
-    A row is ``[loss, global norm, norm of each gradient, mean of each, ...]``; row r is step r * `every`. Every n-th
-    row has a histogram of each gradient too, where n is `histograms`, or none has if it is 0. If `weights` are given, a
-    copy of them is kept, and the update ratio of a step is written when the next step begins.
+    A row is ``[loss, global norm, norm of each gradient, mean of each, ...]``; row r is step r * `every`. If
+    `histograms` is n > 0, every n-th row has counts too. If `weights` are given, a copy of them is kept, and the update
+    ratio of a step is written when the next step begins.
     """
 
     def __init__(self, gradients: int, weights: list, *, every: int, histograms: int, capacity: int, start: int):
         self.weights, self.every, self.histograms = weights, every, histograms
         self.capacity, self.start = capacity, start
-        # a histogram of one variable takes 8 kB: fewer are held than rows
-        self.held = capacity // max(histograms, 16) + 1 if histograms else 0
+        held = capacity // histograms + 1 if histograms else 0
         self._compiled: dict[tuple, Any] = {}
 
         def variable(value: Any) -> tf.Variable:  # under a strategy, the variable of the first replica
@@ -30,18 +29,9 @@ class Ring:
         with tf.init_scope():  # outside of any graph
             self.steps = variable(tf.constant(start * every, tf.int64))
             self.rows = variable(tf.zeros([capacity, 2 + gradients * len(STATISTICS)]))
-            self.counts = variable(tf.zeros([self.held, gradients, CODES], tf.int64))
+            self.counts = variable(tf.zeros([held, gradients, CODES], tf.int64))
             self.ratios = variable(tf.zeros([capacity, len(weights)]))
             self.before = [variable(tf.zeros(v.shape, v.dtype)) for v in weights]
-
-    @property
-    def room(self) -> int:
-        """The number of steps after which the first one is overwritten."""
-        return self.every * (min(self.capacity, self.held * self.histograms) if self.histograms else self.capacity)
-
-    def overrun(self, first: int, end: int) -> int:
-        """Return how many histograms of the rows from `first` to `end` were overwritten, if it is positive."""
-        return (end - 1) // self.histograms - (first - 1) // self.histograms - self.held if self.histograms else 0
 
     def write(self, gradients: list, loss: tf.Tensor, scale: Any) -> None:
         """Add the operations of one step to the graph: the last step's update ratio, and the row if it is due."""
@@ -55,7 +45,7 @@ class Ring:
         else:
             due = step % self.every == 0
             written.append(tf.cond(due, lambda: self._write_row(step, gradients, loss, scale), tf.no_op))
-        # A reader in another thread sees no row before it is written. If the data runs out or a check fails, the
+        # A reader in another thread finds no row that is not written yet. If the data runs out or a check fails, the
         # gradients are not computed, and the step does not count.
         with tf.control_dependencies([*written, *(getattr(g, "values", g) for g in gradients if g is not None)]):
             self.steps.assign_add(1)
@@ -63,8 +53,7 @@ class Ring:
     def write_eagerly(self, gradients: list, loss: tf.Tensor, scale: Any) -> None:
         """Write one step eagerly, by a function that is compiled once for each set of dtypes and shapes.
 
-        It is called as a raw operation: a call of a `tf.function` takes twice as long as the statistics of a small
-        network.
+        It is called as a raw operation: to call a `tf.function` takes twice as long as the statistics of a small model.
         """
         kinds = [g is not None and (g.dtype, g.shape) for g in gradients]
         tensors = [g for g in [*gradients, scale] if isinstance(g, tf.Tensor)]
@@ -86,8 +75,7 @@ class Ring:
         steps = int(self.steps)
         end = -(-steps // self.every)
         numbers = np.arange(max(first, end - self.capacity), end)
-        rows = tf.gather(self.rows, numbers % self.capacity).numpy()
-        counts = self._fetch_counts(numbers)
+        rows, counts = tf.gather(self.rows, numbers % self.capacity).numpy(), self._fetch_counts(numbers)
         if not self.weights or not len(rows):
             return numbers, rows, counts
         if (steps - 1) % self.every == 0:  # there is no next step yet that writes the last ratio
@@ -100,8 +88,8 @@ class Ring:
     def _fetch_counts(self, numbers: np.ndarray) -> np.ndarray:
         if not self.histograms:
             return np.zeros([4, 0], np.int64)
-        counted = numbers[numbers % self.histograms == 0][-self.held :]
-        counts = tf.gather(self.counts, counted // self.histograms % self.held).numpy()
+        counted = numbers[numbers % self.histograms == 0]
+        counts = tf.gather(self.counts, counted // self.histograms % self.counts.shape[0]).numpy()
         filled = counts > 0
         filled[:, :1, 0] = True  # the step is listed, even if every gradient is None
         rows, variables, codes = np.nonzero(filled)
@@ -117,20 +105,16 @@ class Ring:
         row = step // self.every
         written = [_put(self.rows, row, tf.concat([[loss, global_norm], tf.reshape(table, [-1])], 0))]
         if self.histograms:
-            place = row // self.histograms
-            due = row % self.histograms == 0
+            place, due = row // self.histograms, row % self.histograms == 0
             written.append(tf.cond(due, lambda: _put(self.counts, place, count(gradients)), tf.no_op))
         return tf.group(*written)
 
     def _write_ratios(self, step: tf.Tensor) -> Any:
-        pairs = [
-            (tf.cast(old, tf.float32), tf.cast(w, tf.float32)) for old, w in zip(self.before, self.weights, strict=True)
-        ]
+        pairs = [[tf.cast(v, tf.float32) for v in pair] for pair in zip(self.before, self.weights, strict=True)]
         return _put(self.ratios, step // self.every, tf.stack([tf.norm(w - old) / tf.norm(old) for old, w in pairs]))
 
 
 def _put(ring: tf.Variable, place: tf.Tensor, value: tf.Tensor) -> Any:
     """Write in place, where ``ring[place].assign(value)`` would copy the whole ring."""
-    return tf.raw_ops.ResourceScatterUpdate(
-        resource=ring.handle, indices=[place % ring.shape[0]], updates=value[tf.newaxis]
-    )
+    where = {"resource": ring.handle, "indices": [place % ring.shape[0]]}
+    return tf.raw_ops.ResourceScatterUpdate(updates=value[tf.newaxis], **where)

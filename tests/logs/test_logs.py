@@ -752,10 +752,10 @@ def test_a_disk_that_refuses_warns_once_and_loses_no_row(path, tmp_path, monkeyp
 def test_a_file_that_is_there_is_not_overwritten(tmp_path):
     path = tmp_path / "run.csv"
     path.write_text("precious")
-    with pytest.raises(OSError, match=r"run.csv exists. GradientLog.load\(path\) continues it"):
+    with pytest.raises(OSError, match=r"run.csv exists. Continue it with GradientLog.load\(path\)"):
         record([np.ones(2)], path=path)
     assert path.read_text() == "precious"
-    with pytest.raises(ValueError, match=f"path is '{tmp_path}'. The rows are written as csv"):
+    with pytest.raises(ValueError, match=f"path is '{tmp_path}'. Rows are written as csv"):
         record([np.ones(2)], path=tmp_path)
     path.write_text("step,a,b\n1,2,3\n")
     with pytest.raises(ValueError, match="begins with 'step,a,b'"):
