@@ -1,9 +1,8 @@
 """`Records`: the rows of a `GradientLog` at one moment, as arrays; `VariableLog`: the rows of one variable."""
 
-import collections
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -16,13 +15,20 @@ from tapekit.logs.statistics import STATISTICS
 
 FIELDS = ("names", "steps", "rows", "counts", "updates", "has_loss", "clipping", "lost")  # those that are saved
 COLUMNS = (*STATISTICS, "update_ratio")
-KINDS = "norm mean std max_abs zero_fraction nonfinite missing update_ratio"
 
 
-class VariableLog(collections.namedtuple("VariableLog", f"steps {KINDS}")):
+class VariableLog(NamedTuple):
     """The rows of one variable, as arrays `[rows]`."""
 
-    __slots__ = ()
+    steps: np.ndarray
+    norm: np.ndarray
+    mean: np.ndarray
+    std: np.ndarray
+    max_abs: np.ndarray
+    zero_fraction: np.ndarray
+    nonfinite: np.ndarray
+    missing: np.ndarray
+    update_ratio: np.ndarray
 
     def _repr_html_(self) -> str:
         return variable_html(self)
