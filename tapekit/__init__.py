@@ -15,6 +15,9 @@ Log         `GradientLog`; `plot_gradient_flow`, `plot_gradient_history`, `plot_
 10.0
 """
 
+import contextlib
+import importlib.metadata
+
 from tapekit.checking import GradientCheck, SourceCheck, check_gradient
 from tapekit.explaining import Explanation, Finding, explain
 from tapekit.gradients import gradient, hvp, jvp, value_and_gradient, vjp
@@ -65,3 +68,6 @@ __all__ = [
     "value_and_gradient",
     "vjp",
 ]
+
+with contextlib.suppress(importlib.metadata.PackageNotFoundError):  # a folder on sys.path that is not installed
+    __version__ = importlib.metadata.version("tapekit")

@@ -42,10 +42,8 @@ class Call:
         """Call `fn` by the one rule. `leaves` replace the call's own, if `fn` takes them."""
         if not self.takes_vars:
             return self.fn()
-        vars = self.pack(self.leaves if leaves is None else leaves)
-        if isinstance(vars, Mapping):
-            return self.fn(**vars)
-        return self.fn(*_arguments(vars))
+        args, kwargs = _arguments(self.pack(self.leaves if leaves is None else leaves))
+        return self.fn(*args, **kwargs)
 
     def pack(self, flat: Sequence) -> Any:
         """Return one result for each source in the structure of `vars`."""
@@ -78,9 +76,8 @@ def bind(
     flat = tf.nest.flatten(vars)
     if not flat:
         raise ValueError(
-            f"{where}: vars is empty ({vars!r}). At least one variable, tensor, array or number is needed. The "
-            "trainable_variables of a Keras model are empty before it is built (call it on a batch first), if "
-            "trainable=False, and if none of its layers has weights."
+            f"{where}: vars is empty ({vars!r}). At least one source is needed. A Keras model has no "
+            "trainable variables before it is built (call it on a batch first), if trainable=False, or without weights."
         )
     takes_vars = not closure and _takes_vars(where, fn, vars)
     leaves, sources = [], []
@@ -179,7 +176,7 @@ def describe(value: Any) -> str:
     return _article(type(value).__name__) + members
 
 
-def signature_of(fn: Callable) -> inspect.Signature | None:
+def _signature(fn: Callable) -> inspect.Signature | None:
     """Return the signature of `fn`; None for built-in callables that have none."""
     with contextlib.suppress(ValueError, TypeError):
         return inspect.signature(fn)
@@ -203,8 +200,7 @@ def _refusal(value: Any, source: Any, where: str, closure: bool) -> str:
     if isinstance(value, tf.SparseTensor):
         need = "Only dense and ragged tensors can be watched; differentiate with respect to its .values"
     elif hasattr(value, "trainable_variables"):
-        name = name_in_caller(value) or getattr(value, "name", "it")
-        need = f"Give its variables: {name}.trainable_variables"
+        need = f"Give its variables: {name_in_caller(value) or getattr(value, 'name', 'it')}.trainable_variables"
     elif hasattr(value, "path") and hasattr(value, "value"):  # a Keras variable, and no tf.Variable behind it
         library = type(value.value).__module__.split(".")[0].removesuffix("lib")
         need = f"Keras runs on {library} here; tapekit reads TensorFlow's tape: set KERAS_BACKEND=tensorflow"
@@ -220,15 +216,14 @@ def _takes_vars(where: str, fn: Callable, vars: Any) -> bool:
     code = fn.__code__ if isinstance(fn, types.FunctionType) and not hasattr(fn, "__wrapped__") else None
     if code and not (code.co_argcount or code.co_kwonlyargcount or code.co_flags & _VARIADIC):
         return False  # a plain closure, the usual case, does without the 5 µs of inspect.signature
-    signature = signature_of(fn)
+    signature = _signature(fn)
     if signature is None:
         return True
-    parameters = signature.parameters.values()
-    by_name = isinstance(vars, Mapping)
+    args, kwargs = _arguments(vars)
     variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-    required = [p for p in parameters if p.default is p.empty and p.kind not in variadic]
-    open_ended = variadic if by_name else variadic[:1]
-    if not required and not any(p.kind in open_ended for p in parameters):
+    parameters = signature.parameters.values()
+    required = any(p.default is p.empty and p.kind not in variadic for p in parameters)
+    if not required and not any(p.kind in (variadic if kwargs else variadic[:1]) for p in parameters):
         return False
     own = getattr(fn, "trainable_variables", ())
     if any(leaf is variable for leaf in tf.nest.flatten(vars) for variable in own):
@@ -236,25 +231,35 @@ def _takes_vars(where: str, fn: Callable, vars: Any) -> bool:
             f"{where}: fn is {describe(fn)} and vars are its own variables, which it does not take. A function that "
             f"returns the loss is needed. Write {where}(lambda: loss(y, model(x)), model.trainable_variables)."
         )
-    args = () if by_name else _arguments(vars)
-    try:
-        signature.bind(*args, **(vars if by_name else {}))
-    except TypeError as error:
-        how = f"fn(**vars) with the keys {sorted(vars)}" if by_name else f"fn with {len(list(args))} argument(s)"
-        raise TypeError(
-            f"{where}: fn{signature} cannot be called as {how}: {error}. vars is {describe(vars)}. Let fn take one "
-            "parameter for each member of vars (np.array(vars) is one), or nothing, and close over variables."
-        ) from None
+    how = f"fn(**vars) with the keys {sorted(kwargs)}" if kwargs else f"fn with {len(args)} argument(s)"
+    instead = (
+        f"vars is {describe(vars)}. Let fn take one parameter for each member of vars (np.array(vars) is one), or "
+        "nothing, and close over variables."
+    )
+    require_fit(where, fn, args, kwargs, how, instead)
     return True
 
 
-def _arguments(vars: Any) -> Iterable:
-    return vars if tf.nest.is_nested(vars) and isinstance(vars, Iterable) else (vars,)
+def require_fit(where: str, fn: Callable, args: tuple, kwargs: dict, how: str, instead: str) -> None:
+    """Raise TypeError if `fn` cannot be called with these arguments."""
+    signature = _signature(fn)
+    try:
+        if signature is not None:
+            signature.bind(*args, **kwargs)
+    except TypeError as error:
+        raise TypeError(f"{where}: fn{signature} cannot be called as {how}: {error}. {instead}") from None
+
+
+def _arguments(vars: Any) -> tuple[tuple, dict]:
+    """Return ``(args, kwargs)`` with which a `fn` that takes `vars` is called."""
+    if isinstance(vars, Mapping):
+        return (), dict(vars)
+    return tuple(vars) if tf.nest.is_nested(vars) and isinstance(vars, Iterable) else (vars,), {}
 
 
 def _parameters(fn: Callable | None) -> list[str]:
     """Return the names of the parameters that `fn` takes by position, as far as they are known."""
-    signature = None if fn is None else signature_of(fn)
+    signature = None if fn is None else _signature(fn)
     positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     return [p.name for p in signature.parameters.values() if p.kind in positional] if signature else []
 

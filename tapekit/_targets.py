@@ -12,8 +12,10 @@ from tapekit._sources import Call, as_variable, describe, is_float, watch_all
 _AUX = "results besides the loss go second: return loss, rest, in tapekit.value_and_gradient(..., has_aux=True)"
 
 
-def taped(call: Call, *, has_aux: bool = False, persistent: bool = False) -> tuple[tf.GradientTape, Any, Any]:
-    """Run `call` under a tape that watches its sources. Return ``(tape, target, aux)``."""
+def taped(
+    call: Call, *, has_aux: bool = False, one: bool = False, persistent: bool = False
+) -> tuple[tf.GradientTape, Any, Any]:
+    """Run `call` under a tape that watches its sources. Return ``(tape, target, aux)``; with `one`, of one tensor."""
     with tf.GradientTape(persistent, watch_accessed_variables=False) as tape:
         watch_all(tape, call.sources)
         result, aux = call(), None
@@ -21,6 +23,8 @@ def taped(call: Call, *, has_aux: bool = False, persistent: bool = False) -> tup
             if not (isinstance(result, tuple) and len(result) == 2):
                 raise TypeError(f"{call.where}: fn returned {describe(result)}. has_aux=True needs (target, aux).")
             result, aux = result
+        if one and tf.nest.is_nested(result):
+            raise TypeError(f"{call.where}: fn returned {describe(result)}. It must return one tensor: use tf.stack.")
         target = target_of(call, result)
     return tape, target, aux
 
@@ -33,14 +37,6 @@ def target_of(call: Call, result: Any) -> Any:
     if not flat:
         raise TypeError(f"{call.where}: fn returned {result!r}. It must return the tensor to differentiate.")
     return tf.nest.pack_sequence_as(result, flat)
-
-
-def require_one(call: Call, target: Any) -> None:
-    """Raise TypeError if the target is a structure of tensors."""
-    if tf.nest.is_nested(target):
-        raise TypeError(
-            f"{call.where}: fn returned {describe(target)}. It must return one tensor. Use tf.stack or tf.concat."
-        )
 
 
 def vectors_like(call: Call, what: str, vectors: Any, structure: Any, likes: Sequence) -> list:
@@ -63,15 +59,9 @@ def _tensor(call: Call, member: Any, *, alone: bool) -> Any:
             return member
         need = f"Only a float or complex target has a gradient; {_AUX}"
     elif member is None:
-        need = (
-            "It must return the tensor to differentiate; perhaps a return statement is missing, or a gradient "
-            "inside fn is None"
-        )
+        need = "It must return a tensor; perhaps a return statement is missing, or a gradient inside fn is None"
     elif alone and isinstance(member, (bool, int, float, complex, np.ndarray, np.generic)):
-        need = (
-            "It must return a tensor. The calculation left TensorFlow, and the tape cannot follow it there; use tf "
-            "functions instead of NumPy, .numpy(), float() and int()"
-        )
+        need = "The calculation left TensorFlow: use tf functions instead of NumPy, .numpy(), float() and int()"
     else:
         need = f"It must return a tensor; {_AUX}"
     raise TypeError(f"{call.where}: fn returned {describe(member)}. {need}.")

@@ -3,10 +3,6 @@
 `gradient` and `value_and_gradient` return d target / d each source. `vjp`, `jvp` and `hvp` return products with a
 vector: cotangent J, J tangent, H vector; no array is formed. `fn` takes nothing and closes over `vars`, or it takes
 them: ``fn(vars)`` for one source, ``fn(*vars)`` for a list or tuple, ``fn(**vars)`` for a dict.
-
->>> w = tf.Variable(5.0)
->>> float(gradient(lambda: tf.square(w), w))
-10.0
 """
 
 from collections import namedtuple
@@ -174,13 +170,11 @@ def hvp(fn: Callable, vars: Any, vector: Any, /) -> Any:
     return call.pack(zeros_for_none(_product(outer, grads, call.sources, direction), call.sources))
 
 
-def finish(call: Call, flat: list, log: Any = None, targets: list | None = None, *, leading: Any = None) -> Any:
-    """Record the flat gradients, report the missing ones, and return all in the structure of `vars`.
+def finish(call: Call, flat: list, *, leading: Any = None) -> Any:
+    """Report the missing ones of the flat gradients, and return all in the structure of `vars`.
 
     `leading` is the shape that precedes the source's in each, as that of the target does in a Jacobian.
     """
-    if log is not None:
-        _record(call, flat, log, targets or [])
     if any(g is None for g in flat):
         if call.unconnected == "zero":
             return call.pack(zeros_for_none(flat, call.sources, leading))
@@ -215,7 +209,9 @@ def _differentiate(
     if output_gradients is not None:
         output_gradients = vectors_like(call, "output_gradients", output_gradients, target, targets)
     flat = tape.gradient(targets, call.sources, output_gradients=output_gradients)
-    return ValueAndGradient((target, aux) if has_aux else target, finish(call, flat, log, targets))
+    if log is not None:
+        _record(call, flat, log, targets)
+    return ValueAndGradient((target, aux) if has_aux else target, finish(call, flat))
 
 
 def _product(tape: tf.GradientTape, targets: list, sources: list, cotangents: list) -> list:

@@ -2,21 +2,20 @@
 
 One law gives the shapes: Jacobian shape = target.shape + source.shape. If only a product with a vector is needed,
 `tapekit.vjp`, `tapekit.jvp` and `tapekit.hvp` compute it without the array.
-
->>> jacobian(lambda x: x**2, tf.constant([1.0, 2.0])).numpy().tolist()
-[[2.0, 0.0], [0.0, 4.0]]
 """
 
 import contextlib
 import dataclasses
 import logging
+import math
+import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import tensorflow as tf
 
-from tapekit._sources import bind, dense, describe, signature_of, watch_all
-from tapekit._targets import require_one, taped
+from tapekit._sources import Call, bind, dense, describe, require_fit, values_of, watch_all
+from tapekit._targets import taped
 from tapekit.gradients import Unconnected, finish, warn_of_none, zeros_for_none
 
 
@@ -38,9 +37,8 @@ def jacobian(fn: Callable, vars: Any, /, *, unconnected: Unconnected = "warn") -
         [[2.0, 0.0], [0.0, 4.0]]
     """
     call = bind("jacobian", fn, vars, unconnected=unconnected)
-    tape, target, _ = taped(call, persistent=True)
-    require_one(call, target)
-    return finish(call, _rows(tape, target, call.sources), leading=tf.shape(target))
+    tape, target, _ = taped(call, persistent=True, one=True)
+    return finish(call, _rows(call, tape, target), leading=tf.shape(target))
 
 
 def hessian(fn: Callable, vars: Any, /) -> Any:
@@ -65,8 +63,7 @@ def hessian(fn: Callable, vars: Any, /) -> Any:
     call = bind("hessian", fn, vars)
     with tf.GradientTape(persistent=True, watch_accessed_variables=False) as outer:
         watch_all(outer, call.sources)
-        inner, target, _ = taped(call)
-        require_one(call, target)
+        inner, target, _ = taped(call, one=True)
         if target.shape.rank not in (0, None):
             raise ValueError(
                 f"hessian: fn returned {describe(target)}. A scalar is needed. Reduce it, with tf.reduce_sum for "
@@ -76,7 +73,7 @@ def hessian(fn: Callable, vars: Any, /) -> Any:
     warn_of_none(call, grads)
     blocks = []
     for grad, source in zip(grads, call.sources, strict=True):
-        row = [None] * len(call.sources) if grad is None else _rows(outer, grad, call.sources)
+        row = [None] * len(call.sources) if grad is None else _rows(call, outer, grad)
         blocks.append(call.pack(zeros_for_none(row, call.sources, tf.shape(source))))
     return call.pack(blocks)
 
@@ -85,8 +82,7 @@ def per_example_gradient(fn: Callable, vars: Any, batch: Any, /, *, unconnected:
     """Return one gradient for each example of a batch; an ordinary gradient is their sum.
 
     Args:
-        fn: ``fn(example)`` returns the loss of one example, and closes over `vars`. A Keras model needs a batch axis:
-            ``model(x[None])``.
+        fn: ``fn(example)`` returns the loss of one example, and closes over `vars`; a Keras model needs `x[None]`.
         vars: variables or tensors, as for `gradient`.
         batch: a structure of arrays with a common first axis, `[batch, ...]`. ``fn`` gets the same structure without
             that axis.
@@ -95,8 +91,7 @@ def per_example_gradient(fn: Callable, vars: Any, batch: Any, /, *, unconnected:
         The structure of `vars`, each `[batch, ...source]`.
 
     Raises:
-        TypeError: `batch` is not a structure of arrays; ValueError: its arrays have no common first axis;
-            TypeError, ValueError: as `gradient`.
+        TypeError, ValueError: `batch` is not a structure of arrays with a common first axis. Otherwise as `gradient`.
 
     Example:
         >>> w = tf.Variable(2.0)
@@ -104,7 +99,8 @@ def per_example_gradient(fn: Callable, vars: Any, batch: Any, /, *, unconnected:
         [4.0, 400.0]
     """
     call = bind("per_example_gradient", fn, vars, closure=True, unconnected=unconnected)
-    _require_one_parameter(fn)
+    instead = "An example is one structure, like the batch. Let fn take it whole: def fn(example): x, y = example."
+    require_fit("per_example_gradient", fn, (None,), {}, "fn(example)", instead)
     examples = _examples(batch)
     connected: set[int] = set()  # by any example: each may take another branch
 
@@ -124,9 +120,9 @@ def per_example_gradient(fn: Callable, vars: Any, batch: Any, /, *, unconnected:
 
 @contextlib.contextmanager
 def variable_scope_kept() -> Iterator[None]:
-    """Restore the caching device that TensorFlow leaves behind when the body of a `tf.map_fn` raises in a graph.
+    """Remove the caching device that a `tf.map_fn` leaves in the global variable scope if its body raises in a graph.
 
-    It would stay on the global variable scope, and every later `strategy.scope()` would fail.
+    Every later `strategy.scope()` would fail.
     """
     scope = tf.compat.v1.get_variable_scope()
     before = scope.caching_device
@@ -138,10 +134,19 @@ def variable_scope_kept() -> Iterator[None]:
                 scope.set_caching_device(before)
 
 
-def _rows(tape: tf.GradientTape, target: tf.Tensor, sources: list) -> list:
+def _rows(call: Call, tape: tf.GradientTape, target: tf.Tensor) -> list:
     """Return the Jacobians of `target`, by a vectorized loop if TensorFlow can make one, else by an ordinary one."""
+    inputs = sum(values_of(source).shape.num_elements() or 0 for source in call.sources)
+    size = (target.shape.num_elements() or 0) * inputs * target.dtype.size
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else math.inf
+    if size > memory:
+        raise ValueError(
+            f"{call.where}: {target.shape.num_elements():,} outputs by {inputs:,} inputs in {target.dtype.name} take "
+            f"{size / 2**30:,.0f} GiB. The array must fit in the memory of this machine, {memory / 2**30:,.0f} GiB. "
+            "Write tapekit.vjp, tapekit.jvp or tapekit.hvp, which return its product with a vector."
+        )
     slow = {"experimental_use_pfor": False}
-    return _vectorized(lambda: tape.jacobian(target, sources), lambda: tape.jacobian(target, sources, **slow))
+    return _vectorized(lambda: tape.jacobian(target, call.sources), lambda: tape.jacobian(target, call.sources, **slow))
 
 
 def _vectorized(fast: Callable, slow: Callable) -> Any:
@@ -161,34 +166,20 @@ def _vectorized(fast: Callable, slow: Callable) -> Any:
     return slow()
 
 
-def _require_one_parameter(fn: Callable) -> None:
-    signature = signature_of(fn)
-    try:
-        if signature is not None:
-            signature.bind(None)
-    except TypeError as error:
-        raise TypeError(
-            f"per_example_gradient: fn{signature} cannot be called as fn(example): {error}. An example is one "
-            "structure, like the batch. Let fn take it whole: def fn(example): x, y = example."
-        ) from None
-
-
 def _examples(batch: Any) -> Any:
     """Return `batch` as tensors with a common first axis."""
     try:
         examples = tf.nest.map_structure(tf.convert_to_tensor, batch)
     except (TypeError, ValueError) as error:
         raise TypeError(
-            f"per_example_gradient: batch is {describe(batch)}. A structure of arrays is needed, [batch, ...]. Take "
-            "one batch of a tf.data.Dataset: next(iter(dataset))."
+            f"per_example_gradient: batch is {describe(batch)}. A structure of arrays is needed, [batch, ...]. Of a "
+            "tf.data.Dataset, give one batch: next(iter(dataset))."
         ) from error
     flat = tf.nest.flatten(examples)
-    known = {t.shape[0] for t in flat if t.shape.rank} - {None}
-    if not flat or any(t.shape.rank == 0 for t in flat) or len(known) > 1:
-        shapes = ", ".join(str(t.shape) for t in flat) or "none"
+    if not flat or any(t.shape.rank == 0 for t in flat) or len({t.shape[0] for t in flat if t.shape.rank} - {None}) > 1:
         raise ValueError(
-            f"per_example_gradient: batch holds arrays of shapes {shapes}. They need a common first axis, "
-            "[batch, ...]. Give x[None] for a single example, and np.array(rows) for rows of numbers: a list is a "
-            "structure of arrays."
+            f"per_example_gradient: batch holds arrays of shapes {', '.join(str(t.shape) for t in flat) or 'none'}. "
+            "They need a common first axis, [batch, ...]. Give x[None] for a single example, and np.array(rows) for "
+            "rows of numbers: a list is a structure of arrays."
         )
     return examples

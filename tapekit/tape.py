@@ -1,12 +1,6 @@
 """`GradientTape`, for people who keep their own ``with`` block: it watches anything, and reports a missing gradient.
 
 Use `tapekit.gradient` if one function computes the target. Use this if a ``with`` block reads better.
-
->>> with GradientTape() as tape:
-...     x = tape.watch(3.0)
-...     y = x * x
->>> float(tape.gradient(y, x))
-6.0
 """
 
 import warnings

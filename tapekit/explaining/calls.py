@@ -1,4 +1,4 @@
-"""What an operation is called in the user's program: its word, its call, its line."""
+"""What an operation is called in the user's program: `spelled`, `path_of`, `left_at`."""
 
 import linecache
 import re
@@ -8,36 +8,39 @@ from collections.abc import Sequence
 import tensorflow as tf
 
 from tapekit._sources import is_float
-from tapekit.explaining import messages
+from tapekit.explaining import words
 from tapekit.explaining.flow import own_gradient
 from tapekit.graphs.capture import PLUMBING, Place, place
 
-# What TensorFlow and Keras put between a call and its function.
-_WRAPPERS = ("error_handler", "op_dispatch_handler", "wrapper", "wrapped", "decorated")
+# TensorFlow and Keras put these functions between a call and the function that is called.
+_WRAPPERS = ("wrapper", "wrapped", "error_handler", "op_dispatch_handler")
 
 
-def cause_of(op: tf.Operation, inputs: list[tf.Tensor]) -> tuple[str, dict]:
-    """The word for an operation that loses the gradient: wording only, that it does was measured."""
+def cause_of(op: tf.Operation, inputs: list[tf.Tensor]) -> tuple[str, str, str]:
+    """Return ``(cause, detail, dtype)`` for an operation that was seen to lose the gradient."""
     if own_gradient(op):
-        return "custom_gradient", {}
-    if op.type in messages.PYTHON:
-        return "left_tensorflow", {"python_function": True}
+        return "custom_gradient", "library" if called_by(op) else "", ""
+    if op.type in words.PYTHON:
+        return "left_tensorflow", "python", ""
     if op.type == "StopGradient":
-        return "stop_gradient", {"library": _library(op)}
+        return "stop_gradient", "library" if called_by(op) else "", ""
+    if "_tf_int" in _callees(op):  # AutoGraph's int()
+        return "left_tensorflow", "", ""
     if any(tensor.dtype == tf.resource for tensor in inputs) and op.type != "ReadVariableOp":
-        return "stateful", {}
+        return "stateful", "", ""
     if op.type == "Cast" or not any(is_float(tensor) for tensor in inputs):
+        at = place(op.traceback)
         kinds = [tensor.dtype.name for tensor in (*op.outputs, *inputs) if not is_float(tensor)]
-        return "integer_dtype", {"dtype": (kinds or ["integer"])[0], "cast": True}
-    return "non_differentiable_op", {}
+        return "integer_dtype", "" if at and "cast" in at.code.lower() else "call", (kinds or ["integer"])[0]
+    return "non_differentiable_op", "", ""
 
 
 def spelled(op: tf.Operation) -> str:
-    """The call in the user's line of which `op` is only a part (`tf.norm`, not Sqrt), or else the type of `op`."""
-    if op.type in messages.PYTHON:
-        return messages.PYTHON[op.type]
+    """Return the call in the user's line of which `op` is a part (`tf.norm` for Sqrt), or else the type of `op`."""
+    if op.type in words.PYTHON:
+        return words.PYTHON[op.type]
     at = place(op.traceback)
-    functions = {re.sub(r"_v\d$", "", name) for name in _callees(op)}
+    functions = {re.sub(r"(_v\d|_)$", "", name) for name in _callees(op)}
     plain = re.sub(r"(V\d+|Variable|Op)+$", "", op.type).lower()
     for called in re.findall(r"([A-Za-z_][\w.]*)\s*\(", at.code if at else ""):
         last = called.split(".")[-1]
@@ -60,8 +63,8 @@ def path_of(name: str, ops: Sequence[tf.Operation]) -> str:
 
 
 def left_at(error: Exception) -> tuple[Place | None, str | None]:
-    """Where, and with which call, `fn` left TensorFlow."""
-    if isinstance(error.__cause__, Exception):  # what a LeftTensorFlow was raised from
+    """Return the line, and the call in it, at which `fn` left TensorFlow."""
+    if isinstance(error.__cause__, Exception):  # of a LeftTensorFlow, the error of fn
         error = error.__cause__
     frames = traceback.extract_tb(error.__traceback__)
     at = place(frames)
@@ -75,15 +78,25 @@ def left_at(error: Exception) -> tuple[Place | None, str | None]:
     return at, called[0] if called else part.strip()
 
 
-def _library(op: tf.Operation) -> str | None:
-    """The function, not of the user's, that called tf.stop_gradient."""
-    names = _callees(op)
-    names = names[: names.index("stop_gradient")] if "stop_gradient" in names else []
-    return next((name for name in reversed(names) if name not in _WRAPPERS), None)
+def called_by(op: tf.Operation) -> str:
+    """Return the function of a library, called on the user's line, that calls `op` inside; or an empty string."""
+    functions = [name for name in _callees(op) if name not in _WRAPPERS]
+    own = functions[:1] == ["stop_gradient"] or "decorated" in functions[:2] or functions[:1] == ["assign"]
+    return "" if own or not functions else functions[0]
 
 
 def _callees(op: tf.Operation) -> list[str]:
-    """The functions that the user's line called on the way to `op`, by name."""
+    """Return the names of the functions that the user's line called on the way to `op`."""
     frames, at = list(op.traceback), place(op.traceback)
     own = max((i for i, frame in enumerate(frames) if at and (frame.filename, frame.lineno) == at[:2]), default=-1)
     return [frame.name for frame in frames[own + 1 :]]
+
+
+def backward_place(gradients: Sequence[tf.Tensor], file: str) -> Place | None:
+    """Return the line of a custom gradient that made one of the `gradients`, which were asked for in `file`."""
+    for gradient in gradients:
+        frames = list(gradient.op.traceback)
+        ours = max((i for i, frame in enumerate(frames) if frame.filename == file), default=-1)
+        if at := place(frames[ours + 1 :]):
+            return at
+    return None

@@ -1,25 +1,27 @@
-"""Where a gradient stops: a `Recording` asked, edge by edge, whether TensorFlow sends a gradient back along it.
+"""Where a gradient stops: `Flow` asks TensorFlow, edge by edge of a `Recording`, whether a gradient passes back.
 
-No list of operations decides here. An edge passes if `tf.gradients` of that one operation gives something; the break
-of a source is the edge, on the way from it to the target, that does not.
+No list of operations decides this. A gradient passes along an edge if `tf.gradients` of that one operation is not None.
+The gradient of a source stops at the edge, on the way from the source to the target, where it is None.
 """
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import tensorflow as tf
 
 from tapekit._sources import is_float
-from tapekit.graphs.capture import SHAPES, Recording
+from tapekit.explaining.words import FLAT
+from tapekit.graphs.capture import PLUMBING, SHAPES, Recording
 
-# How near to the loss of a gradient a way leads: the best one is told.
+# How the best way from a tensor towards the target ends; the last is the best.
 SHAPE, CUT, CUT_FROM_TARGET, ARRIVES = range(4)
+_HAS_BODY: dict[str, bool] = {}  # by type of operation: to read its definition takes long
 
 
 class Way(NamedTuple):
-    """A way from a tensor towards the target: how it ends (`rank`), where (`last`), and its next operation."""
+    """A way from a tensor towards the target: how it ends (`rank`), at which operation, and its next operation."""
 
     rank: int
     position: float
@@ -28,7 +30,7 @@ class Way(NamedTuple):
     onward: "Way | None"
 
     def ops(self) -> list[tf.Operation]:
-        """The operations up to the break, the broken one included."""
+        """Return the operations up to the one at which the gradient stops, that one included."""
         found: list[tf.Operation] = []
         way: Way | None = self
         while way is not None and way.op is not None:
@@ -38,55 +40,52 @@ class Way(NamedTuple):
 
 
 class Flow:
-    """The operations of a recording that lead to its target, and along which of their edges gradients flow back."""
+    """The operations of a recording that lead to its target, and the edges along which their gradients pass."""
 
     def __init__(self, recording: Recording) -> None:
         self.recording = recording
+        self.inputs = recording.inputs
         self.position = {op: index for index, op in enumerate(recording.ops)}
-        self.writers = self._writers()
+        self.writers: dict = defaultdict(list)  # handle of a variable or table -> the operations that write it
+        for op in filter(self.writes, recording.ops):
+            self.writers[self.inputs[op][0].ref()].append(op)
         self.ops = self._leading()
-        self.consumers: dict = defaultdict(list)
+        self.consumers: dict = {}
         for op in self.ops:
-            for index, tensor in enumerate(self.inputs(op)):
-                self.consumers[tensor.ref()].append((op, index))
+            for index, tensor in enumerate(self.inputs[op]):
+                self.consumers.setdefault(tensor.ref(), []).append((op, index))
         self._passes: dict = {}
 
-    def inputs(self, op: tf.Operation) -> list[tf.Tensor]:
-        return self.recording.inputs[op]
-
-    def _writers(self) -> dict:
-        """Handle of a variable or table -> the operations that write it: what one writes, a later one reads."""
-        found: dict = defaultdict(list)
-        for op in filter(self.writes, self.recording.ops):
-            found[self.inputs(op)[0].ref()].append(op)
-        return found
-
     def writes(self, op: tf.Operation) -> bool:
-        """Whether `op` puts a number into a variable or a table."""
-        inputs = self.inputs(op)
+        """Return whether `op` writes a value into a variable or a table."""
+        inputs = self.inputs[op]
         return not op.outputs and len(inputs) > 1 and inputs[0].dtype == tf.resource
 
     def _leading(self) -> list[tf.Operation]:
-        """The operations that lead to the target, also through a variable's state, in execution order."""
+        """Return the operations on which the target depends, also through variables, in execution order."""
         seen, pending = set(), [self.recording.target.op]
         while pending:
             op = pending.pop()
             if op in seen or op not in self.position:
                 continue
             seen.add(op)
-            for tensor in self.inputs(op):
+            for tensor in self.inputs[op]:
                 pending.append(tensor.op)
                 writers = self.writers.get(tensor.ref(), [])
                 pending += [writer for writer in writers if self.position[writer] < self.position[op]]
         return sorted(seen, key=self.position.__getitem__)
 
+    def leads(self, tensor: tf.Tensor) -> bool:
+        """Return whether the target depends on `tensor`."""
+        return tensor.ref() in self.consumers or tensor is self.recording.target
+
     def ways(self) -> dict:
-        """Tensor (its ``ref()``) -> its best way towards the target; tensors that do not lead there are left out."""
+        """Return, for the ``ref()`` of each tensor on which the target depends, the best way to it."""
         target = self.recording.target
         found = {target.ref(): Way(ARRIVES, math.inf, None, None, None)}
         tensors = [tensor for op in reversed(self.ops) for tensor in op.outputs]
         for tensor in dict.fromkeys(t.ref() for t in (*tensors, *self.recording.sources)):
-            ways = [way for op, index in self.consumers[tensor] for way in self._through(op, index, found)]
+            ways = [way for op, index in self.consumers.get(tensor, ()) for way in self._through(op, index, found)]
             if ways and tensor not in found:
                 found[tensor] = max(ways, key=lambda way: way[:2])
         return found
@@ -107,140 +106,106 @@ class Flow:
                 rank = CUT_FROM_TARGET if onward.rank == ARRIVES else CUT
                 yield Way(SHAPE if op.type in SHAPES else rank, here, op, op, None)
 
+    def cuts(self, ways: dict) -> dict[tf.Operation, set]:
+        """Return the operations that stop a part of a gradient, and the ``ref()`` of each source concerned.
+
+        A part is lost where the result is used as a number and has a gradient itself. Nothing is lost where it is a
+        decision or an index (the condition of a tf.where, a mask), where only a shape is read, or where a
+        straight-through estimator lets the gradient pass by the operation.
+        """
+        behind: dict = {entry.ref(): {entry.ref()} for entry in self.recording.sources}
+        cut: dict[tf.Operation, set] = defaultdict(set)
+        for op in self.ops:
+            for index, tensor in enumerate(self.inputs[op]):
+                if not (concerned := behind.get(tensor.ref())):
+                    continue
+                if self.writes(op):
+                    cut[op] |= concerned
+                    continue
+                onward = [number for number, output in enumerate(op.outputs) if output.ref() in ways]
+                passing = [n for n in onward if op.type not in FLAT and self.passes(op, index, n)]
+                for number in passing:
+                    behind.setdefault(op.outputs[number].ref(), set()).update(concerned)
+                if passing or op.type in SHAPES or self._straight_through(op):
+                    continue
+                if any(self._is_number(op.outputs[number], ways) for number in onward):
+                    cut[op] |= concerned
+        return cut
+
+    def _is_number(self, tensor: tf.Tensor, ways: dict) -> bool:
+        """Return whether a gradient arrives at a tensor, or at the float that is made of an integer."""
+        if is_float(tensor):
+            return tensor.ref() in ways and ways[tensor.ref()].rank == ARRIVES
+        uses = [op for op, _ in self.consumers.get(tensor.ref(), ()) if tensor.dtype.is_integer]
+        whole = [op for op in uses if op.type == "Cast" or not any(is_float(output) for output in op.outputs)]
+        return any(self._is_number(output, ways) for op in whole for output in op.outputs)
+
+    def _straight_through(self, op: tf.Operation) -> bool:
+        """Return whether `op` is the StopGradient in ``x + tf.stop_gradient(step(x) - x)``."""
+        difference = op.inputs[0].op if op.type == "StopGradient" else op
+        if difference.type != "Sub":
+            return False
+        sums = [user for user, _ in self.consumers.get(op.outputs[0].ref(), ()) if user.type in ("Add", "AddV2")]
+        return any(_root(tensor) is _root(difference.inputs[1]) for user in sums for tensor in user.inputs)
+
     def passes(self, op: tf.Operation, index: int, number: int) -> bool:
-        """Whether a gradient of output `number` reaches input `index`, through this operation alone."""
-        before, after = self.inputs(op)[index], op.outputs[number]
+        """Return whether the gradient of output `number` of `op` reaches its input `index`."""
+        before, after = self.inputs[op][index], op.outputs[number]
         if tf.variant in (before.dtype, after.dtype):
-            return True  # a list of tensors, which cannot be asked
-        kinds = (after.dtype, *(tensor.dtype for tensor in self.inputs(op)))
-        key = (op.name if has_body(op) else op.type, number, kinds, own_gradient(op))
+            return True  # a list of tensors, for which TensorFlow returns no gradient to look at
+        if op.type == "EagerPyFunc":  # its gradient can be asked for only once
+            return op not in self.recording.no_gradient
+        alike = () if has_body(op) else (op.type, own_gradient(op))
+        key = (alike or op.name, number, after.dtype, *(tensor.dtype for tensor in self.inputs[op]))
         if key not in self._passes:
-            found = self.recording.vjp([after], self.inputs(op), stop=self.stop(op))
-            self._passes[key] = [gradient is not None for gradient in found]
+            self._passes[key] = [gradient is not None for gradient in self._backward(op, number)]
         return self._passes[key][index]
 
+    def _backward(self, op: tf.Operation, number: int) -> list:
+        """Return the gradients of one output of `op` with respect to its inputs, for ones in a graph of its own."""
+        inputs = self.inputs[op]
+        plain = not (has_body(op) or own_gradient(op) or op.op_def.is_stateful)
+        if not plain or any(tensor.dtype in (tf.resource, tf.variant) for tensor in inputs):
+            return self.recording.vjp([op.outputs[number]], inputs, stop=self.stop(op))
+        with tf.Graph().as_default() as graph:  # in the large graph TensorFlow would walk through all that follows
+            fresh = [tf.compat.v1.placeholder(tensor.dtype, tensor.shape) for tensor in inputs]
+            kinds = [output.dtype for output in op.outputs]
+            copy = graph.create_op(op.type, fresh, kinds, attrs=dict(op.node_def.attr))
+            return Recording(self.recording.call, graph, [], [], {}, copy.outputs[number]).gradients(fresh)
+
     def stop(self, op: tf.Operation) -> list[tf.Tensor]:
-        """What keeps a question about `op` to `op` alone."""
-        return [tensor for tensor in self.inputs(op) if tensor.dtype != tf.resource]
+        """Return the tensors at which a gradient is to stop so that it passes through `op` alone."""
+        return [tensor for tensor in self.inputs[op] if tensor.dtype != tf.resource]
 
     def after(self, tensors: Iterable[tf.Tensor]) -> list[tf.Tensor]:
-        """The float tensors on the ways from `tensors` to the target, `tensors` included."""
+        """Return the tensors on the ways from `tensors` to the target, `tensors` included."""
         found = {tensor.ref() for tensor in tensors}
         for op in self.ops:
-            if any(tensor.ref() in found for tensor in self.inputs(op)):
+            if any(tensor.ref() in found for tensor in self.inputs[op]):
                 found.update(output.ref() for output in op.outputs)
-        return [ref.deref() for ref in found if ref in self.consumers or ref.deref() is self.recording.target]
+        return [ref.deref() for ref in found if self.leads(ref.deref())]
 
 
 def has_body(op: tf.Operation) -> bool:
-    """Whether `op` is a tf.cond, a loop or a function, with operations of its own inside."""
-    return any(attr.type == "func" for attr in op.op_def.attr)
+    """Return whether `op` is a tf.cond, a loop or a function, with operations of its own inside."""
+    if op.type not in _HAS_BODY:
+        _HAS_BODY[op.type] = any(attr.type == "func" for attr in op.op_def.attr)
+    return _HAS_BODY[op.type]
+
+
+def _root(tensor: tf.Tensor) -> tf.Tensor:
+    """Return the tensor, or the handle of a variable, whose value operations like Identity hand on as `tensor`."""
+    return _root(tensor.op.inputs[0]) if tensor.op.type in PLUMBING and tensor.op.inputs else tensor
 
 
 def takes_twice(op: tf.Operation) -> bool:
-    """Whether `op` takes one tensor twice, as in x - x."""
+    """Return whether two inputs of `op` are one tensor, as in x - x."""
     return len({tensor.ref() for tensor in op.inputs}) < len(op.inputs)
 
 
-def own_gradient(op: tf.Operation) -> str:
-    """The name of the gradient that `op` was given by `tf.custom_gradient`, or nothing."""
+def own_gradient(op: tf.Operation) -> Any:
+    """Return the name of the gradient that `tf.custom_gradient` registered for `op`, or an empty string."""
     try:
         return op.get_attr("_gradient_op_type").decode()
     except ValueError:
         return ""
-
-
-class Signal:
-    """What flows back to some sources, as numbers: the sum of magnitudes at each tensor and on each edge.
-
-    ``question`` goes into the graph, `hear` takes its answer; `zero_at` and `nan_at` then find the operation.
-    """
-
-    def __init__(self, flow: Flow, sources: list[tf.Tensor], *, values: bool) -> None:
-        self.flow = flow
-        tensors = flow.after(sources)
-        gradients = flow.recording.gradients(tensors)
-        self.known = {t.ref(): gradient for t, gradient in zip(tensors, gradients, strict=True) if gradient is not None}
-        forks = [tensor for tensor in self.known if len(flow.consumers[tensor]) > 1]
-        shares = {}
-        if len(forks) < 50:  # each share costs TensorFlow a walk through the graph; in a large model the sum must do
-            shares = {(op, index): self._share(tensor, op) for tensor in forks for op, index in flow.consumers[tensor]}
-        inside = {t.ref(): t for op in flow.ops for t in (*flow.inputs(op), *op.outputs) if values and is_float(t)}
-        self._asked = (self.known, {edge: share for edge, share in shares.items() if share is not None}, inside)
-        self.question = [[_magnitude(tensor) for tensor in asked.values()] for asked in self._asked]
-
-    def _share(self, tensor: Any, op: tf.Operation) -> tf.Tensor | None:
-        """What flows back to `tensor` through `op` alone."""
-        outputs = [output for output in op.outputs if output.ref() in self.known]
-        upstream = [self.known[output.ref()] for output in outputs]
-        return self.flow.recording.vjp(outputs, [tensor.deref()], upstream, stop=self.flow.stop(op))[0]
-
-    def hear(self, answer: list) -> None:
-        """Take the answer to `question`."""
-        self.gradients, self.shares, self.values = (
-            dict(zip(asked, magnitudes, strict=True)) for asked, magnitudes in zip(self._asked, answer, strict=True)
-        )
-
-    def zero_at(self, source: tf.Tensor) -> tuple[list[tf.Operation], bool]:
-        """The operations from `source` to the one behind which the gradient is not zero; whether its parts cancel."""
-        cancelled = set()
-
-        def stops(op: tf.Operation, share: float) -> bool:
-            if share:
-                cancelled.add(op)
-            return any(self.gradients[output] for output in self._heard(op))
-
-        path = self._search(source, lambda share: True, stops)
-        return path, bool(path) and path[-1] in cancelled
-
-    def nan_at(self, source: tf.Tensor) -> list[tf.Operation]:
-        """The operations from `source` to the one behind which the gradient is still finite."""
-        return self._search(
-            source,
-            lambda share: not math.isfinite(share),
-            lambda op, share: all(math.isfinite(self.gradients[output]) for output in self._heard(op)),
-        )
-
-    def origin(self, op: tf.Operation) -> tf.Tensor | None:
-        """The first tensor, on the way to `op`, whose own value is not finite."""
-        found = None
-        while bad := [
-            t for t in self.flow.recording.inputs.get(op, []) if not math.isfinite(self.values.get(t.ref(), 0))
-        ]:
-            found, op = bad[0], bad[0].op
-        return found
-
-    def _heard(self, op: tf.Operation) -> list:
-        return [output.ref() for output in op.outputs if output.ref() in self.gradients]
-
-    def _search(self, source: tf.Tensor, goes: Callable, stops: Callable) -> list[tf.Operation]:
-        """The path to the last operation, in execution order, at which an edge that `goes` also `stops`."""
-        came_by: dict = {source.ref(): None}
-        end = None
-        for op in self.flow.ops:
-            for index, tensor in enumerate(self.flow.inputs(op)):
-                if tensor.ref() not in came_by:
-                    continue
-                onward = self._heard(op)
-                share = self.shares.get((op, index), self.gradients.get(tensor.ref()))
-                if tensor.dtype == tf.variant:
-                    share = 0.0 if goes(0.0) else math.nan  # a list of tensors, of which nothing is known
-                if not onward:
-                    onward = [output.ref() for output in op.outputs if output.dtype == tf.variant]
-                elif share is None or not goes(share):
-                    continue
-                elif stops(op, share if (op, index) in self.shares else 0):
-                    end = (op, tensor)
-                    continue
-                came_by |= {output: (op, tensor) for output in onward if output not in came_by}
-        path = []
-        while end is not None:
-            path.append(end[0])
-            end = came_by[end[1].ref()]
-        return path[::-1]
-
-
-def _magnitude(tensor: tf.Tensor) -> tf.Tensor:
-    """One number that is 0, or not finite, as the whole tensor is."""
-    size = tf.abs(tf.reshape(tensor, [-1]))
-    return tf.reduce_sum(size if size.dtype.size > 2 else tf.cast(size, tf.float32))

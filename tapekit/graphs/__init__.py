@@ -7,6 +7,8 @@ An eager tape cannot be read from Python, but a graph can. `capture` traces `fn`
 Files, in reading order:
 
     capture   `capture`: a call -> a `Recording` and the answers to questions about it; source lines (`place`)
+    variables  the variables that `fn` makes while it is traced
+    eager     `eager_gradients`: the gradients of an eager tape
     state     restore variables and random state after a run of `fn`
 """
 

@@ -1,8 +1,8 @@
-"""`fn` -> a TensorFlow graph, asked questions and run once: what `trace`, `explain` and `check_gradient` stand on.
+"""`fn` as a TensorFlow graph that is queried and run once: `capture`, `Recording`, `Place`.
 
-An eager tape cannot be read from Python, a graph can. `capture` traces a `Call` inside a `tf.function`, whose automatic
-control dependencies keep reads and assignments of variables in the order in which they were written, and runs values
-and gradients as one graph, so that both belong to the same random draw.
+Python cannot read an eager tape, but it can read a graph. `capture` traces a `Call` inside a `tf.function`, whose
+automatic control dependencies keep reads and assignments of variables in the order in which they were written. Values
+and gradients are computed by one run of one graph, so that both belong to the same random draw.
 """
 
 import dataclasses
@@ -16,27 +16,30 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import tensorflow as tf
 
 from tapekit._sources import Call, dense, describe, is_float, values_of
+from tapekit.graphs.eager import eager_gradients
 from tapekit.graphs.state import variables_kept
+from tapekit.graphs.variables import variables_made_once
 from tapekit.jacobians import variable_scope_kept
 
 LIBRARIES = (sysconfig.get_paths()["stdlib"], str(Path(__file__).parent.parent), "<frozen")
 INSTALLED = re.compile(r"[/\\](site|dist)-packages[/\\]|__autograph_generated_file")
-# How TensorFlow, Keras, NumPy and Python word their refusal of a tensor that has no value yet.
+# Words in the errors that TensorFlow, Keras, NumPy and Python raise for a tensor that has no value yet.
 REFUSAL = re.compile(
     r"symbolic|to a numpy array|attribute .numpy|eager|singleton tf.Variable|unable to lift|non-tensor", re.IGNORECASE
 )
 
-# They hand on what they get.
+# These operations return their input unchanged.
 PLUMBING = {"Identity", "ReadVariableOp", "EnsureShape"}
-# They read the shape of a tensor, not its numbers.
+# These operations read the shape of a tensor, not its values.
 SHAPES = {"Shape", "ShapeN", "Size", "Rank", "VariableShape", "ZerosLike", "OnesLike", "BroadcastGradientArgs"}
 
 
 class Place(NamedTuple):
-    """A line of the user's code."""
+    """One line of the user's code."""
 
     file: str
     line: int
@@ -47,32 +50,40 @@ class Place(NamedTuple):
 
 
 def short(file: str) -> str:
-    """The name of a file to print; the cell of a notebook has only a number for a name."""
+    """Return the name of a file as it is printed; the file of a notebook cell has only a number for its name."""
     return "notebook cell" if re.search(r"ipykernel_\d|ipython-input", file) else Path(file).name
 
 
 class LeftTensorFlow(RuntimeError):
-    """`fn` needed a tensor's number in Python while it was traced: what it did there no tape can follow."""
+    """`fn` used the value of a tensor in Python while it was traced; no tape can follow the value there."""
 
     def __init__(self, where: str, place: Place | None, error: Exception) -> None:
-        at = f"{place}: `{place.code}`" if place else "a line that Python does not tell"
-        reason = str(error).strip().split("\n")[0].split(". ")[0]
-        misfit = " Or an array does not fit a tensor's shape, which reads the same." if "numpy array" in reason else ""
+        at = f"{place}: `{place.code}`" if place else "a line that Python does not report"
+        cause = reason(error)
+        misfit = " Or an array does not fit a tensor's shape, which raises the same error." if "numpy" in cause else ""
         super().__init__(
-            f"{where}: fn leaves TensorFlow at {at} ({type(error).__name__}: {reason}). Only TensorFlow operations can "
+            f"{where}: fn leaves TensorFlow at {at} ({type(error).__name__}: {cause}). Only TensorFlow operations can "
             "be followed. Write tf.* instead of np.* or math.*, tf.where or tf.cond instead of an if in a lambda, keep "
             "tensors as they are (no .numpy(), float(), int(), tf.constant of a tensor), and make variables outside fn."
             + misfit
         )
 
 
+def reason(error: Exception) -> str:
+    """Return the first sentence of an error that says what went wrong; Keras puts the name of the layer before it."""
+    lines = [re.sub(r"\x1b\[\d*m", "", line).strip() for line in str(error).split("\n")]
+    told = [line for line in lines if line and not line.startswith("Exception encountered when calling")]
+    return (told or [""])[0].split(". ")[0]
+
+
 @dataclasses.dataclass(eq=False)
 class Recording:
-    """`fn` as a graph of symbolic tensors, to be asked about inside `ask` (see `capture`).
+    """`fn` as a graph of symbolic tensors, which the function `ask` can query (see `capture`).
 
-    ``sources[i]`` is where source i enters the graph: the tensor itself, or a variable's handle (dtype resource), whose
-    consumers are the reads. ``ops`` are those that `fn` made, in execution order, ``inputs`` their inputs: a while loop
-    gets more of them when gradients are asked for. ``target`` is one tensor made of what `fn` returned.
+    ``sources[i]`` is the tensor by which source i enters the graph: the tensor itself, or the handle of a variable
+    (dtype resource), whose consumers are the reads. ``ops`` are the operations that `fn` made, in execution order, and
+    ``inputs`` their inputs: TensorFlow adds inputs to a while loop when it makes gradients. ``target`` is one tensor,
+    the result of `fn` or the sum of its parts. ``variables`` are those that `fn` made.
     """
 
     call: Call
@@ -81,22 +92,26 @@ class Recording:
     ops: list[tf.Operation]
     inputs: dict[tf.Operation, list[tf.Tensor]]
     target: tf.Tensor
+    variables: list[tf.Variable] = dataclasses.field(default_factory=list)
     no_gradient: list[tf.Operation] = dataclasses.field(default_factory=list)  # ops with no registered gradient
 
     def captured(self) -> list[tuple[tf.Tensor, Any]]:
-        """``(inside, outside)`` for all that was there before `fn` ran; a variable in the place of its handle."""
+        """Return ``(inside, outside)`` for each tensor or variable that existed before `fn` ran."""
         variables = {id(variable.handle): variable for variable in self.graph.variables}
         return [(inside, variables.get(id(outside), outside)) for outside, inside in self.graph.captures]
 
     def gradients(self, tensors: Iterable[tf.Tensor]) -> list:
-        """Of the target (its sum) with respect to each of `tensors`; None where no gradient arrives."""
+        """Return the gradient of the (summed) target with respect to each of `tensors`; None where there is none."""
         return self.vjp([self.target], tensors)
 
     def vjp(
         self, outputs: list, inputs: Iterable[tf.Tensor], upstream: list | None = None, *, stop: Iterable = ()
     ) -> list:
-        """`upstream` (or ones) carried back from `outputs` to `inputs`, not through `stop`. It gives up only at ops
-        without a registered gradient, and keeps those in ``no_gradient``."""
+        """Return `upstream` (or ones) times the Jacobian of `outputs` with respect to each of `inputs`.
+
+        The gradient does not pass through the tensors `stop`, nor through operations without a registered gradient,
+        which are collected in ``no_gradient``.
+        """
         inputs = list(inputs)
         known = [tensor for tensor in inputs if tensor.dtype == tf.resource or is_float(tensor)]
         if not known or not all(is_float(output) for output in outputs):
@@ -117,8 +132,11 @@ class Recording:
 
 
 def capture(call: Call, ask: Callable[[Recording], Any]) -> tuple[Recording, Any]:
-    """Trace `call`, let `ask(recording)` answer with a structure of tensors of the graph, run it once: the same
-    structure as NumPy arrays (None stays None). Every variable is afterwards what it was."""
+    """Trace `call`, and run once the tensors that `ask(recording)` returns.
+
+    Returns the recording, and the structure that `ask` returned with NumPy arrays in the place of its tensors (None
+    stays None). Every variable keeps its value.
+    """
     outside_of_graphs(call.where)
     outside_of_scopes(call)
     for name, source in zip(call.names, call.sources, strict=True):
@@ -132,7 +150,7 @@ def capture(call: Call, ask: Callable[[Recording], Any]) -> tuple[Recording, Any
 
 
 def outside_of_graphs(where: str) -> None:
-    """An error while a `tf.function` is traced."""
+    """Raise an error if a `tf.function` is being traced."""
     if not tf.executing_eagerly():
         raise RuntimeError(
             f"{where}: called inside a tf.function. It runs fn itself, and needs numbers. Call it outside; fn may be "
@@ -141,7 +159,7 @@ def outside_of_graphs(where: str) -> None:
 
 
 def outside_of_scopes(call: Call) -> None:
-    """An error where a source has a value on each replica, and none of them is meant."""
+    """Raise an error if a source has one value on each replica, and it is not known which one is meant."""
     for name, source in zip(call.names, call.sources, strict=True):
         if isinstance(source, tf.distribute.DistributedValues) and tf.distribute.in_cross_replica_context():
             raise RuntimeError(
@@ -151,7 +169,7 @@ def outside_of_scopes(call: Call) -> None:
 
 
 def place(frames: Iterable[traceback.FrameSummary]) -> Place | None:
-    """The innermost line of a stack (of ``op.traceback``, of an exception) that is the user's own."""
+    """Return the innermost line of a stack (of ``op.traceback`` or of an exception) that is in the user's code."""
     for frame in reversed(list(frames)):
         file, line = frame.filename, frame.lineno or 0
         if is_own(file):
@@ -160,44 +178,64 @@ def place(frames: Iterable[traceback.FrameSummary]) -> Place | None:
 
 
 def is_own(file: str) -> bool:
-    """Whether a file of code is the user's, and of no library."""
+    """Return whether a file belongs to the user, and not to Python, tapekit or an installed package."""
     return not file.startswith(LIBRARIES) and not INSTALLED.search(file)
 
 
 def graph_of(call: Call, ask: Callable) -> tuple[Any, Recording]:
-    """The concrete function that answers `ask`, and the recording."""
+    """Return the concrete function that computes the answer of `ask`, and the recording."""
     errors: list[Exception] = []
-    # Nested tf.functions inline; if a Python `if` or `for` needs a tensor's value, AutoGraph makes it tf.cond or
-    # tf.while_loop, as it does in a tf.function: in the nested ones, in fn, in both.
+    # The bodies of nested tf.functions are put in line. If Python code (if, for, len, range) needs the value of a
+    # tensor, AutoGraph converts it as it does in a tf.function: the code of fn, of the nested functions, or of both.
     for autograph, inline in ((False, True), (False, False), (True, True), (True, False)):
         try:
-            fn = tf.autograph.to_graph(call.fn) if autograph else call.fn
-            return _trace(dataclasses.replace(call, fn=fn), ask, inline=inline)
-        except tf.errors.OperatorNotAllowedInGraphError as error:
+            if not autograph:
+                return _trace(call, ask, inline=inline)
+            converted = dataclasses.replace(call, fn=_converted(call.fn))
+            concrete, recording = _trace(converted, ask, inline=inline)
+            if _same_gradients(call, converted, inline):
+                return concrete, recording
+        except Exception as error:  # also of AutoGraph, which cannot read the source code of every callable
             errors.append(error)
-        except Exception as error:  # also AutoGraph's, which cannot read the source code of every callable
-            if not errors and not REFUSAL.search(str(error)):
-                raise  # a mistake of another kind
-            errors.append(error)
-            break
+    if not REFUSAL.search(str(errors[0])):
+        raise errors[0]  # fn is wrong in another way
     raise LeftTensorFlow(call.where, place(traceback.extract_tb(errors[0].__traceback__)), errors[0]) from errors[0]
 
 
+def _converted(fn: Callable) -> Callable:
+    """Return `fn` as AutoGraph converts it: called by a converted function, it keeps its own lines in tracebacks."""
+    return tf.autograph.to_graph(lambda *args, **kwargs: fn(*args, **kwargs))
+
+
+def _same_gradients(call: Call, converted: Call, inline: bool) -> bool:
+    """Return whether an eager tape has the gradients of the graph: AutoGraph makes a cast of float(), which has one."""
+    concrete, _ = _trace(converted, lambda recording: recording.gradients(recording.sources), inline=inline)
+    with variables_kept(concrete, []):
+        in_graph = concrete()
+    for eager, graph in zip(eager_gradients(call), in_graph, strict=True):
+        if eager is None and graph is not None and np.any(graph):  # a loop that loses the gradient returns zeros
+            return False
+        if None not in (eager, graph) and not np.allclose(dense([eager])[0], graph, 1e-3, equal_nan=True):
+            return False
+    return True
+
+
 def _trace(call: Call, ask: Callable, *, inline: bool) -> tuple[Any, Recording]:
-    recordings = []
+    recordings: list[Recording] = []
+    made: list[tf.Variable] = []
 
     def body() -> Any:
         graph = tf.compat.v1.get_default_graph()
-        # A captured tensor enters a graph once: what an Identity of it reads is what fn reads, also where TensorFlow
-        # embeds a small tensor as a Const.
+        # A captured tensor enters a graph once: the input of an Identity of it is the tensor that fn reads, also where
+        # TensorFlow embeds a small tensor as a Const.
         handles = [s.handle if isinstance(s, tf.Variable) else values_of(s) for s in call.sources]
         entries = [tf.identity(each).op.inputs[0] for each in handles]
         leaves = [_with(*each) for each in zip(call.leaves, call.sources, entries, strict=True)]
         start = len(graph.get_operations())
-        with _functions_run_eagerly(inline):
+        with _functions_run_eagerly(inline), variables_made_once(made, entries):
             target = _target(call, call(leaves))
         ops = graph.get_operations()[start:]
-        recording = Recording(call, graph, entries, ops, {op: list(op.inputs) for op in ops}, target)
+        recording = Recording(call, graph, entries, ops, {op: list(op.inputs) for op in ops}, target, made)
         recordings.append(recording)
         return ask(recording)
 
@@ -205,19 +243,26 @@ def _trace(call: Call, ask: Callable, *, inline: bool) -> tuple[Any, Recording]:
 
 
 def _with(leaf: Any, source: Any, entry: tf.Tensor) -> Any:
-    """`leaf` as `fn` is to get it: a tensor by where it enters the graph."""
+    """Return `leaf` as `fn` receives it: of a tensor, the one by which it enters the graph."""
     if isinstance(source, tf.Variable):
         return leaf
     return source.with_flat_values(entry) if isinstance(source, tf.RaggedTensor) else entry
 
 
 def _target(call: Call, result: Any) -> tf.Tensor:
-    """What `fn` returned as one tensor: the sum, if it is a structure of tensors, as the gradient is of the sum."""
-    flat = tf.nest.flatten(result)
+    """Return the result of `fn` as one tensor: of several tensors their sum, whose gradient is the sum of theirs."""
+    flat = tf.nest.flatten(result, expand_composites=True)
     try:
         if len(flat) == 1:
-            return tf.convert_to_tensor(flat[0])
-        return tf.add_n([tf.reduce_sum(member) for member in flat], name="target")
+            only = tf.convert_to_tensor(flat[0])
+            return only if tf.is_symbolic_tensor(only) else tf.identity(only)
+        parts = [tf.convert_to_tensor(part) for part in flat]
+        if isinstance(result, tf.RaggedTensor):
+            parts = [part for part in parts if is_float(part)]
+        if len({part.dtype for part in parts}) > 1 and all(is_float(part) for part in parts):
+            wide = tf.complex128 if any(part.dtype.is_complex for part in parts) else tf.float64
+            parts = [tf.cast(part, wide) for part in parts]
+        return tf.add_n([tf.reduce_sum(part) for part in parts], name="target")
     except (TypeError, ValueError) as error:
         raise TypeError(
             f"{call.where}: fn returned {describe(result)}. It must return the target, a float tensor. Let it return "
@@ -227,7 +272,7 @@ def _target(call: Call, result: Any) -> tf.Tensor:
 
 @contextmanager
 def _functions_run_eagerly(value: bool) -> Iterator[None]:
-    """With True, the bodies of nested tf.functions (jit-compiled ones too) are traced in line."""
+    """With True, put the bodies of nested tf.functions in line, also of those that are compiled by XLA."""
     before = tf.config.functions_run_eagerly()
     tf.config.run_functions_eagerly(value)
     try:

@@ -1,4 +1,4 @@
-"""What a run of `fn` leaves as it was: variables, random state, and TensorFlow's variable scope."""
+"""Restore everything that a run of `fn` may change: the values of variables, and random state."""
 
 import gc
 import random
@@ -11,11 +11,11 @@ import tensorflow as tf
 
 
 def variables_kept(concrete: Any, others: Iterable[tf.Variable]) -> AbstractContextManager:
-    """Every variable that the graph reads or assigns, and `others`, are afterwards, bit for bit, what they were."""
+    """Restore, bit for bit, every variable that the graph reads or assigns, and `others`."""
     variables = [*concrete.graph.variables, *others]
     handles = {id(variable.handle): (variable.handle, variable.dtype) for variable in variables}
     for handle, inside in concrete.graph.captures:
-        for op in inside.consumers():  # a variable that is assigned and never read TensorFlow does not list
+        for op in inside.consumers():  # TensorFlow does not list a variable that is assigned and never read
             if inside.dtype == tf.resource and op.type.startswith(("Assign", "ResourceScatter")):
                 handles[id(handle)] = (handle, op.get_attr("dtype"))
     return restored([(h, tf.raw_ops.ReadVariableOp(resource=h, dtype=dtype)) for h, dtype in handles.values()])
@@ -23,7 +23,7 @@ def variables_kept(concrete: Any, others: Iterable[tf.Variable]) -> AbstractCont
 
 @contextmanager
 def restored(values: Iterable[tuple[tf.Tensor, tf.Tensor]]) -> Iterator[None]:
-    """Assign each value to its variable's handle again, whatever happens before."""
+    """Assign each value to the handle of its variable at the end, also after an exception."""
     try:
         yield
     finally:
@@ -32,22 +32,22 @@ def restored(values: Iterable[tuple[tf.Tensor, tf.Tensor]]) -> Iterator[None]:
 
 
 def all_variables_kept() -> AbstractContextManager:
-    """Every variable there is, is afterwards what it was: an eager run does not tell which ones it assigns."""
+    """Restore every variable of the program: an eager run does not report which variables it assigns."""
     before = []
     for found in gc.get_objects():
         if issubclass(type(found), tf.Variable):
             try:
-                # shares the variable's memory until the variable is assigned
+                # no copy: the tensor shares the memory of the variable until that is assigned
                 before.append((found.handle, tf.raw_ops.ReadVariableOp(resource=found.handle, dtype=found.dtype)))
-            except Exception:  # not initialised, or of a graph
+            except Exception:  # a variable that is not initialized, or belongs to a graph
                 continue
     return restored(before)
 
 
 @contextmanager
 def draws_kept() -> Iterator[None]:
-    """Eager draws that follow `tf.random.set_seed` go on afterwards where they were."""
-    seed, following = tf.compat.v1.get_seed(None)  # draws one, if a seed was set
+    """Restore the position of eager random operations in the sequence that `tf.random.set_seed` began."""
+    seed, following = tf.compat.v1.get_seed(None)  # takes one number of the sequence, if a seed was set
     if seed is None:
         yield
         return
@@ -63,7 +63,7 @@ def draws_kept() -> Iterator[None]:
 
 @contextmanager
 def undisturbed() -> Iterator[None]:
-    """The random state of Python and of NumPy is afterwards what it was; a graph does not touch TensorFlow's."""
+    """Restore the random state of Python and of NumPy; running a graph does not change that of TensorFlow."""
     python, numpy = random.getstate(), np.random.get_state()
     try:
         yield

@@ -9,19 +9,25 @@ import numpy as np
 
 from tapekit import _sources
 from tapekit._names import place_of
+from tapekit._tables import log_html, variable_html
 from tapekit.logs.findings import findings, table
 from tapekit.logs.statistics import CODES, STATISTICS
 
 FIELDS = ("names", "steps", "rows", "counts", "updates", "has_loss", "clipping", "lost")  # those that are saved
 COLUMNS = (*STATISTICS, "update_ratio")
-VariableLog = collections.namedtuple(  # the rows of one variable, as arrays `[rows]`
-    "VariableLog", "steps norm mean std max_abs zero_fraction nonfinite missing update_ratio"
-)
+_Rows = collections.namedtuple("_Rows", "steps norm mean std max_abs zero_fraction nonfinite missing update_ratio")
 # Two bins an octave for each sign (the bit of 512). The codes below FINITE stand for 0 and for what is smaller than the
 # smallest normal float32 number, those above for infinity and NaN.
 FINITE = slice(2, 510)
 MAGNITUDES = np.append(np.outer(2.0 ** np.arange(-126, 128), [1.0, 1.5]), 2.0**128)
 EDGES = np.concatenate([-MAGNITUDES[::-1], MAGNITUDES])
+
+
+class VariableLog(_Rows):
+    """The rows of one variable, as arrays `[rows]`."""
+
+    def _repr_html_(self) -> str:
+        return variable_html(self)
 
 
 class Histogram(NamedTuple):
@@ -127,6 +133,9 @@ class Records:
 
     def __repr__(self) -> str:
         return table(self.read())
+
+    def _repr_html_(self) -> str:
+        return log_html(self.read())
 
     def findings(self) -> tuple[str, ...]:
         """Return what is wrong, in sentences that name the first step, the variable and the threshold."""

@@ -12,14 +12,14 @@ Files, in reading order:
     live        a plot that is redrawn while a model trains
     checks      a `GradientCheck`: error against step
     circuit     a `Trace`: boxes and edges
-    boxes       one box, one arrow, and the text in them
+    shapes      one box, one arrow, and the text in them
     layout      where the boxes of a circuit stand
     animation   a `Trace` as a film of the two passes
 """
 
 from tapekit.plots.animation import animate_trace
 from tapekit.plots.checks import plot_check
-from tapekit.plots.circuit import plot_trace
+from tapekit.plots.circuit import plot_trace, trace_png
 from tapekit.plots.histogram import plot_gradient_histogram
 from tapekit.plots.live import LivePlot
 from tapekit.plots.training import plot_gradient_flow, plot_gradient_heatmap, plot_gradient_history, plot_update_ratio
@@ -34,4 +34,5 @@ __all__ = [
     "plot_gradient_history",
     "plot_trace",
     "plot_update_ratio",
+    "trace_png",
 ]

@@ -3,32 +3,19 @@
 Boxes show values forward and gradients backward, edges show what the chain rule multiplies.
 """
 
+import io
 from collections import Counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from tapekit.plots.boxes import (
-    BACKWARD,
-    CUT,
-    FORWARD,
-    GREY,
-    LINE,
-    SMALL,
-    Box,
-    BoxText,
-    draw_arrow,
-    draw_box,
-    draw_label,
-    norm,
-    number,
-    width,
-)
+from tapekit.plots import shapes
 from tapekit.plots.labels import labels
 from tapekit.plots.layout import layered
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.cm import ScalarMappable
     from matplotlib.patches import FancyArrowPatch
     from matplotlib.text import Text
 
@@ -36,10 +23,15 @@ if TYPE_CHECKING:
 
 READABLE = 60  # boxes; of more, operations are grouped
 POINTS = 9  # font size of a figure of our own
-EDGES = {"flow": BACKWARD, "cut": CUT, "constant": GREY}
-FACES = {"Source": "#FFF2B3", "Constant": "#F4F4F4", "Variable": "#F4F4F4"}  # different in lightness, too
+EDGES = {"flow": shapes.BACKWARD, "cut": shapes.CUT, "constant": shapes.GREY}
+CONSTANTS = ("Constant", "Variable")  # types of records that have no gradient
+FACES = {"Source": "#FFF2B3", **dict.fromkeys(CONSTANTS, "#F4F4F4")}  # different in lightness, too
 TARGET = "#C9E4F5"
-DARKEST = 0.65  # of the colour map, on which black text can be read
+NO_SHADE: dict[str, dict[str, Any]] = {
+    "None dashed": {"edgecolor": shapes.GREY, "linestyle": (0, (4, 3))},
+    "0 dotted": {"edgecolor": "0.75", "hatch": ".."},  # light, as the hatch lies behind text
+    "not finite hatched": {"edgecolor": "#D9A3C4", "hatch": "//"},
+}
 
 
 class Edge(NamedTuple):
@@ -57,29 +49,8 @@ class Picture(NamedTuple):
 
     trace: "Trace"
     ax: "Axes"
-    boxes: dict[str, Box]
+    boxes: dict[str, shapes.Box]
     edges: "list[tuple[Edge, FancyArrowPatch, Text | None]]"
-
-
-class Scale(NamedTuple):
-    """The shades of boxes: log10 of the norm of the gradient that arrives, from `low` to `high`."""
-
-    low: float
-    high: float
-
-    def look(self, gradient: Any) -> dict[str, Any]:
-        """Return the look of a box at which `gradient` arrives."""
-        import matplotlib
-
-        if gradient is None:
-            return {"facecolor": "white", "edgecolor": GREY, "linestyle": (0, (4, 3))}
-        size = norm(gradient)
-        if not np.isfinite(size):
-            return {"facecolor": "white", "edgecolor": CUT, "hatch": "//"}
-        if size == 0:
-            return {"facecolor": "white", "edgecolor": GREY, "hatch": ".."}
-        share = (np.log10(size) - self.low) / (self.high - self.low)
-        return {"facecolor": matplotlib.colormaps["Oranges"](DARKEST * share), "edgecolor": "black"}
 
 
 def plot_trace(trace: "Trace", *, ax: "Axes | None" = None, direction: str = "right", boxes: int = READABLE) -> "Axes":
@@ -113,6 +84,18 @@ def plot_trace(trace: "Trace", *, ax: "Axes | None" = None, direction: str = "ri
     return draw("plot_trace", trace, ax, direction, boxes=boxes).ax
 
 
+def trace_png(trace: "Trace") -> bytes:
+    """Return the circuit as an image of 200 dots per inch; nothing if it has more boxes than can be read."""
+    from matplotlib import pyplot as plt
+
+    picture, png = draw("trace_png", trace, None, "right"), io.BytesIO()
+    figure: Any = picture.ax.figure
+    if len(picture.boxes) <= READABLE:
+        figure.savefig(png, format="png", dpi=200)
+    plt.close(figure)
+    return png.getvalue()
+
+
 def draw(
     where: str, trace: "Trace", ax: "Axes | None", direction: str, *, boxes: int = READABLE, shaded: bool = True
 ) -> Picture:
@@ -124,33 +107,36 @@ def draw(
     whole, (trace, inside) = trace, trace.fold_to(boxes)
     held = {source.name for sources in inside.values() for source in sources}
     records = {op.name: op for op in (*trace.sources, *trace.constants, *trace.ops) if op.name not in held}
-    short = dict(zip(records, labels(list(records), most=24, last=1, shortest=True), strict=True))
+    short = dict(zip(records, labels(list(records), most=24, shortest=True), strict=True))
     texts = {name: _text(op, short[name], inside.get(name, [])) for name, op in records.items()}
     edges = _edges(trace, records)
     right = direction == "right"
     bundle = Counter((edge.source, edge.op) for edge in edges if edge.label)  # edges from one box to one other
-    below = [bundle[edge.source, edge.op] * LINE for edge in edges]
-    gaps = [width(edge.label) * SMALL for edge in edges] if right else below
+    below = [bundle[edge.source, edge.op] * shapes.LINE for edge in edges]
+    gaps = [shapes.width(edge.label) * shapes.SMALL for edge in edges] if right else below
     sizes = {name: text.size() for name, text in texts.items()}
     place, routes = layered([(edge.source, edge.op) for edge in edges], gaps, sizes, right)
 
-    scale = _scale(list(records.values())) if shaded else None
-    ax, points, corner = _axes(ax, place, sizes, routes, room=3.5 if scale else 0.0)
+    shades = _shades(list(records.values())) if shaded else None
+    note = _note(list(records.values())) if shades else ""
+    strip = (15 + shapes.width(note) * shapes.SMALL, 3.5) if shades else (0.0, 0.0)
+    ax, points, corner = _axes(ax, place, sizes, routes, strip)
     ax.set_title(_title(whole, trace, short, boxes < len(records)), fontsize=max(points, 7), parse_math=False)
-    colours = ("black", "black") if scale else (FORWARD, BACKWARD)
+    colours = ("black", "black") if shades else (shapes.FORWARD, shapes.BACKWARD)
     drawn = {}
     for name, text in texts.items():
-        look = _look(records[name], trace.target.name == name, scale)
-        drawn[name] = draw_box(ax, text, place[name], look, colours, points)
-    if scale:
-        _draw_scale(ax, scale, corner, points)
-    lower = [0.0 if right else (room - LINE) / 2 for room in below]
+        look = _look(records[name], trace.target.name == name, shades)
+        drawn[name] = shapes.draw_box(ax, text, place[name], look, colours, points)
+    if shades:
+        _draw_shades(ax, shades, note, corner, points)
+    lower = [0.0 if right else (room - shapes.LINE) / 2 for room in below]
     arrows = []
     for edge, route, at in zip(edges, routes, _label_places(edges, routes, lower), strict=True):
         dashes = (0, (4, 3)) if edge.kind == "cut" else "-"
-        look = {"color": EDGES[edge.kind], "linewidth": 0.8 if edge.kind == "constant" else 1.2, "linestyle": dashes}
-        arrow = draw_arrow(ax, route, look, right, points)
-        arrows.append((edge, arrow, draw_label(ax, edge.label, at, EDGES[edge.kind], points) if edge.label else None))
+        colour = EDGES[edge.kind]
+        look = {"color": colour, "linewidth": 0.8 if edge.kind == "constant" else 1.2, "linestyle": dashes}
+        label = shapes.draw_label(ax, edge.label, at, colour, points) if edge.label else None
+        arrows.append((edge, shapes.draw_arrow(ax, route, look, right, points), label))
     return Picture(trace, ax, drawn, arrows)
 
 
@@ -165,25 +151,24 @@ def _edges(trace: "Trace", records: dict[str, "Op"]) -> list[Edge]:
             elif source in records and flow is None:
                 edges.append(Edge(source, op.name, which, "no gradient", "cut"))
             elif source in records:
-                factor = "" if local is None else number(local, ())
+                factor = "" if local is None else shapes.number(local, ())
                 factor = f"({factor})" if factor.startswith("-") else factor
-                product = f"{number(op.gradient, ())} x {factor} = {number(flow, ())}" if factor else ""
+                product = f"{shapes.number(op.gradient, ())} x {factor} = {shapes.number(flow, ())}" if factor else ""
                 edges.append(Edge(source, op.name, which, product, "flow"))
     return edges
 
 
-def _text(op: "Op", label: str, weights: list["Op"]) -> BoxText:
+def _text(op: "Op", label: str, weights: list["Op"]) -> shapes.BoxText:
     """The text of a box: the name, the shape of a tensor, the weights of a layer, value and gradient."""
     lines = ["constant"] if op.type == "Constant" and op.shape else [] if op.type == "Constant" else [label]
     lines += [f"{list(op.shape)}, norms"] if op.shape else []
     if weights:
-        norms = [norm(weight.gradient) for weight in weights if weight.gradient is not None]
-        spread = sorted({f"{each:.2g}": each for each in norms}.items(), key=lambda item: item[1])
-        numbers = " to ".join(dict.fromkeys([spread[0][0], spread[-1][0]])) if spread else "none"
+        norms = [shapes.norm(weight.gradient) for weight in weights if weight.gradient is not None]
+        ends = dict.fromkeys(f"{end(norms):.2g}" for end in (min, max)) if norms else ["none"]
         some = f", {len(weights) - len(norms)} none" if 0 < len(norms) < len(weights) else ""
-        lines.append(f"{len(weights)} weight{'s' if len(weights) > 1 else ''}: {numbers}{some}")
-    gradient = "" if op.type in ("Constant", "Variable") else number(op.gradient, op.shape)
-    return BoxText(lines, number(op.value, op.shape), gradient)
+        lines.append(f"{len(weights)} weight{'s' if len(weights) > 1 else ''}: {' to '.join(ends)}{some}")
+    gradient = "" if op.type in CONSTANTS else shapes.number(op.gradient, op.shape)
+    return shapes.BoxText(lines, shapes.number(op.value, op.shape), gradient)
 
 
 def _title(whole: "Trace", trace: "Trace", short: dict[str, str], crowded: bool) -> str:
@@ -194,53 +179,71 @@ def _title(whole: "Trace", trace: "Trace", short: dict[str, str], crowded: bool)
     return what + (" (no scopes to fold; trace a part to see less)" if crowded else "")
 
 
-def _scale(records: list["Op"]) -> Scale | None:
-    """The shades for the gradients of a trace with tensors."""
-    if all(op.shape == () for op in records if op.gradient is not None):
-        return None
-    norms = np.array([norm(op.gradient) for op in records if op.gradient is not None])
-    logs = np.log10(norms[np.isfinite(norms) & (norms > 0)])
-    low, high = (float(logs.min()), float(logs.max())) if len(logs) else (0.0, 0.0)
-    return Scale(low, max(high, low + 1))  # less than a power of ten is not spread over all shades
-
-
-def _look(op: "Op", is_target: bool, scale: Scale | None) -> dict[str, Any]:
-    """The look of a box: by its kind, or, of what can have a gradient, by the shade of its gradient."""
-    if scale and op.type not in ("Constant", "Variable"):
-        return {"linewidth": 2.0 if is_target or op.type == "Source" else 1.2} | scale.look(op.gradient)
-    face = TARGET if is_target else FACES.get(op.type, "#FFFFFF")
-    return {"linewidth": 1.2, "facecolor": face, "edgecolor": "black"}
-
-
-def _draw_scale(ax: "Axes", scale: Scale, corner: tuple[float, float], points: float) -> None:
-    """A small colour bar at the lower left corner."""
+def _shades(records: list["Op"]) -> "ScalarMappable | None":
+    """The colour map of log10 of the norms of all gradients; None if all of them are scalars."""
     import matplotlib
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import ListedColormap, Normalize
 
-    shades = ListedColormap(matplotlib.colormaps["Oranges"](np.linspace(0, DARKEST, 256)))
+    if all(op.shape == () for op in records if op.gradient is not None):
+        return None
+    norms = np.array([shapes.norm(op.gradient) for op in records if not _unshaded(op)])
+    low, high = np.log10([norms.min(), norms.max()]) if len(norms) else (0.0, 0.0)
+    light = ListedColormap(matplotlib.colormaps["Oranges"](np.linspace(0, 0.65, 256)))  # black text can be read on it
+    return ScalarMappable(Normalize(low, max(high, low + 1)), light)  # less than a power of ten is no great difference
+
+
+def _unshaded(op: "Op") -> str:
+    """Why the gradient of a record has no shade; "" if it has one."""
+    none, zero, infinite = NO_SHADE
+    if op.gradient is None:
+        return none
+    size = shapes.norm(op.gradient)
+    return "" if 0 < size < np.inf else zero if size == 0 else infinite
+
+
+def _look(op: "Op", is_target: bool, shades: "ScalarMappable | None") -> dict[str, Any]:
+    """The look of a box: by its kind, or, of what can have a gradient, by the shade of its gradient."""
+    if shades is None or op.type in CONSTANTS:
+        face = TARGET if is_target else FACES.get(op.type, "#FFFFFF")
+        return {"linewidth": 1.2, "facecolor": face, "edgecolor": "black"}
+    edge = {"linewidth": 2.0 if is_target or op.type == "Source" else 1.2}
+    if kind := _unshaded(op):
+        return edge | {"facecolor": "white"} | NO_SHADE[kind]
+    return edge | {"facecolor": shades.to_rgba(np.log10(shapes.norm(op.gradient))), "edgecolor": "black"}
+
+
+def _note(records: list["Op"]) -> str:
+    """What the shades mean, and the looks without a shade that occur."""
+    others = dict.fromkeys(_unshaded(op) for op in records if op.type not in CONSTANTS and _unshaded(op))
+    return "; ".join(["log10 of the gradient's L2 norm", *others])
+
+
+def _draw_shades(ax: "Axes", shades: "ScalarMappable", note: str, corner: tuple, points: float) -> None:
+    """A small colour bar at the lower left corner, and its note."""
+    from matplotlib.ticker import MaxNLocator
+
     x, y = corner
     bar = ax.inset_axes((x + 1, y + 2.2, 12, 0.8), transform=ax.transData)
-    mappable = ScalarMappable(Normalize(scale.low, scale.high), shades)
-    ax.figure.colorbar(mappable, cax=bar, orientation="horizontal").ax.tick_params(labelsize=points * SMALL, length=2)
-    note = "log10 of the gradient's L2 norm; None dashed, 0 dotted, not finite hatched"
-    ax.text(x + 13.7, y + 2.6, note, fontsize=points * SMALL, va="center_baseline")
+    colorbar = ax.figure.colorbar(shades, cax=bar, orientation="horizontal", ticks=MaxNLocator(4))
+    colorbar.ax.tick_params(labelsize=points * shapes.SMALL, length=2)
+    ax.text(x + 13.7, y + 2.6, note, fontsize=points * shapes.SMALL, va="center_baseline")
 
 
 def _axes(
-    ax: "Axes | None", place: dict, sizes: dict, routes: list, room: float
+    ax: "Axes | None", place: dict, sizes: dict, routes: list, strip: tuple[float, float]
 ) -> tuple["Axes", float, tuple[float, float]]:
     """Axes whose unit is the font size, the same in both directions; that size in points; the lower left corner.
 
-    `room` is the height of a strip below the circuit.
+    `strip` is the least width of the axes, and the height of the room below the circuit.
     """
     from matplotlib import pyplot as plt
 
     centres, halves = np.array(list(place.values())), np.array([sizes[name] for name in place]) / 2
     corners = np.concatenate([centres - halves, centres + halves, *map(np.array, routes)])
     low, high = corners.min(0) - 1.0, corners.max(0) + 1.0
-    low[1] -= room
-    high[0] = max(high[0], low[0] + (48.0 if room else 0.0))
+    beside = max(0.0, strip[0] - (high - low)[0]) / 2
+    low, high = low - np.array([beside, strip[1]]), high + np.array([beside, 0.0])
     size = high - low
     if ax is None:
         inches = np.maximum(size * POINTS / 72, [4.5, 1.0])
@@ -264,8 +267,8 @@ def _label_places(edges: list[Edge], routes: list, lower: list[float]) -> list[t
     for count, place in enumerate(labelled):
         x, y = found[place]
         for below in labelled[:count]:
-            wide = (width(edges[place].label) + width(edges[below].label)) * SMALL / 2 + 0.4
-            if abs(x - found[below][0]) < wide and y - found[below][1] < LINE:
-                y = found[below][1] + LINE
+            wide = (shapes.width(edges[place].label) + shapes.width(edges[below].label)) * shapes.SMALL / 2 + 0.4
+            if abs(x - found[below][0]) < wide and y - found[below][1] < shapes.LINE:
+                y = found[below][1] + shapes.LINE
         found[place] = (x, y)
     return found

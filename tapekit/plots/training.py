@@ -4,36 +4,19 @@
 - `plot_gradient_history`: norms and loss over the steps: when did it go wrong?
 - `plot_gradient_heatmap`: all variables, all steps: where does it die?
 - `plot_update_ratio`: how far a step moves the weights: is the learning rate right?
-
->>> from types import SimpleNamespace as Log
->>> column = lambda *values: np.array([values])
->>> log = Log(names=("a/kernel", "b/kernel"), steps=np.array([7]), norm=column(1.0, 0.1), max_abs=column(0.5, 0.05),
-...           zero_fraction=column(0, 0), nonfinite=column(0, 0), missing=column(False, False))
->>> plot_gradient_flow(log).get_title()
-'Gradients at step 7, from input to loss'
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from tapekit._names import is_bias
-from tapekit.plots.axes import (
-    COLOURS,
-    ZERO,
-    Mark,
-    axes_or_new,
-    draw_marks,
-    legend_below,
-    marks_of,
-    name_ticks,
-    step_axis,
-)
+from tapekit.plots import axes
 from tapekit.plots.labels import labels
 
 STYLES = ("-", "--", "-.", ":", (0, (9, 2)), (0, (4, 1, 1, 1, 1, 1)))  # and for printers without colour
-COLUMNS = 600  # of pixels: about the width of the axes
+COLUMNS = 600  # the most columns of a picture: about the width of the axes in pixels
 
 
 def plot_gradient_flow(log: Any, variables: Sequence | None = None, *, step: int = -1, ax: Any = None) -> Any:
@@ -58,27 +41,30 @@ def plot_gradient_flow(log: Any, variables: Sequence | None = None, *, step: int
             f"plot_gradient_flow: the log has no row of step {step}. Its steps go from {log.steps[0]} to "
             f"{log.steps[-1]}. Give one of log.steps, or a negative number that counts from the end."
         )
-    ax = axes_or_new(ax, (8, 4.5))
+    ax = axes.axes_or_new(ax, (8, 4.5))
     owners = [name.rpartition("/")[0] or name for name in log.names]
     layers = list(dict.fromkeys(owners))
     place = np.array([layers.index(owner) for owner in owners])
     bias = np.array([is_bias(name) for name in log.names])
-    marks = {mark: mask[0] for mark, mask in marks_of(log, slice(row, row + 1)).items()}
+    marks = {mark: mask[0] for mark, mask in axes.marks_of(log, slice(row, row + 1)).items()}
     usual = ~np.any(list(marks.values()), axis=0)
-    for kind, marker, colour, word in ((~bias, "o", COLOURS[0], "kernels"), (bias, "s", COLOURS[1], "biases")):
+    for kind, marker, colour, word in (
+        (~bias, "o", axes.COLOURS[0], "kernels"),
+        (bias, "s", axes.COLOURS[1], "biases"),
+    ):
         which = np.flatnonzero(kind & usual)
         which = which[np.argsort(place[which], kind="stable")]
         if len(which):
             look = {"marker": marker, "color": colour, "mfc": colour if marker == "o" else "white", "lw": 0.8}
             ax.plot(place[which], log.norm[row, which], label=f"norm, {word}", **look)
             ax.scatter(place[which], log.max_abs[row, which], marker="_", s=90, color=colour, label=f"largest, {word}")
-    ax.set_yscale("log")
+    axes.log_axis(ax, usual.any())
     for mark, mask in marks.items():
         if mask.any():
-            draw_marks(ax, place[mask], mark, mark.word)
-    names = labels(layers, last=1)
+            axes.draw_marks(ax, place[mask], mark, mark.word)
+    names = labels(layers, shortest=True)
     slanted: dict[str, Any] = {"rotation": 60, "ha": "right", "rotation_mode": "anchor"}
-    name_ticks(ax.xaxis, names, **(slanted if sum(map(len, names)) > 60 else {}))
+    axes.name_ticks(ax.xaxis, names, **(slanted if sum(map(len, names)) > 60 else {}))
     ax.set_xlim(-0.5, len(layers) - 0.5)
     ax.set_title(f"Gradients at step {log.steps[row]}, from input to loss")
     ax.set_ylabel("gradient (L2 norm, largest magnitude)")
@@ -95,26 +81,24 @@ def plot_gradient_history(log: Any, *, ax: Any = None) -> Any:
     Args and Returns as for `plot_gradient_flow`.
     """
     log = _with_rows("plot_gradient_history", log)
-    ax = axes_or_new(ax, (8, 4.5))
+    ax = axes.axes_or_new(ax, (8, 4.5))
     _draw_variables(ax, log, _positive(log.norm))
     if len(log.names) > 1:
-        total = _columns(log.steps, _positive(log.global_norm)[:, np.newaxis])
-        _draw_line(ax, total, 0, color="black", lw=1.8, label="all together")
-    if (log.global_norm > 0).any():  # a log axis without a number cannot be drawn
-        ax.set_yscale("log")
-    for mark, mask in marks_of(log).items():
+        total = _spread(_positive(log.global_norm)[:, np.newaxis])
+        _draw_line(ax, log, total, color="black", lw=1.8, label="all together")
+    axes.log_axis(ax, (log.global_norm > 0).any())
+    for mark, mask in axes.marks_of(log).items():
         _mark_steps(ax, log, mask, mark, mark.word)
-    ax.margins(y=0.15)
-    step_axis(ax)
+    axes.step_axis(ax)
     ax.set(title="Gradient norms over the steps", ylabel="gradient (L2 norm)")
     handles, texts = ax.get_legend_handles_labels()
     if np.isfinite(log.loss).any():
         twin = ax.twinx()
         dotted: dict[str, Any] = {"color": "0.45", "lw": 1.8, "ls": (0, (1, 3)), "label": "loss (right)"}
-        _draw_line(twin, _columns(log.steps, log.loss[:, np.newaxis]), 0, **dotted)
+        _draw_line(twin, log, _spread(log.loss[:, np.newaxis]), **dotted)
         twin.set_ylabel("loss")
         handles, texts = handles + twin.lines, [*texts, "loss (right)"]
-    legend_below(ax, handles, texts)
+    axes.legend_below(ax, handles, texts)
     return ax
 
 
@@ -122,15 +106,16 @@ def plot_gradient_heatmap(log: Any, *, ax: Any = None) -> Any:
     """Draw log10 of every norm, variables by steps: where does the signal die?
 
     Rows run from the input (top) to the loss, kernels first and then biases, whose norms are of another size. Cells in
-    which a gradient is None, all zero or not finite are hatched; of a long log, those in which it is so at any step.
+    which a gradient is None, all zero or not finite are hatched. Of a long log, each cell is a pixel column of steps,
+    with their median; it is hatched if half of the gradients are None or all zero, or a single one is not finite.
 
     Args and Returns as for `plot_gradient_flow`.
     """
     log = _with_rows("plot_gradient_heatmap", log)
-    ax = axes_or_new(ax, (8, max(2.8, 1.5 + 0.2 * min(len(log.names), 30))))
+    ax = axes.axes_or_new(ax, (8, max(2.8, 1.5 + 0.2 * min(len(log.names), 30))))
     bias = np.array([is_bias(name) for name in log.names])
     order, kernels = np.argsort(bias, kind="stable"), int((~bias).sum())
-    picture = np.log10(_columns(log.steps, _positive(log.norm)[:, order]).middle).T
+    picture = np.log10(_spread(_positive(log.norm)[:, order])[1]).T
     left, right, bottom = log.steps[0] - 0.5, log.steps[-1] + 0.5, len(log.names) - 0.5
     extent = (left, right, bottom, -0.5)
     image = ax.imshow(picture, aspect="auto", cmap="cividis", extent=extent, interpolation="nearest")
@@ -138,12 +123,15 @@ def plot_gradient_heatmap(log: Any, *, ax: Any = None) -> Any:
     if both:
         ax.axhline(kernels - 0.5, color="white", lw=2)
     edges = np.linspace(left, right, picture.shape[1] + 1)
-    patches = [_draw_cells(ax, _any(mask[:, order]), edges, mark) for mark, mask in marks_of(log).items() if mask.any()]
+    found = {mark: mask[:, order] for mark, mask in axes.marks_of(log).items() if mask.any()}
+    shares = {mark: np.nanmean(_blocks(mask), axis=1) for mark, mask in found.items()}
+    masks = {mark: share > 0 if mark is axes.NONFINITE else share >= 0.5 for mark, share in shares.items()}
+    patches = [_draw_cells(ax, mask, edges, mark) for mark, mask in masks.items() if mask.any()]
     if patches:
-        legend_below(ax, patches, [patch.get_label() for patch in patches])
+        axes.legend_below(ax, patches, [patch.get_label() for patch in patches])
     names = labels(log.names)
-    name_ticks(ax.yaxis, [names[v] for v in order], begins=(0, kernels) if both else (0,))
-    step_axis(ax)
+    axes.name_ticks(ax.yaxis, [names[v] for v in order], begins=(0, kernels) if both else (0,))
+    axes.step_axis(ax)
     groups = ": kernels, then biases, each" if both else ","
     ax.set_title(f"Gradient norms{groups} from input (top) to loss")
     ax.figure.colorbar(image, ax=ax, label="log10 of the gradient's L2 norm")
@@ -163,89 +151,77 @@ def plot_update_ratio(log: Any, *, ax: Any = None) -> Any:
             "plot_update_ratio: the log has no update ratios. They need GradientLog(updates=True), and an update after "
             "each record."
         )
-    ax = axes_or_new(ax, (8, 4.5))
+    ax = axes.axes_or_new(ax, (8, 4.5))
     ratios = np.where(np.isfinite(log.update_ratio), _positive(log.update_ratio), np.nan)
     _draw_variables(ax, log, np.log10(ratios))
     ax.axhline(-3, color="black", lw=1.5)
     outside: dict[str, Any] = {"xytext": (4, 0), "textcoords": "offset points", "va": "center", "fontsize": "small"}
     ax.annotate("-3, usual", (1, -3), xycoords=("axes fraction", "data"), annotation_clip=False, **outside)
-    _mark_steps(ax, log, log.update_ratio == 0, ZERO, "no update")
-    step_axis(ax)
+    _mark_steps(ax, log, log.update_ratio == 0, axes.ZERO, "no update")
+    axes.step_axis(ax)
     ax.set(title="How far a step moves the weights", ylabel="log10 of update norm / weight norm")
-    legend_below(ax, *ax.get_legend_handles_labels())
+    axes.legend_below(ax, *ax.get_legend_handles_labels())
     return ax
 
 
-class Columns(NamedTuple):
-    """Least, middle (median) and greatest value `[columns, variables]` of the steps in each pixel column."""
-
-    steps: np.ndarray
-    low: np.ndarray
-    middle: np.ndarray
-    high: np.ndarray
+def _width(rows: int) -> int:
+    """How many rows share a column of the picture."""
+    return -(-rows // COLUMNS)
 
 
-def _columns(steps: np.ndarray, values: np.ndarray) -> Columns:
-    """Join neighbouring rows, unless each has a pixel column of its own. NaN counts only where all values are NaN."""
-    if len(values) <= COLUMNS:
-        return Columns(steps, values, values, values)
-    starts = _starts(len(values))
-    owner = np.repeat(np.arange(COLUMNS), np.diff([*starts, len(values)]))
-    inside = np.lexsort([values, np.broadcast_to(owner[:, np.newaxis], values.shape)], axis=0)  # NaN comes last
-    known = np.add.reduceat(~np.isnan(values), starts, axis=0)
-    place = starts[:, np.newaxis] + np.maximum(known - 1, 0) // 2
-    middle = np.take_along_axis(np.take_along_axis(values, inside, 0), place, 0)
-    low, high = np.fmin.reduceat(values, starts, axis=0), np.fmax.reduceat(values, starts, axis=0)
-    return Columns(steps[starts], low, middle, high)
+def _blocks(values: np.ndarray) -> np.ndarray:
+    """`[rows, variables]` -> `[columns, rows of a column, variables]`, filled up with NaN."""
+    width = _width(len(values))
+    filled = np.pad(values.astype(np.float32), ((0, -len(values) % width), (0, 0)), constant_values=np.nan)
+    return filled.reshape(-1, width, values.shape[1])
 
 
-def _starts(rows: int) -> np.ndarray:
-    """The first row of each column."""
-    return np.linspace(0, rows, COLUMNS + 1).astype(int)[:-1]
-
-
-def _any(mask: np.ndarray) -> np.ndarray:
-    """Where `[columns, variables]` the mask holds for any row of the column."""
-    return mask if len(mask) <= COLUMNS else np.logical_or.reduceat(mask, _starts(len(mask)), axis=0)
+def _spread(values: np.ndarray) -> list[np.ndarray]:
+    """Least, middle (median) and greatest value `[columns, variables]` of the rows of each column, without NaN."""
+    ordered = np.sort(_blocks(values), axis=1)  # NaN comes last
+    last = np.maximum((~np.isnan(ordered)).sum(1, keepdims=True) - 1, 0)
+    return [np.take_along_axis(ordered, place, 1)[:, 0] for place in (0 * last, last // 2, last)]
 
 
 def _draw_variables(ax: Any, log: Any, values: np.ndarray) -> None:
     """Draw a line for each variable: all with names, or the three largest and the three smallest of many."""
     from matplotlib.collections import LineCollection
 
-    names, columns = labels(log.names), _columns(log.steps, values)
-    known = np.flatnonzero(~np.isnan(columns.middle).all(0))
-    order = known[np.argsort(np.nanmedian(columns.middle[:, known], axis=0))[::-1]]
-    named = order if len(order) <= len(COLOURS) else [*order[:3], *order[-3:]]  # from the top of the picture down
-    faint = [np.column_stack([columns.steps, columns.middle[:, v]]) for v in order if v not in named]
+    names, spread = labels(log.names), _spread(values)
+    steps, middle = log.steps[:: _width(len(values))], spread[1]
+    known = np.flatnonzero(~np.isnan(middle).all(0))
+    order = known[np.argsort(np.nanmedian(middle[:, known], axis=0))[::-1]]
+    named = order if len(order) <= len(axes.COLOURS) else [*order[:3], *order[-3:]]  # from the top of the picture down
+    faint = [np.column_stack([steps, middle[:, v]]) for v in order if v not in named]
     if faint:
         ax.add_collection(LineCollection(faint, colors="0.75", linewidths=0.5, label=f"{len(faint)} between"))
     for v in named:
         place = sorted(named).index(v)  # the same look in another plot of the same variables
-        _draw_line(ax, columns, v, color=COLOURS[place], ls=STYLES[place], lw=1.2, label=names[v])
+        _draw_line(ax, log, spread, v, color=axes.COLOURS[place], ls=STYLES[place], lw=1.2, label=names[v])
     ax.autoscale_view()
 
 
-def _draw_line(ax: Any, columns: Columns, v: int, **look: Any) -> None:
+def _draw_line(ax: Any, log: Any, spread: list[np.ndarray], v: int = 0, **look: Any) -> None:
     """Draw the medians of a variable and their band; a point where there is nothing on either side to join it to."""
-    known = np.pad(np.isfinite(columns.middle[:, v]), 1)
+    steps, (low, middle, high) = log.steps[:: _width(len(log.steps))], (values[:, v] for values in spread)
+    known = np.pad(np.isfinite(middle), 1)
     alone = np.flatnonzero(known[1:-1] & ~known[:-2] & ~known[2:]).tolist()
-    if columns.low is not columns.high:
-        ax.fill_between(columns.steps, columns.low[:, v], columns.high[:, v], color=look["color"], alpha=0.2, lw=0)
-    ax.plot(columns.steps, columns.middle[:, v], **look, **({"marker": ".", "markevery": alone} if alone else {}))
+    if len(steps) < len(log.steps):
+        ax.fill_between(steps, low, high, color=look["color"], alpha=0.12, lw=0)
+    ax.plot(steps, middle, **look, **({"marker": ".", "markevery": alone} if alone else {}))
 
 
-def _mark_steps(ax: Any, log: Any, mask: np.ndarray, mark: Mark, word: str) -> None:
+def _mark_steps(ax: Any, log: Any, mask: np.ndarray, mark: axes.Mark, word: str) -> None:
     """Mark the steps where `mask` holds for a variable, and say for which."""
     steps = log.steps[mask.any(1)]
     if len(steps):
         few = steps[np.unique(np.linspace(0, len(steps) - 1, 100).astype(int))]
-        names = [labels(log.names)[v] for v in np.flatnonzero(mask.any(0))]
-        more = f" and {len(names) - 2} more" if len(names) > 2 else ""
-        draw_marks(ax, few, mark, f"{word}: {', '.join(names[:2])}{more}")
+        variables = np.flatnonzero(mask.any(0))
+        more = f" and {len(variables) - 1} more" if len(variables) > 1 else ""
+        axes.draw_marks(ax, few, mark, f"{word}: {labels(log.names)[variables[0]]}{more}")
 
 
-def _draw_cells(ax: Any, mask: np.ndarray, edges: np.ndarray, mark: Mark) -> Any:
+def _draw_cells(ax: Any, mask: np.ndarray, edges: np.ndarray, mark: axes.Mark) -> Any:
     """Draw the cells `[columns, variables]` of a heatmap where `mask` holds, wide enough to be seen, as one patch."""
     from matplotlib.patches import PathPatch
     from matplotlib.path import Path
@@ -254,9 +230,10 @@ def _draw_cells(ax: Any, mask: np.ndarray, edges: np.ndarray, mark: Mark) -> Any
     rows, first = np.nonzero(change == 1)
     last = np.nonzero(change == -1)[1]
     left, right = edges[first], edges[last]
-    spread = np.maximum((edges[-1] - edges[0]) / 200 - (right - left), 0) / 2  # about three pixels
-    left, right = left - spread, right + spread
-    corners = np.stack([left, rows - 0.5, right, rows - 0.5, right, rows + 0.5, left, rows + 0.5, left, rows - 0.5], 1)
+    spread = np.maximum((edges[-1] - edges[0]) / 200 - (right - left), 0) / 2  # at least three pixels wide and high
+    half = max(0.5, mask.shape[1] / 160)
+    left, right, top, bottom = left - spread, right + spread, rows - half, rows + half
+    corners = np.stack([left, top, right, top, right, bottom, left, bottom, left, top], 1)
     codes = [Path.MOVETO, *[Path.LINETO] * 3, Path.CLOSEPOLY] * len(rows)
     look = {"facecolor": mark.colour, "edgecolor": mark.ink, "hatch": mark.hatch, "lw": 0.5, "label": mark.word}
     return ax.add_patch(PathPatch(Path(corners.reshape(-1, 2), codes), **look))

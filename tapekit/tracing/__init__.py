@@ -10,6 +10,7 @@ Files, in reading order:
     operations   `Graph`: the operations and edges of a recorded graph, and the tensors that hold their values
     folding      which operations form one record, grouped by layer or name scope
     reduction    a trace with few enough records for a picture
+    notebook     the picture and the table that a notebook shows
     evaluation   `trace`: runs the graph and makes the records
 
 >>> circuit = trace(lambda x, y, z: (x + y) * z, [-2.0, 5.0, -4.0])

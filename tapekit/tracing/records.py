@@ -9,6 +9,7 @@ import numpy as np
 from tapekit._tables import text_table
 from tapekit.graphs.capture import short
 from tapekit.tracing.folding import check_depth, fold
+from tapekit.tracing.notebook import trace_html
 from tapekit.tracing.reduction import reduced
 
 
@@ -101,9 +102,13 @@ class Trace:
         return reduced(self, boxes)
 
     def __repr__(self) -> str:
-        return text_table(self._rows())
+        return text_table(self.rows())
 
-    def _rows(self) -> Sequence[tuple[str, ...]]:
+    def _repr_html_(self) -> str:
+        return trace_html(self)
+
+    def rows(self) -> Sequence[tuple[str, ...]]:
+        """Return the cells of the table, the first row its head."""
         rows = [("op", "from", "value", "gradient", "source line")]
         for op in (*self.sources, *self.constants, *self.ops):
             line = f"{short(op.file)}:{op.line}  {op.code}" if op.file else op.type.lower()

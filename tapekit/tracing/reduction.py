@@ -54,8 +54,8 @@ def layer_weights(trace: Any, *, own: bool = False) -> dict[str, list]:
 
 def _layer(op: Any) -> str | None:
     """The layer or scope that a record stands for, the same for every pass; None for a single operation."""
-    grouped = op.type == "Scope" or op.name == op.scope
-    return re.sub(r" \(\d+\)", "", op.scope or op.name) if grouped else None
+    name, scope = (re.sub(r" \(\d+\)", "", each) for each in (op.name, op.scope))
+    return scope or name if op.type == "Scope" or name == scope else None
 
 
 def _coarser(trace: Any, boxes: int) -> Iterator[Any]:
@@ -79,8 +79,9 @@ def _first_words(scope: str, words: int) -> str:
 
 
 def _regrouped(trace: Any, scopes: Mapping[str, str]) -> Any:
-    """The trace, folded by other scopes."""
-    ops = tuple(dataclasses.replace(op, scope=scopes[op.name]) for op in trace.ops)
+    """The trace, folded by other scopes; "" for a record that stays as it is."""
+    own = {op.name: op.scope if _layer(op) else "" for op in trace.ops}
+    ops = tuple(dataclasses.replace(op, scope=scopes[op.name] or own[op.name]) for op in trace.ops)
     return dataclasses.replace(trace, ops=ops, model="").fold(ALL_SCOPES)
 
 

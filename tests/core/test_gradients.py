@@ -406,6 +406,18 @@ def test_jacobian_is_the_raw_tapes():
     same(tapekit.jacobian(lambda x: tf.sin(x)[:, None] * x, x), tape.jacobian(y, x))
 
 
+def test_a_jacobian_that_cannot_fit_in_memory_is_refused_with_its_size():
+    x = tf.zeros([200_000])
+    size = "200,000 outputs by 200,000 inputs in float32 take 149 GiB"
+    with pytest.raises(ValueError, match=f"jacobian: {size}. The array must fit .* Write tapekit.vjp"):
+        tapekit.jacobian(lambda x: x**2, x)
+    with pytest.raises(ValueError, match=f"hessian: {size}"):
+        tapekit.hessian(lambda x: tf.reduce_sum(x**2), x)
+    with pytest.raises(ValueError, match="jacobian: 200,000 outputs by 400,000 inputs in float32 take 298 GiB"):
+        tapekit.jacobian(lambda x, y: x * y, [x, x])
+    assert tapekit.jacobian(lambda x: x[:2] ** 2, x).shape == [2, 200_000]
+
+
 def test_jacobian_falls_back_where_tensorflow_cannot_vectorize():
     @tf.custom_gradient
     def square(x):
@@ -591,7 +603,7 @@ class TestPerExample:
     [
         (
             lambda x: None,
-            "fn returned None. It must return the tensor to differentiate; perhaps a return statement is missing",
+            "fn returned None. It must return a tensor; perhaps a return statement is missing",
         ),
         (lambda x: tf.argmax(x), r"fn returned an int64 tensor of shape \(\). Only a float or complex target"),
         (lambda x: x > 1.0, r"fn returned a bool tensor of shape \(2,\). Only"),
@@ -612,7 +624,7 @@ def test_what_fn_returns_must_be_a_float_tensor(name, fn, words):
 
 @pytest.mark.parametrize("name", ["jacobian", "hessian"])
 def test_one_tensor_is_wanted_where_shapes_multiply(name):
-    with pytest.raises(TypeError, match=f"{name}: fn returned a list of 2. It must return one tensor"):
+    with pytest.raises(TypeError, match=f"{name}: fn returned a list of 2. It must return one tensor: use tf.stack"):
         getattr(tapekit, name)(lambda x: [x, x], 1.0)
 
 

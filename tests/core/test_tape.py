@@ -165,7 +165,9 @@ def test_one_cause_is_told_once_and_a_tensor_is_called_by_the_users_name():
     speed, mass, w = tf.constant(3.0), tf.constant(2.0), tf.Variable(1.0, name="w", trainable=False)
     with GradientTape() as tape:
         y = speed * mass * w
-    with missing("result is None. 'speed', 'mass': a tensor that was never watched.*; 'w': a variable that this tape does not watch") as seen:
+    with missing(
+        "result is None. 'speed', 'mass': a tensor that was never watched.*; 'w': a variable that this tape does"
+    ) as seen:
         assert tape.gradient(y, [speed, mass, w]) == [None, None, None]
     assert str(seen[0].message).count("never watched") == 1
     with missing("'a', 'b': a tensor that was never watched"):

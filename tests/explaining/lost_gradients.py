@@ -115,7 +115,7 @@ def a_constant_slope():
 # ------------------------------------------------------------------ computed before
 
 
-@loses("outside_tape", None)
+@loses("not_used", None)
 def a_hidden_layer_computed_before():
     x, y = tf.random.normal([4, 2]), tf.random.normal([4, 1])
     first, second = tf.Variable(tf.ones([2, 3]), name="first"), tf.Variable(tf.ones([3, 1]), name="second")
@@ -173,24 +173,24 @@ def a_result_of_two_steps_before():
 # ------------------------------------------------------------------ another object
 
 
-@loses("wrong_tensor")
+@loses("outside_tape")
 def a_copy_is_used():
     w = tf.Variable([0.3, 0.7], name="w")
-    copy = tf.identity(w)
+    copy = tf.identity(w)  # here
 
     def fn():
-        return tf.reduce_sum(copy**2)  # here
+        return tf.reduce_sum(copy**2)
 
     return fn, [w]
 
 
-@loses("wrong_tensor", None)
+@loses("not_used", None)
 def a_row_taken_before():
     table, v = tf.Variable([[0.3, 0.7], [1.5, 2.5]], name="table"), tf.Variable(1.0)
-    row = table[1]
+    row = table[1]  # here
 
     def fn():
-        return v * tf.reduce_sum(row**2)  # here
+        return v * tf.reduce_sum(row**2)
 
     return fn, [table, v]
 
@@ -320,10 +320,10 @@ def a_py_function_with_numpy_in_it():
     w = tf.Variable([1.0, 2.0])
 
     def body(a):
-        return np.exp(a.numpy())  # here
+        return np.exp(a.numpy())
 
     def fn():
-        return tf.reduce_sum(tf.py_function(body, [w], tf.float32))
+        return tf.reduce_sum(tf.py_function(body, [w], tf.float32))  # here
 
     return fn, [w]
 

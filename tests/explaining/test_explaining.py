@@ -107,9 +107,9 @@ def test_an_explanation_reads_as_a_paragraph_with_the_path_and_the_repair():
         "w: the gradient is None (non_differentiable_op).",
         f"    test_explaining.py, line {first + 2}:  return b * tf.reduce_sum(tf.round(h))",
         f"    w -> Mul (line {first + 1}) -> Round (line {first + 2}) x",
-        "    Why: Round is flat, and then jumps: a small change of w changes nothing behind it.",
-        "    Instead: If the step is wanted, pass the gradient straight through, x + tf.stop_gradient(step(x) - x); if",
-        "        not, leave it out of the loss.",
+        "    Why: Round is constant between its jumps, so that its derivative is 0 or missing.",
+        "    Instead: If the step is wanted, let the gradient pass by it, x + tf.stop_gradient(step(x) - x); if not,",
+        "        leave it out of the loss.",
     ]
 
 
@@ -166,7 +166,9 @@ def test_two_hundred_variables_are_explained_in_one_trace():
         return tf.round(tf.add_n(variables[:100])) + tf.add_n(variables[50:150])
 
     explanation = tapekit.explain(fn, variables)
-    assert runs == [False, False]  # once for the findings, once for the trace
+    assert runs == [False]
+    assert explanation.trace is explanation.trace
+    assert runs == [False, False]  # the trace is made when it is first asked for
     causes = [finding.cause for finding in explanation]
     assert causes == ["non_differentiable_op"] * 50 + [None] * 100 + ["not_used"] * 50
 
@@ -241,7 +243,7 @@ def test_the_call_that_leaves_tensorflow_is_told_with_its_index():
     weights = {"{a}": tf.Variable(2.0)}
     (finding,) = tapekit.explain(lambda: tf.constant(2.0) * weights["{a}"].numpy(), weights["{a}"])
     assert finding.op == 'weights["{a}"].numpy'
-    assert finding.why.startswith('weights["{a}"].numpy takes the number out of TensorFlow')
+    assert finding.why.startswith('weights["{a}"].numpy takes the value out of TensorFlow')
 
 
 def test_a_cast_inside_a_library_call_is_not_told_to_be_left_out():
@@ -285,7 +287,7 @@ def test_a_ragged_source_is_explained_too():
 def test_a_nan_that_comes_in_is_blamed_on_the_data():
     w, x = tf.Variable(2.0, name="w"), tf.constant([1.0, np.nan])
     (finding,) = tapekit.explain(lambda: tf.reduce_sum(w * x), w)
-    assert finding.why == "a value that comes in is NaN or inf already"
+    assert finding.why == "a value that comes in is NaN or infinite already"
     assert finding.advice == "Look at the data, and at w itself, before fn"
 
 
@@ -355,7 +357,7 @@ def test_a_mistake_of_our_own_is_not_taken_for_one_of_fn(monkeypatch):
     def broken(flow):
         raise AttributeError("a mistake in tapekit")
 
-    monkeypatch.setattr(tapekit.explaining.explanation.Flow, "ways", broken)
+    monkeypatch.setattr(tapekit.explaining.facts.Flow, "ways", broken)
     w = tf.Variable(1.0)
     with pytest.raises(AttributeError, match="a mistake in tapekit"):
         tapekit.explain(lambda: tf.round(w), w)

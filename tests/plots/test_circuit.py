@@ -1,5 +1,6 @@
 from itertools import combinations, pairwise
 
+import keras
 import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
@@ -11,6 +12,7 @@ from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 from tapekit import animate_trace, plot_trace, trace
 from tapekit.plots.animation import film
 from tapekit.plots.circuit import draw
+from tests.tracing import test_folding
 
 
 @pytest.fixture(autouse=True)
@@ -66,6 +68,134 @@ def check_ways(picture):
         users = {op.name for op in trace.ops if source.name in op.inputs}
         if source.gradient is not None:
             assert source.name in reached or (source.name not in boxes and users and users <= reached)
+
+
+def named(layers):
+    """A model of layers with these names, each a residual block of its own kernel."""
+    x = inputs = keras.Input([4])
+    for name in layers:
+        x = x + keras.layers.Dense(4, "tanh", name=name)(x)
+    return keras.Model(inputs, x, name="net")
+
+
+MODELS = {
+    "words": lambda: named([f"stage{i}_block{j}_{part}" for i in range(3) for j in range(6) for part in "ab"]),
+    "no words": lambda: named([f"dense{i}" for i in range(35)]),
+    "transformer": test_folding.transformer,
+    "recurrent": test_folding.recurrent,
+    "shared": test_folding.shared,
+    "convolutional": test_folding.convolutional,
+}
+
+
+@pytest.fixture(scope="module", params=MODELS)
+def model_trace(request):
+    keras.utils.set_random_seed(0)
+    model = MODELS[request.param]()
+    data = tf.random.stateless_normal([2, *model.input_shape[1:]], [1, 2])
+    return trace(lambda: tf.reduce_mean(model(data) ** 2), model.trainable_variables)
+
+
+@pytest.mark.parametrize("depth", [None, 1, 2])
+@pytest.mark.parametrize("boxes", [60, 20])
+def test_a_model_is_drawn_in_as_many_boxes_as_can_be_read_and_whole(model_trace, depth, boxes):
+    found = model_trace.fold(depth) if depth else model_trace
+    picture = draw("plot_trace", found, None, "right", boxes=boxes)
+    assert len(picture.boxes) <= boxes
+    check_ways(picture)
+    held = {op.name for op in picture.trace.sources} - set(picture.boxes)
+    assert len(held) == (len(found.sources) if picture.trace.folded else 0)
+
+
+@pytest.mark.parametrize("name", test_folding.PROGRAMS)
+def test_no_edge_of_a_program_is_lost_in_its_picture(name):
+    whole = trace(test_folding.PROGRAMS[name], test_folding.W)
+    for found, boxes in ((whole, 60), (whole.fold(1), 60), (whole, 6)):
+        picture = draw("plot_trace", found, None, "right", boxes=boxes)
+        check_ways(picture)
+        plt.close(picture.ax.figure)
+
+
+def text_in(picture, name):
+    frame = picture.boxes[name].frame
+    x, y, wide, high = frame.get_x(), frame.get_y(), frame.get_width(), frame.get_height()
+    found = [(t.get_text(), t.get_position()) for t in picture.ax.texts]
+    return [text for text, at in found if x <= at[0] <= x + wide and y <= at[1] <= y + high]
+
+
+def test_a_folded_layer_holds_its_weights_and_the_users_own_sources_stay_boxes():
+    layer, own = keras.layers.Dense(3, name="layer"), tf.Variable([1.0, 2.0, 3.0], name="own")
+    x = tf.constant([[1.0, 2.0]])
+    layer(x)
+    layer.bias.assign([0.5, 0.5, 0.5])
+    found = trace(lambda: tf.reduce_sum(layer(x) ** 2 * own), [*layer.trainable_variables, own], depth=1)
+    picture = draw("plot_trace", found, None, "right")
+    assert set(picture.boxes) == {op.name for op in (*found.ops, *found.constants)} | {"own"}
+    norms = sorted(float(np.linalg.norm(source.gradient)) for source in found.sources[:2])
+    assert f"2 weights: {norms[0]:.2g} to {norms[1]:.2g}" in text_in(picture, "layer")
+
+
+def test_weights_without_a_gradient_are_counted_in_the_box():
+    layer = keras.layers.Dense(2, name="layer")
+    x = tf.constant([[1.0, 2.0]])
+    layer(x)
+    half = trace(lambda: tf.reduce_sum(x @ tf.stop_gradient(layer.kernel) + layer(x) * 0.0), layer.variables, depth=1)
+    assert draw("plot_trace", half, None, "right").boxes
+    none = trace(lambda: tf.reduce_sum(tf.round(layer(x)) * own_scale), [*layer.variables, own_scale], depth=1)
+    assert "2 weights: none" in text_in(draw("plot_trace", none, None, "right"), "layer")
+
+
+own_scale = tf.Variable(1.0, name="scale")
+
+
+def test_layers_of_the_same_name_and_passes_through_one_have_labels_that_tell_apart():
+    model = test_folding.transformer()
+    found = trace(lambda: tf.reduce_sum(model(tf.ones([2, 5, 4]))), model.trainable_variables, depth=2)
+    texts = [text.get_text() for text in plot_trace(found).texts]
+    assert {"block_0/add", "block_0/add (2)", "block_1/add", "block_1/add (2)"} <= set(texts)
+    names = [op.name for op in found.ops]
+    assert len(set(names)) == len(names)
+
+
+def lightness(picture, name):
+    return np.dot([0.299, 0.587, 0.114], picture.boxes[name].frame.get_facecolor()[:3])
+
+
+def test_boxes_are_the_darker_the_larger_the_gradient_also_in_grey():
+    def run(x):
+        for _ in range(5):
+            x = tf.sigmoid(x)
+        return tf.reduce_sum(x)
+
+    found = trace(run, tf.constant([0.5, 1.0]))
+    picture = draw("plot_trace", found, None, "right")
+    order = sorted((*found.ops, *found.sources), key=lambda op: np.linalg.norm(op.gradient))
+    shades = [lightness(picture, op.name) for op in order]
+    assert shades == sorted(shades, reverse=True)
+    assert shades[0] - shades[-1] > 0.3
+    (bar,) = picture.ax.child_axes
+    norms = [np.linalg.norm(order[place].gradient) for place in (0, -1)]
+    np.testing.assert_allclose(bar.get_xlim(), np.log10(norms), rtol=1e-6)
+    assert "log10 of the gradient's L2 norm" in [text.get_text() for text in picture.ax.texts]
+
+
+def test_none_zero_and_not_finite_have_looks_of_their_own():
+    v, dead, spoilt = (tf.Variable([0.0, 1.0], name=name) for name in ("v", "dead", "spoilt"))
+    found = trace(
+        lambda: tf.reduce_sum(tf.round(v) * v + tf.nn.relu(dead - 2.0) + tf.sqrt(spoilt) * 0.5), [v, dead, spoilt]
+    )
+    picture = draw("plot_trace", found, None, "right")
+    looks = {name: (box.frame.get_hatch(), box.frame.get_linestyle()) for name, box in picture.boxes.items()}
+    assert len({looks["v"], looks["dead"], looks["spoilt"], looks["Round"]} | {(None, "-")}) == 4
+    (note,) = (t.get_text() for t in picture.ax.texts if t.get_text().startswith("log10"))
+    assert {"0 dotted", "not finite hatched"} <= set(note.split("; "))
+
+
+def test_a_circuit_of_scalars_keeps_its_colours():
+    picture = draw("plot_trace", circuit(), None, "right")
+    assert not picture.ax.child_axes
+    assert {to_hex(box.value.get_color()) for box in picture.boxes.values()} == {"#0072b2"}
+    assert {to_hex(box.frame.get_facecolor()) for box in picture.boxes.values()} == {"#fff2b3", "#ffffff", "#c9e4f5"}
 
 
 @pytest.mark.parametrize("direction", ["right", "down"])
@@ -248,6 +378,17 @@ def test_the_film_begins_with_the_whole_goes_forward_then_back_and_adds_up_at_th
         show(frame)
         lit.append([name for name, box in picture.boxes.items() if box.frame.get_linewidth() > 2])
     assert lit == [[], ["mul"], ["add"], []]
+
+
+def test_a_folded_model_is_played_without_the_boxes_of_its_weights():
+    model = test_folding.sequential()
+    found = trace(lambda: tf.reduce_sum(model(tf.ones([2, 3]))), model.trainable_variables, depth=1)
+    picture = draw("animate_trace", found, None, "right", shaded=False)
+    show, frames = film(picture)
+    for frame in range(frames):
+        show(frame)
+    assert set(picture.boxes) == {op.name for op in (*found.ops, *found.constants)}
+    assert picture.boxes["Sum"].gradient.get_text() == "1"
 
 
 def test_tensors_that_arrive_in_the_film_are_added_up():

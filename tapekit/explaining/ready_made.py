@@ -1,0 +1,209 @@
+"""What `fn` reads besides its sources: the tensors that were made before it ran, and other variables."""
+
+import functools
+import types
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from tapekit._sources import Call, as_variable, is_float
+from tapekit.explaining.bindings import Binding, last_binding
+from tapekit.explaining.flow import Flow
+from tapekit.graphs.capture import Place, Recording, is_own, place
+
+
+class Reached(NamedTuple):
+    """A value within reach of `fn`: its name, the code that uses this name, and the object that holds it, if any."""
+
+    name: str
+    value: Any
+    code: types.CodeType | None
+    holder: Any = None
+
+
+class ReadyMade(NamedTuple):
+    """A tensor that existed before `fn` ran: its name and shape, where `fn` reads it, and what bound its name last."""
+
+    name: str
+    tensor: tf.Tensor
+    read: Place | None
+    made: Binding | None
+    holder: Any = None
+
+    def line(self) -> Place | None:
+        """Return the line that made it, or else the line that reads it."""
+        return self.made.at if self.made else self.read
+
+    def __str__(self) -> str:
+        lines = [f"made on line {self.made.at.line}"] if self.made else []
+        lines += [f"read on line {self.read.line}"] if self.read else []
+        shown = f"{self.name or 'a tensor without a name'} {tuple(self.tensor.shape)}"
+        return f"{shown} ({', '.join(lines)})" if lines else shown
+
+
+def entries(recording: Recording, flow: Flow) -> dict[Any, Reached]:
+    """Return the ``ref()`` of each tensor by which something that was made before `fn` ran enters the graph."""
+    named: dict[Any, Reached] = {}
+    arrays = []
+    for reached in reachable(recording.call.fn):
+        if isinstance(reached.value, tf.Tensor):
+            # a captured tensor enters a graph once, also where it is embedded as a Const
+            named.setdefault(tf.identity(reached.value).op.inputs[0].ref(), reached)
+        elif isinstance(reached.value, np.ndarray):
+            arrays.append(reached)
+    for inside, outside in recording.captured():
+        if isinstance(outside, tf.Tensor) and inside.dtype != tf.resource:
+            named.setdefault(inside.ref(), Reached("", outside, None))
+    for op in flow.ops:
+        alike = [each for each in arrays if op.type == "Const" and _alike(each.value, op.outputs[0])]
+        if len(alike) == 1:  # an array has no identity in a graph: the only one of that shape and dtype
+            named.setdefault(op.outputs[0].ref(), alike[0])
+    return named
+
+
+def ready_made(recording: Recording, flow: Flow) -> list[ReadyMade]:
+    """Return the floating-point tensors from before `fn` on which the target depends, the last made first.
+
+    The sources are left out. Call it while the graph of the recording is being made.
+    """
+    found: dict[Any, ReadyMade] = {}
+    for ref, (name, _, code, holder) in entries(recording, flow).items():
+        tensor, uses = ref.deref(), flow.consumers.get(ref, [])
+        if flow.leads(tensor) and is_float(tensor) and not any(tensor is entry for entry in recording.sources):
+            made = last_binding(name, code, holder) if name and code else None
+            found.setdefault(name or ref, ReadyMade(name, tensor, _first_place(uses), made, holder))
+    return sorted(found.values(), key=lambda each: -each.made.at.line if each.made else 0)
+
+
+def binding_of(value: Any, fn: Any) -> Binding | None:
+    """Return where the name by which `fn` reaches `value` was last bound."""
+    found = next((each for each in reachable(fn) if each.value is value), None)
+    return last_binding(found.name, found.code, found.holder) if found and found.code else None
+
+
+def _alike(array: np.ndarray, tensor: tf.Tensor) -> bool:
+    return array.size > 1 and tensor.shape.as_list() == list(array.shape) and tensor.dtype.as_numpy_dtype == array.dtype
+
+
+def other_variables(recording: Recording, flow: Flow) -> list[tuple[str, tf.Variable, Place | None]]:
+    """Return the trainable variables, no sources, on which the target depends: name, variable, and first use."""
+    sources = {id(source) for source in recording.call.sources}
+    seen = [
+        (outside, _first_place(uses))
+        for inside, outside in recording.captured()
+        if isinstance(outside, tf.Variable) and outside.trainable and id(outside) not in sources
+        if (uses := flow.consumers.get(inside.ref()))
+    ]
+    reached = {id(as_variable(each.value)): each for each in reachable(recording.call.fn)} if seen else {}
+    found = []
+    for variable, read in seen:
+        name, given, *_ = reached.get(id(variable), ("", variable))
+        if getattr(given, "trainable", True):  # a frozen layer of Keras leaves its tf.Variables trainable
+            own = getattr(given, "path", variable.name.split(":")[0])
+            found.append((name if own == "Variable" and name else own, variable, read))
+    return found
+
+
+def added_losses(recording: Recording) -> dict[str, set]:
+    """Return, for each object with ``losses`` within reach, the sources on which a loss made by `fn` depends."""
+    found: dict[str, set] = {}
+    for name, owner in owners(recording.call.fn):
+        pending = [each for each in tf.nest.flatten(owner.losses) if tf.is_tensor(each) and tf.is_symbolic_tensor(each)]
+        seen: set = set()
+        while pending:
+            tensor = pending.pop()
+            if tensor.ref() not in seen:
+                seen.add(tensor.ref())
+                pending += tensor.op.inputs
+        found[name] = seen
+    return found
+
+
+def first_use(recording: Recording, entry: tf.Tensor) -> tuple[Place | None, tf.Operation | None]:
+    """Return the line of the user, and the operation, that first reads a source."""
+    for op in recording.ops:
+        if any(tensor is entry for tensor in recording.inputs[op]) and (at := place(op.traceback)):
+            return at, op
+    return None, None
+
+
+def _first_place(uses: list[tuple[tf.Operation, int]]) -> Place | None:
+    return next((at for op, _ in uses if (at := place(op.traceback))), None)
+
+
+def reachable(value: Any, name: str = "", code: Any = None, holder: Any = None, seen: set | None = None) -> Iterator:
+    """Yield a `Reached` for each variable, tensor and array that a function can reach by names."""
+    seen = set() if seen is None else seen
+    if as_variable(value) is not None or isinstance(value, np.ndarray):
+        yield Reached(name, value, code, holder)
+    elif isinstance(value, tf.Tensor):
+        if not tf.is_symbolic_tensor(value):
+            yield Reached(name, value, code, holder)
+    elif id(value) in seen or isinstance(value, (types.ModuleType, type, str, int, float)) or len(seen) > 5000:
+        return
+    else:
+        seen.add(id(value))
+        for inner, each, its_code, its_holder in _members(value, name, code):
+            yield from reachable(each, inner, its_code, its_holder, seen)
+
+
+def _members(value: Any, name: str, code: Any) -> Iterator[tuple[str, Any, Any, Any]]:
+    """Yield ``(name, member, code, holder)`` for what a function, a container or an object holds."""
+    if isinstance(value, types.FunctionType):
+        for inner, each in _names(value):
+            yield inner, each, value.__code__, None
+    elif isinstance(value, functools.partial):
+        yield from ((name, each, code, None) for each in (value.func, *value.args, *value.keywords.values()))
+    elif isinstance(value, types.MethodType):
+        yield "self", value.__self__, value.__func__.__code__, None
+        yield name, value.__func__, code, None
+    elif isinstance(value, (list, tuple, dict)):
+        pairs = value.items() if isinstance(value, dict) else enumerate(value)
+        yield from ((f"{name}[{key!r}]", each, code, None) for key, each in list(pairs)[:50])
+    elif isinstance(value, (tf.SparseTensor, tf.RaggedTensor, tf.IndexedSlices)):
+        yield f"{name}.values", value.values, code, None
+    elif hasattr(value, "__dict__"):
+        held = {key: each for key, each in vars(value).items() if not key.startswith("_")}
+        for key in ("python_function", "layers", "variables"):  # of a tf.function; of a Keras model and layer
+            if key not in held and (each := getattr(value, key, None)) is not None:
+                held[key] = each
+        yield from ((f"{name}.{key}" if name else key, each, code, value) for key, each in held.items())
+        for each in vars(type(value)).values():
+            if isinstance(each, types.FunctionType) and is_own(each.__code__.co_filename):
+                yield "", each, None, None
+
+
+def _names(function: types.FunctionType) -> Iterator[tuple[str, Any]]:
+    """Yield the names, with their values, that a function takes from around it, and its default arguments."""
+    code = function.__code__
+    for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
+        if cell != types.CellType():  # a name that is not bound yet
+            yield name, cell.cell_contents
+    yield from ((name, function.__globals__[name]) for name in _global_names(code) if name in function.__globals__)
+    defaults = function.__defaults__ or ()
+    yield from zip(code.co_varnames[code.co_argcount - len(defaults) : code.co_argcount], defaults, strict=True)
+    yield from (function.__kwdefaults__ or {}).items()
+
+
+def _global_names(code: types.CodeType) -> Iterator[str]:
+    yield from code.co_names
+    for inner in code.co_consts:
+        if isinstance(inner, types.CodeType):
+            yield from _global_names(inner)
+
+
+def owners(fn: Any) -> list[tuple[str, Any]]:
+    """Return the objects with ``losses`` (models and layers of Keras) that a function can reach directly."""
+    found = [*_names(fn)] if isinstance(fn, types.FunctionType) else []
+    return [(name, each) for name, each in found if isinstance(getattr(each, "losses", None), list)]
+
+
+def spoken_names(call: Call) -> list[str]:
+    """Return what each source is called: its name, or, where that is only its place in `vars`, the user's."""
+    named: dict[int, str] = {}
+    for reached in reachable(call.fn):
+        named.setdefault(id(reached.value), reached.name)
+    sources = zip(call.names, call.leaves, strict=True)
+    return [named.get(id(leaf), name) if name.startswith("vars") else name for name, leaf in sources]

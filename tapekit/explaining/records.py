@@ -1,0 +1,139 @@
+"""The records of `explain`: `Finding` and `Explanation` for the user, and `Fact`, from which a finding is written."""
+
+import dataclasses
+import functools
+import textwrap
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+
+from tapekit._names import place_of, some
+from tapekit._tables import explanation_html
+from tapekit.graphs.capture import Place, short
+from tapekit.tracing import Trace, trace
+
+
+class Fact(NamedTuple):
+    """What was measured about the gradient of one source.
+
+    ``cause`` is one word, and ``detail`` tells apart the ways in which it can happen. ``kind`` is the type of the
+    operation at fault, ``op`` what it is called in the user's program, ``at`` its line, and ``path`` the operations
+    from the source up to it. ``dtype`` is the one that has no derivative, ``other`` the name of another function or
+    tensor that is concerned, and ``ready`` describes the tensors that were made before `fn` ran.
+    """
+
+    cause: str
+    detail: str = ""
+    kind: str = ""
+    op: str | None = None
+    at: Place | None = None
+    path: tuple[tf.Operation, ...] = ()
+    dtype: str = ""
+    other: str = ""
+    ready: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+    """What became of the gradient of one source.
+
+    Attributes:
+        source: the name of the source.
+        status: "ok", "none", "zero" (every element is 0) or "not_finite" (an element is NaN or infinite).
+        cause: one word, None if the status is "ok".
+        op: TensorFlow's type of the operation at fault, or the Python call.
+        file, line, code: the line where it happened.
+        path: the operations from the source up to there.
+        why, advice: sentences.
+        called: `source`, or the name of the Python variable where `source` is only a place in `vars`.
+        notes: sentences on what is true of this source and may be wanted: one of its ways is cut.
+    """
+
+    source: str
+    status: str
+    cause: str | None = None
+    op: str | None = None
+    file: str | None = None
+    line: int | None = None
+    code: str | None = None
+    path: str = ""
+    why: str = ""
+    advice: str = ""
+    called: str = ""
+    notes: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return _text([self])
+
+
+@dataclasses.dataclass(frozen=True)
+class Explanation:
+    """One `Finding` for each source, in order, and `notes` on the calculation. True if every source is ok."""
+
+    findings: tuple[Finding, ...]
+    notes: tuple[str, ...] = ()
+    calculation: tuple[Callable, Any] | None = dataclasses.field(default=None, repr=False, compare=False)
+
+    @functools.cached_property
+    def trace(self) -> Trace | None:
+        """The trace, made when it is first asked for; None if `fn` cannot be traced, or a source is not a float."""
+        return trace(*self.calculation) if self.calculation else None
+
+    def __bool__(self) -> bool:
+        return all(finding.status == "ok" for finding in self.findings)
+
+    def __iter__(self) -> Iterator[Finding]:
+        return iter(self.findings)
+
+    def __len__(self) -> int:
+        return len(self.findings)
+
+    def __getitem__(self, which: int | str) -> Finding:
+        """Return the finding at a place, or of the source with a name."""
+        if isinstance(which, str):
+            sources = [finding.source for finding in self.findings]
+            spoken = [finding.called for finding in self.findings]
+            which = place_of("Explanation", sources if which in sources else spoken, which)
+        return self.findings[which]
+
+    def __repr__(self) -> str:
+        return _text(self.findings, self.notes)
+
+    def _repr_html_(self) -> str:
+        return explanation_html(self.findings, short)
+
+
+def _text(findings: Sequence[Finding], notes: Sequence[str] = ()) -> str:
+    """Return the text of an explanation: one line for what is fine, one paragraph for each group of findings."""
+    fine = [finding for finding in findings if finding.status == "ok"]
+    groups: dict[tuple, list[Finding]] = {}
+    for each in findings:
+        if each.status != "ok":
+            groups.setdefault((each.status, each.cause, each.op, each.file, each.line), []).append(each)
+    parts = [_fine(fine, len(findings))] if fine else []
+    parts += [_paragraph(group) for group in groups.values()]
+    return "\n\n".join([*parts, *(_wrapped(f"Note: {note}.", "") for note in notes)])
+
+
+def _fine(fine: Sequence[Finding], total: int) -> str:
+    lines = [f"Fine ({len(fine)} of {total}): {some([each.called for each in fine])}."]
+    lines += [f"    ({finding.advice}.)" for finding in fine[:3] if finding.advice]
+    told = dict.fromkeys(note for finding in fine for note in finding.notes)
+    return "\n".join([*lines, *(_wrapped(f"Note: {note}.") for note in told)])
+
+
+def _paragraph(group: Sequence[Finding]) -> str:
+    first = group[0]
+    gradient = {"none": "None", "zero": "0 everywhere", "not_finite": "NaN or inf"}[first.status]
+    lines = [f"{some([each.called for each in group])}: the gradient is {gradient} ({first.cause})."]
+    if first.file:
+        lines.append(f"    {short(first.file)}, line {first.line}" + (f":  {first.code}" if first.code else ""))
+    if first.path:
+        lines.append(f"    {first.path}")
+    told = (("Why", first.why), ("Instead", first.advice))
+    return "\n".join([*lines, *(_wrapped(f"{label}: {sentence}.") for label, sentence in told if sentence)])
+
+
+def _wrapped(text: str, indent: str = "    ") -> str:
+    return textwrap.fill(text, 110, initial_indent=indent, subsequent_indent=indent + "    ", break_long_words=False)
