@@ -20,7 +20,7 @@ from tapekit.logs.ring import Ring
 from tapekit.logs.statistics import real_and_dense
 
 SECONDS = 5.0  # between two writes to `path` and `logdir`
-RUNNING = ("_fit", "_lock", "_model", "_outputs", "_ring", "variables")  # are not in a copy of a log
+RUNNING = ("_fit", "_lock", "_model", "_outputs", "_ring", "path", "logdir", "variables")  # are not in a copy of a log
 
 
 class GradientLog(Records, keras.callbacks.Callback):
@@ -71,7 +71,7 @@ class GradientLog(Records, keras.callbacks.Callback):
         for name, value in {"every": every, **{name: n for name, n in given.items() if n is not None}}.items():
             if type(value) is not int or value < 1:
                 raise ValueError(f"GradientLog: {name} is {value!r}. A positive integer is needed. Write {name}=1.")
-        self.every, self.updates, self.histograms = every, updates, histograms
+        self.every, self.updates, self.histograms, self.path, self.logdir = every, updates, histograms, path, logdir
         self.capacity = capacity or min(1024, 64 * (histograms or 1024))
         outputs = (files.CsvFile, "path", path, ".npz"), (files.EventFile, "logdir", logdir, "")
         self._outputs: list[Any] = [
@@ -245,7 +245,8 @@ class GradientLog(Records, keras.callbacks.Callback):
         end, records = files.load(path)
         log, steps = cls(updates=bool(records.updates)), records.steps
         log.names, log.has_loss, log.clipping, log.lost = (getattr(records, name) for name in ("names", *FIELDS[5:]))
-        log._outputs = [] if end is None else [files.CsvFile(os.fspath(path), end)]
+        if end is not None:
+            log.path, log._outputs = path, [files.CsvFile(os.fspath(path), end)]
         if len(steps):
             log._blocks = [(steps, records.rows, records.counts)]
             log.every = int(np.diff(steps).min()) if len(steps) > 1 else 1

@@ -260,7 +260,7 @@ def _with_rows(where: str, log: Any) -> Any:
         raise TypeError(f"{where}: the log is of type {type(log).__name__}. Give a GradientLog{instead}.")
     if not len(log.steps) or not log.names:
         raise ValueError(f"{where}: the log has no rows yet. Record a step first: log.record(gradients, variables).")
-    return log
+    return log.read() if hasattr(log, "read") else log  # another thread may record while this one draws
 
 
 def _positive(values: np.ndarray) -> np.ndarray:

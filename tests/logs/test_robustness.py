@@ -62,6 +62,9 @@ def test_reading_while_another_thread_records_gives_one_moment():
         np.testing.assert_array_equal(records.loss, records.steps + 1)
         assert records.histogram_steps.tolist() == records.steps.tolist()
         log.findings(), str(log)
+        for plot in (tapekit.plot_gradient_history, tapekit.plot_gradient_heatmap) if len(log) else ():
+            plot(log)
+        plt.close("all")
     thread.join()
     assert not errors
     assert log.loss.tolist() == list(range(1, 1500))
