@@ -39,13 +39,14 @@ def as_gradient(gradient: Any, variable: Any, name: str) -> Any:
         return None
     if isinstance(gradient, np.ndarray):
         gradient = tf.convert_to_tensor(gradient)
+    tensor = isinstance(gradient, (tf.Tensor, tf.IndexedSlices)) and _sources.is_float(gradient)
+    if tensor and gradient.shape.is_compatible_with(variable.shape):
+        return gradient
     what = f"GradientLog.record: the gradient of {name!r} is {_sources.describe(gradient)}"
-    if not isinstance(gradient, (tf.Tensor, tf.IndexedSlices)) or not _sources.is_float(gradient):
-        need = "A float tensor or None is needed. Write log.record(gradients, variables), in this order."
-        raise TypeError(f"{what}. {other_backend() or need}")
-    if not gradient.shape.is_compatible_with(variable.shape):
+    if tensor:
         raise ValueError(f"{what}; the variable has shape {variable.shape}. Give both lists in the same order.")
-    return gradient
+    need = "A float tensor or None is needed. Write log.record(gradients, variables), in this order."
+    raise TypeError(f"{what}. {other_backend() or need}")
 
 
 def as_loss(loss: Any) -> tf.Tensor:
