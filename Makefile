@@ -32,6 +32,10 @@ tutorial: $(READY) ## run a tutorial: make tutorial, or make tutorial T=03
 	@echo "Read along: $$(ls tutorials/$(T)_*.ipynb), on GitHub, in an editor or in Jupyter."
 	@$(BIN)/python tutorials/$(T)_*.py $(QUIET)
 
+lab: $(READY) ## open the tutorials in JupyterLab (installs it the first time)
+	@test -x $(BIN)/jupyter-lab || $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[lab]'
+	@cd tutorials && ../$(BIN)/jupyter-lab 01_one_variable.ipynb
+
 test: $(READY) ## run every test
 	@$(BIN)/python -m pytest -q $(QUIET)
 
@@ -61,4 +65,4 @@ notebooks: $(READY) ## make and execute the notebooks; one: make notebooks T=03
 bench: $(READY) ## measure the costs, side by side
 	@$(BIN)/python -m tests.benchmarks $(QUIET)
 
-.PHONY: help tutorial test test-oldest test-wheel lint notebooks bench
+.PHONY: help tutorial lab test test-oldest test-wheel lint notebooks bench

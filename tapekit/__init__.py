@@ -6,7 +6,7 @@ See         `trace` -> `Trace` of `Op`s; `plot_trace`, `animate_trace`
 Explain     `explain` -> `Explanation` of `Finding`s: why a gradient is None, zero or not finite, and where
 Check       `check_gradient` -> `GradientCheck` of `SourceCheck`s; `plot_check`
 Log         `GradientLog`; `plot_gradient_flow`, `plot_gradient_history`, `plot_gradient_heatmap`,
-            `plot_update_ratio`, `LivePlot`
+            `plot_gradient_histogram`, `plot_update_ratio`, `LivePlot`
 
 >>> import tensorflow as tf
 >>> import tapekit
@@ -29,6 +29,7 @@ from tapekit.plots import (
     plot_check,
     plot_gradient_flow,
     plot_gradient_heatmap,
+    plot_gradient_histogram,
     plot_gradient_history,
     plot_trace,
     plot_update_ratio,
@@ -59,6 +60,7 @@ __all__ = [
     "plot_check",
     "plot_gradient_flow",
     "plot_gradient_heatmap",
+    "plot_gradient_histogram",
     "plot_gradient_history",
     "plot_trace",
     "plot_update_ratio",

@@ -201,6 +201,9 @@ def _refusal(value: Any, source: Any, where: str, closure: bool) -> str:
         need = "Only dense and ragged tensors can be watched; differentiate with respect to its .values"
     elif hasattr(value, "trainable_variables"):
         need = f"Give its variables: {name_in_caller(value) or getattr(value, 'name', 'it')}.trainable_variables"
+    elif hasattr(value, "path") and hasattr(value, "value"):  # a Keras variable, and no tf.Variable behind it
+        library = type(value.value).__module__.split(".")[0].removesuffix("lib")
+        need = f"Keras runs on {library} here; tapekit reads TensorFlow's tape: set KERAS_BACKEND=tensorflow"
     elif isinstance(value, Iterable) and not hasattr(value, "dtype"):
         need = "A structure is a list, tuple or dict: write list(...) around it"
     else:

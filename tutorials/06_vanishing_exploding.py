@@ -1,148 +1,150 @@
 # %% [markdown]
 # # 6. Vanishing, exploding, repaired
-# On its way back through a deep network the gradient is multiplied at every layer. Thirty times a little too little
-# is nothing, thirty times a little too much is everything. The factor is no accident: for each kind of layer there is
-# a law, and this tutorial measures them, one by one, and then repairs a network that does not train.
-# Before: [5. Is this gradient right?](05_is_it_right.ipynb).
-# Next: [7. Beyond one gradient](07_beyond_one_gradient.ipynb)
+# On its way back through a deep network, the gradient is multiplied at every layer: thirty times a little too little is
+# nothing, thirty times a little too much is everything. We measure the factor for each kind of layer, and repair.
+#
+# 45 minutes. [Start page and glossary](README.md). Before: [5. A training loop you can see](05_training_loop.ipynb).
+# Next: [7. A run that went NaN](07_nan.ipynb)
 
 # %%
-import importlib
-import os
-import sys
-from pathlib import Path
-
-os.environ |= {"TF_CPP_MIN_LOG_LEVEL": "3", "TF_ENABLE_ONEDNN_OPTS": "0"}  # few log lines; the same digits everywhere
-if "google.colab" in sys.modules:
-    assert os.system("pip install -q tapekit") == 0, "pip finds no tapekit: build a wheel of it and install that"
-
-import keras
+import exercises
+import lesson
 import matplotlib.pyplot as plt
 import numpy as np
 import tensorflow as tf
+from tensorflow import keras
 
 import tapekit
 
-PICTURES = Path("tutorials/pictures") if Path("tutorials").is_dir() else Path("pictures")
-PICTURES.mkdir(exist_ok=True)
-
 # %% [markdown]
-# ## A ruler for the signal
-# The gradient of a layer's *pre-activation* is the signal itself. A variable of zeros, added there, has exactly that
-# gradient, so thirty such probes show how the signal shrinks or grows from the loss back to the input. `spread` is
-# the standard deviation of the weights times sqrt(width).
+# ## A ruler
+# We build thirty equal layers. `layer(h, dense)` makes the next **activation** of h; a **residual block** adds to it,
+# h + f(h). `dense(v)` is `v @ w` plus a *probe*: zeros, whose gradient is the signal there. `spread` is the deviation
+# of w times sqrt(width).
+
 
 # %%
-WIDTH, DEPTH, BATCH = 256, 30, 128
+def signal(layer, spread, width=256, depth=30, batch=128):
+    """Return the gradients and the activations of the layers, from the input to the loss."""
+    random, activations = tf.random.Generator.from_seed(1), []
+    weights = [random.normal([width, width], stddev=spread / width**0.5) for _ in range(depth)]
+    x, direction = random.normal([batch, width]), random.normal([batch, width])
 
-
-def signal(layer, spread):
-    """The norms of the signal along DEPTH layers, and the factor between two of them, from the loss to the input."""
-    random = tf.random.Generator.from_seed(1)
-    weights = [random.normal([WIDTH, WIDTH], stddev=spread / WIDTH**0.5) for _ in range(DEPTH)]
-    probes = [tf.Variable(tf.zeros([BATCH, WIDTH]), name=f"layer{i}/probe") for i in range(DEPTH)]
-    x, direction = random.normal([BATCH, WIDTH]), random.normal([BATCH, WIDTH])
-
-    def loss():
+    def loss(probes):
         h = x
         for w, probe in zip(weights, probes, strict=True):
             h = layer(h, lambda v, w=w, probe=probe: v @ w + probe)
+            activations.append(h)
         return tf.reduce_sum(h * direction)
 
-    norms = tf.norm(tapekit.gradient(loss, probes), axis=(1, 2)).numpy()
-    return norms, (norms[1] / norms[-1]) ** (1 / (DEPTH - 2))  # without the first, which sees raw input
+    return tapekit.gradient(loss, tf.zeros([depth, batch, width])), activations
 
 
-def normed(z):
-    mean, variance = tf.nn.moments(z, 0)
-    return (z - mean) / tf.sqrt(variance + 1e-5)
-
-
-# %% [markdown]
-# **Predict** the factors before you look. A linear layer multiplies the signal by its spread. The old standard start,
-# uniform between -1/sqrt(n) and 1/sqrt(n), has a spread of 1/sqrt(3); Glorot's has 1. A ReLU lets half of the
-# signal's energy through, and He's start, spread sqrt(2), pays it back. A residual block h + a f(h) adds the energies
-# 1 and a². Guess for tanh and for batch norm: do they let the signal shrink, keep it, or let it grow?
-
-# %%
-RELU = tf.nn.relu
-LAYERS = {
-    "linear, uniform 1/sqrt(n)": (lambda h, dense: dense(h), 3**-0.5, 3**-0.5),
-    "linear, Glorot": (lambda h, dense: dense(h), 1.0, 1.0),
-    "tanh, uniform 1/sqrt(n)": (lambda h, dense: tf.tanh(dense(h)), 3**-0.5, 3**-0.5),
-    "ReLU, Glorot (Xavier)": (lambda h, dense: RELU(dense(h)), 1.0, 2**-0.5),
-    "ReLU, He": (lambda h, dense: RELU(dense(h)), 2**0.5, 1.0),
-    "residual, a = 1": (lambda h, dense: h + dense(RELU(h)), 2**0.5, 2**0.5),
-    "residual, a = 0.3": (lambda h, dense: h + 0.3 * dense(RELU(h)), 2**0.5, 1.09**0.5),
-    "batch norm, ReLU": (lambda h, dense: RELU(normed(dense(h))), 1.0, (np.pi / (np.pi - 1)) ** 0.5),
+batch_norm = lambda z: tf.nn.batch_normalization(z, *tf.nn.moments(z, 0), None, None, 1e-5)  # mean 0, deviation 1
+LAYERS = {  # two ways to draw the weights: Glorot's have spread 1 (Keras' default), He's have spread sqrt(2)
+    "linear, spread 0.577": (lambda h, dense: dense(h), 0.577),
+    "linear, Glorot": (lambda h, dense: dense(h), 1.0),
+    "sigmoid, Glorot": (lambda h, dense: tf.sigmoid(dense(h)), 1.0),
+    "tanh, Glorot": (lambda h, dense: tf.tanh(dense(h)), 1.0),
+    "ReLU, Glorot": (lambda h, dense: tf.nn.relu(dense(h)), 1.0),
+    "ReLU, He": (lambda h, dense: tf.nn.relu(dense(h)), 2**0.5),
+    "residual h + f(h)": (lambda h, dense: h + dense(tf.nn.relu(h)), 2**0.5),
+    "batch norm": (lambda h, dense: tf.nn.relu(batch_norm(dense(h))), 1.0),
+    "residual, batch norm": (lambda h, dense: h + dense(tf.nn.relu(batch_norm(h))), 2**0.5),
 }
-print(f"{'':28}{'law':>8}{'measured':>10}   layer 1 / layer {DEPTH}")
-signals = {}
-for name, (layer, spread, law) in LAYERS.items():
-    signals[name], factor = signal(layer, spread)
-    print(f"{name:28}{law:8.3f}{factor:10.3f}   x {signals[name][0] / signals[name][-1]:.2g}")
-    assert abs(factor - law) < 0.02 * law
 
 # %% [markdown]
-# Batch norm is the surprise: it keeps every activation in place, and at the start lets the *gradient* explode, by
-# sqrt(pi / (pi - 1)) = 1.211 a layer (Yang et al., "A Mean Field Theory of Batch Normalization", 2019).
+# **Predict.** Which of the nine lose the signal on the way from the loss to the input? Which let it explode?
 
 # %%
-figure, ax = plt.subplots(figsize=(8, 4.8), layout="constrained")
-for name, norms in signals.items():
-    under = {"linewidth": 7, "alpha": 0.3} if name.startswith("linear") else {}  # wide, for the lines that lie on them
-    ax.plot(range(1, DEPTH + 1), norms / norms[-1], **under)
-    place = (-6, 6 if name.startswith(("linear", "residual")) else -6)
-    at_its_end = {"textcoords": "offset points", "ha": "right", "va": "center", "fontsize": "small"}
-    ax.annotate(name, (1, norms[0] / norms[-1]), place, **at_its_end)
-ax.set(yscale="log", xlabel="layer (input left, loss right)", ylabel="signal, relative to the last layer")
-ax.set(title="Straight on a log scale: a factor per layer", xlim=(-8.5, 31), xticks=[1, 5, 10, 15, 20, 25, 30])
-figure.savefig(PICTURES / "06_laws.png", dpi=80)
-print("picture:", PICTURES / "06_laws.png")
+curves = {}
+for name, (layer, spread) in LAYERS.items():
+    norms = np.linalg.norm(signal(layer, spread)[0], axis=(1, 2))
+    near_input, near_loss = (norms[1] / norms[6]) ** 0.2, (norms[-6] / norms[-1]) ** 0.2
+    curves[name] = norms / norms[-1]
+    print(f"{name:20} near the input {near_input:.3f}, near the loss {near_loss:.3f}, in all {curves[name][0]:.2g}")
+figure, ax = plt.subplots(figsize=(8, 4.5), layout="constrained")
+for name, look in zip(sorted(curves, key=lambda name: -curves[name][0]), ["-", "--", "-.", ":"] * 3, strict=False):
+    ax.plot(range(1, 31), curves[name], look, lw=2, label=name)
+ax.set(yscale="log", xlabel="layer (input left, loss right)", ylabel="signal / that of layer 30", title="The way back")
+ax.legend(loc="lower right")
+lesson.save(figure, "06_laws.png")
 
 # %% [markdown]
-# ## A network that stalls, and its repair
-# Thirty ReLU layers on the handwritten digits of tutorial 4, once with Glorot's start (Keras' default) and once with
-# He's. **Predict** from the table: by how much is the first layer's signal smaller than the last one's? (A bias is
-# added where the probe was: its gradient is the signal, summed over the batch. The colours are the same in both.)
+# So, for one layer:
+# - *linear*: the spread. *ReLU*: half of the energy (norm squared) passes: sqrt(1/2) = 0.707, and He repairs it.
+# - *sigmoid*: its slopes are at most 1/4. *tanh* has no single factor: what goes into it shrinks from layer to layer,
+#   so its slope comes closer to 1. *residual*: the energies of the two ways add, 1 + 1, which makes sqrt(2).
+# - *batch norm*: the activations stay in place, yet the gradient grows by sqrt(pi / (pi - 1)) = 1.211
+#   ([Yang et al., 2019](https://arxiv.org/abs/1902.08129)). How can it help, then? Five layers make only 2.6 of it. And
+#   deep networks have it inside residual blocks: there h grows, each block adds less to it, and thirty layers make 6.
+# %% [markdown]
+# **Predict.** With ReLU and Glorot's weights, the gradient fades towards the input. And the activations?
 
 # %%
-DATA = PICTURES.parent / "data" / "digits.npz"
-# A notebook opened without its repository, as in Colab, takes the copy that scikit-learn has.
-digits = np.load(DATA) if DATA.exists() else importlib.import_module("sklearn.datasets").load_digits()
-x = (digits["images"].reshape(-1, 64) / 8 - 1).astype("float32")
-y = digits["labels" if DATA.exists() else "target"].astype("int32")
+figure, axes = plt.subplots(2, 2, figsize=(9, 5), sharex=True, layout="constrained")
+for column, start in zip(axes.T, ("ReLU, Glorot", "ReLU, He"), strict=True):
+    for ax, what, arrays in zip(column, ("gradients", "activations"), signal(*LAYERS[start]), strict=True):
+        for number in (1, 10, 20, 30):
+            sizes = np.abs(arrays[number - 1].numpy()).ravel()
+            ax.hist(np.log10(sizes[sizes > 0]), np.linspace(-7, 3, 120), histtype="step", label=f"layer {number}")
+        ax.set(title=f"{start}: {what}", xlabel="log10 of the size", yticks=[])
+axes[0, 0].legend()
+lesson.save(figure, "06_histograms.png")
+
+# %% [markdown]
+# So: with Glorot's weights the activations fade forward as the gradients fade backward. With He's, both stay in place.
+# ## Networks that train, or not
+# Thirty ReLU layers learn the digits. In run 5 the gradient is **clipped**: scaled down to norm 1 where it is above 1.
+# %% [markdown]
+# **Predict.** Which learn? (1) Glorot, SGD at 0.005, ten epochs. (2) The same with He. (3) Glorot, Adam at 0.001,
+# thirty epochs. (4) Spread sqrt(3), SGD at 0.05, one epoch. (5) The same, clipped, ten epochs.
+
+# %%
+x, y = lesson.digits()[0].reshape(-1, 64) * 2 - 1, lesson.digits()[1]
+SGD, Adam = keras.optimizers.SGD, keras.optimizers.Adam
+
+
+def train(name, start, optimizer, epochs=10):
+    model, log = lesson.deep_network(start), tapekit.GradientLog(every=8)
+    model.compile(optimizer, keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    loss = model.fit(x, y, batch_size=64, epochs=epochs, verbose=0, callbacks=[log]).history["loss"]
+    right = np.mean(np.argmax(model(x), axis=1) == y)
+    print(f"{name}: loss {loss[0]:.2f} -> {loss[-1]:.2f}, {right:.0%} right; norm at first {log.global_norm[0]:.3g}")
+    return log
+
+
+glorot = train("(1) Glorot, SGD", "glorot_uniform", SGD(0.005))
+kaiming = train("(2) He, SGD", "he_normal", SGD(0.005))
+train("(3) Glorot, Adam", "glorot_uniform", Adam(0.001), epochs=30)
+train("(4) sqrt(3), SGD", 3**0.5, SGD(0.05), epochs=1)
+train("(5) sqrt(3), SGD, clipped", 3**0.5, SGD(0.05, global_clipnorm=1.0))
 figure, axes = plt.subplots(2, 1, figsize=(6.5, 8), layout="constrained")
-for ax, start, law in zip(axes, ["glorot_normal", "he_normal"], [0.5 ** (29 / 2), 1.0], strict=True):
-    keras.utils.set_random_seed(2)
-    layers = [keras.layers.Dense(64, "relu", kernel_initializer=start, name=f"layer{i:02d}") for i in range(DEPTH)]
-    model = keras.Sequential([keras.Input([64]), *layers, keras.layers.Dense(10, name="head")])
-    model.compile(keras.optimizers.SGD(0.005), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-    run = tapekit.GradientLog(every=8)
-    model.fit(x, y, batch_size=64, epochs=10, verbose=0, callbacks=[run])
-    tapekit.plot_gradient_heatmap(run, ax=ax).images[0].set_clim(-6, 1)
-    start_loss, end_loss = run.loss[:4].mean(), run.loss[-4:].mean()  # the first and the last epoch
-    accuracy = np.mean(np.argmax(model(x), 1) == y)
-    ax.set_title(f"{start}: the loss goes from {start_loss:.2f} to {end_loss:.2f}")
-    fall = run["layer00/bias"].norm[0] / run["layer29/bias"].norm[0]  # at step 0
-    print(f"{start}: first bias / last bias {fall:.2g} (law {law:.2g})")
-    print(f"    loss {start_loss:.2f} -> {end_loss:.2f}, then {accuracy:.0%} of the answers are right")
-    assert law / 3 < fall < 3 * law
-    print("   ", "\n    ".join(run.findings() or ["(no findings)"]))
-figure.savefig(PICTURES / "06_stalls_and_trains.png", dpi=65)
-print("picture:", PICTURES / "06_stalls_and_trains.png")
+for ax, title, log in zip(axes, ("(1) Glorot, SGD", "(2) He, SGD"), (glorot, kaiming), strict=True):
+    tapekit.plot_gradient_heatmap(log, ax=ax).images[0].set_clim(-6, 1)
+    ax.set_title(f"{title}: norms of the gradients")
+lesson.save(figure, "06_stalls_and_trains.png", dpi=65)
 
 # %% [markdown]
-# 2.30 is log 10, the loss of a guess among ten digits: Glorot's network never gets beyond it, and with He's start the
-# same thirty layers learn. In the upper picture the signal (biases, below the line) fades from the loss to the input.
-# The kernels above the line are dark everywhere: their gradient is signal times activation, and that fades forwards.
-#
-# **Exercise.** Thirty residual blocks h + a f(h) multiply the signal by sqrt(1 + a²) each. Which a doubles it over
-# all thirty?
+# So: with SGD at 0.005, in ten epochs, Glorot's start learns nothing (2.30 is a blind guess), and He's does. The same
+# thirty layers do train with *Adam*: it divides each gradient by its own recent size, so a faded one moves the weights
+# as far as any other. Spread sqrt(3) explodes at once; with clipping it learns. (Biases, below the line, show the
+# signal.)
+# ## Exercise
+# Thirty residual blocks h + a f(h), drawn with He, multiply the signal by sqrt(1 + a²) each. Which a doubles it in all?
 
 # %%
-# One answer: try your own first.
-a = (2 ** (2 / DEPTH) - 1) ** 0.5
-_, factor = signal(lambda h, dense: h + a * dense(RELU(h)), 2**0.5)
-assert abs(factor**DEPTH - 2) < 0.1
-print(f"right: a = {a:.3f} makes it x {factor**DEPTH:.2f} after {DEPTH} blocks")
+mine = ...
+exercises.check_residual(mine, signal)
+
+# %% [markdown]
+# <details><summary>Answer</summary>
+#
+# ```python
+# mine = (2 ** (2 / 30) - 1) ** 0.5  # sqrt(1 + a²) to the power 30 is 2
+# ```
+# </details>
+#
+# **You can now** measure by what factor a layer multiplies the signal.<br>
+# **You can now** say why a start, an activation or batch norm lets it fade or explode.<br>
+# **You can now** repair a network with He's start, Adam or clipping. Next: [7. A run that went NaN](07_nan.ipynb)

@@ -1,19 +1,20 @@
 """What happens while it trains? `GradientLog` records statistics of the gradients of every step, in any kind of loop.
 
-`log.record(gradients, variables)` computes a few statistics of each gradient on the gradient's own device, and writes
-them into a ring buffer of rows there. Reading the log fetches the rows. In Keras `fit`, the log is a callback that
-records the gradients which `train_step` passes to the optimizer.
+A few statistics of each gradient, and now and then its distribution, are computed on the gradient's own device and
+written into a ring buffer there. Reading the log fetches them. In Keras `fit`, the log is a callback that records the
+gradients which `train_step` passes to the optimizer.
 
 Files, in reading order:
 
-    log           `GradientLog`: recording, reading, saving
-    inputs        checks of what `record` receives
+    log           `GradientLog`: recording
+    inputs        what `record` receives: checks, and sums over replicas
     statistics    the numbers of one row, from the gradients
+    histograms    the distribution of a gradient in logarithmic bins
     ring          the rows that wait on the device
-    distributed   sums over the replicas of `tf.distribute`
     fit           the gradients of Keras `fit`
-    files         csv, npz and TensorBoard
+    records       the rows as arrays: reading
     findings      what is wrong, in sentences, and the printed table
+    files         csv, npz and the event files of TensorBoard
 """
 
 from tapekit.logs.log import GradientLog

@@ -1,72 +1,152 @@
-"""A `GradientLog` on disk: `append` rows to csv, `read` csv and `read_npz`, `write_scalars` for TensorBoard."""
+"""A `GradientLog` on disk. `CsvFile` and `EventFile` grow while it trains; `save` writes and `load` reads all of it."""
 
 import csv
-import importlib.util
 import io
+import json
+import os
 import pathlib
+import socket
+import time
+import zipfile
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from tapekit._sources import describe
+from tapekit.logs.records import FIELDS, Records
 
-def append(path: pathlib.Path, end: int, header: list[str], steps: np.ndarray, rows: np.ndarray) -> int:
-    """Write rows after the first `end` bytes, with a header if `end` is 0, and return the new `end`.
-
-    The file is closed each time, so that a killed process loses no row. An incomplete line after `end` is cut off.
-    """
-    text = io.StringIO()
-    if not end:
-        csv.writer(text, lineterminator="\n").writerow(header)
-        if path.is_file() and path.stat().st_size:
-            raise FileExistsError("it exists; GradientLog.load(path) continues it")
-    line = "%d" + ",%.9g" * rows.shape[1] + "\n"  # 9 digits restore a float32 exactly
-    text.writelines(line % (step, *row) for step, row in zip(steps.tolist(), rows.tolist(), strict=True))
-    data = text.getvalue().encode()
-    with open(path, "r+b" if end else "wb") as file:
-        if end:
-            file.truncate(end)
-            file.seek(end)
-        file.write(data)
-    return end + len(data)
+SCALARS, HISTOGRAMS = ({"plugin_data": {"plugin_name": name}} for name in ("scalars", "histograms"))  # of TensorBoard
+NO_COUNTS = np.zeros([4, 0], np.int64)
 
 
-def read(path: pathlib.Path) -> tuple[int, list[str], bool, np.ndarray, np.ndarray]:
-    """Return ``(end, names, whether there are update ratios, steps, rows)``, without an incomplete last line."""
-    data = path.read_bytes()
-    data = data[: data.rfind(b"\n") + 1]
-    lines = data.decode("utf-8-sig").splitlines()
-    if not lines:
-        return 0, [], False, np.zeros([0], np.int64), np.zeros([0, 2], np.float32)
-    header = next(csv.reader(lines[:1]))
-    if header[:3] != ["step", "loss", "global_norm"]:
+def path_of(what: str, path: Any, refused: str = "") -> str:
+    """Return `path` as a string, after a check that it is a name, and not that of a `refused` kind of file."""
+    if not isinstance(path, (str, os.PathLike)):
+        raise TypeError(f"{what} is {describe(path)}. A name is needed. Write it as a string.")
+    if refused and (os.fspath(path).endswith(refused) or os.path.isdir(path)):
         raise ValueError(
-            f"GradientLog.load: {path} begins with {lines[0][:40]!r}. A file of GradientLog(path=) is needed."
+            f"{what} is {os.fspath(path)!r}. Rows are written as csv while it trains, or saved as one NumPy archive "
+            "afterwards. Write GradientLog(path='run.csv') or log.save('run.npz')."
         )
-    table = np.loadtxt(lines[1:], delimiter=",", ndmin=2) if lines[1:] else np.zeros([0, len(header)])
-    names = [column.removesuffix(".norm") for column in header if column.endswith(".norm")]
-    updates = header[-1].endswith(".update_ratio")
-    return len(data), names, updates, table[:, 0].astype(np.int64), table[:, 1:].astype(np.float32)
+    return os.fspath(path)
 
 
-def read_npz(path: pathlib.Path) -> tuple[int, list[str], bool, np.ndarray, np.ndarray]:
-    """Return the same from a file that `GradientLog.save` wrote."""
-    with np.load(path) as file:
-        return 0, file["names"].tolist(), bool(file["updates"]), file["steps"], file["rows"]
+class CsvFile:
+    """The rows as csv, after the first `end` bytes of a file, or in a new file if `end` is 0.
+
+    The file is closed after each write, so that a killed process loses no row that was written.
+    """
+
+    def __init__(self, path: str, end: int = 0):
+        self.path, self.end = path, end
+
+    def write(self, records: Records) -> None:
+        """Append the rows, with a header before the first. An incomplete line after `end` is cut off."""
+        text = io.StringIO()
+        if not self.end:
+            columns = [f"{name}.{kind}" for kind in records.kinds for name in records.names]
+            csv.writer(text, lineterminator="\n").writerow(["step", "loss", "global_norm", *columns])
+            if os.path.isfile(self.path) and os.path.getsize(self.path):
+                raise FileExistsError(f"GradientLog: {self.path} exists. Continue it with GradientLog.load(path).")
+        line = "%d" + ",%.9g" * records.rows.shape[1] + "\n"  # 9 digits restore a float32 exactly
+        steps, rows = records.steps.tolist(), records.rows.tolist()
+        text.writelines(line % (step, *row) for step, row in zip(steps, rows, strict=True))
+        data = text.getvalue().encode()
+        with open(self.path, "r+b" if self.end else "wb") as file:
+            file.truncate(self.end)
+            file.seek(self.end)
+            file.write(data)
+        self.end += len(data)
 
 
-def write_scalars(logdir: str, log: Any) -> None:
-    """Write loss, norms, largest magnitudes and update ratios as TensorBoard scalars, one tag for each variable."""
-    if importlib.util.find_spec("tensorboard") is None:
-        raise ImportError(
-            "GradientLog.to_tensorboard: TensorBoard, which writes it, is missing. Run: pip install tensorboard"
-        )
-    tags = {"loss": log.loss, "global_norm": log.global_norm}
-    for field in ("norm", "max_abs", "update_ratio")[: 2 + log.updates]:
-        tags |= {f"{field}/{name}": getattr(log[name], field) for name in log.names}
-    writer = tf.summary.create_file_writer(logdir)
-    with writer.as_default():
-        for tag, values in tags.items():
-            for step, value in zip(log.steps, values, strict=True):
-                tf.summary.scalar(tag, value, step=step)
-    writer.close()
+class EventFile:
+    """The rows and histograms in a folder, as TensorBoard reads them. The `tensorboard` package is not needed."""
+
+    def __init__(self, path: str):
+        self.path = path
+        self.file: Any = None
+
+    def write(self, records: Records) -> None:
+        """Append the rows. The first step is 1, as that of Keras's TensorBoard callback is."""
+        if self.file is None:
+            tf.io.gfile.makedirs(self.path)
+            name = f"events.out.tfevents.{time.time():.6f}.{socket.gethostname()}.{os.getpid()}.tapekit"
+            self.file = tf.io.TFRecordWriter(os.path.join(self.path, name))
+            self._append(file_version="brain.Event:2")
+        columns = {"loss": records.loss} if records.has_loss else {}
+        columns["global_norm"] = records.global_norm
+        for kind in ("norm", "max_abs", "nonfinite", "missing", *records.kinds[6:]):
+            columns |= zip((f"{kind}/{name}" for name in records.names), getattr(records, kind).T, strict=True)
+        counted = set(records.histogram_steps.tolist())
+        for step, *values in zip(
+            records.steps.tolist(), *(column.tolist() for column in columns.values()), strict=True
+        ):
+            numbers = ({"dtype": 1, "float_val": [value], "tensor_shape": {}} for value in values)  # 1 is float32
+            found = [
+                {"tag": tag, "tensor": number, "metadata": SCALARS}
+                for tag, number in zip(columns, numbers, strict=True)
+            ]
+            for name in records.names if step in counted else ():
+                buckets = tf.make_tensor_proto(_buckets(*records.histogram(name, step)))
+                found.append({"tag": f"gradient/{name}", "tensor": buckets, "metadata": HISTOGRAMS})
+            self._append(step=step + 1, summary={"value": found})
+        self.file.flush()
+
+    def _append(self, **event: Any) -> None:
+        self.file.write(tf.compat.v1.Event(wall_time=time.time(), **event).SerializeToString())
+
+
+def _buckets(edges: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Return ``[left edge, right edge, count]`` of each bin, empty neighbours as one, `[buckets, 3]`."""
+    filled = np.pad(counts > 0, 1)
+    places = np.flatnonzero(filled[1:] | filled[:-1])
+    lower, upper = places[:-1], places[1:]
+    return np.stack([edges[lower], edges[upper], np.add.reduceat(counts, lower) if len(lower) else lower], 1)
+
+
+def save(path: Any, records: Records) -> None:
+    """Write all rows and histograms to a compressed NumPy archive, under exactly this name."""
+    arrays = {name: getattr(records, name) for name in FIELDS}
+    arrays["clipping"] = json.dumps(records.clipping)
+    with open(path_of("GradientLog.save: path", path, ".csv"), "wb") as file:  # NumPy would add a suffix to a name
+        np.savez_compressed(file, **arrays)
+
+
+def load(path: Any) -> tuple[int | None, Records]:
+    """Return the records in a file, after the length in bytes of a csv file without an incomplete last line."""
+    data = pathlib.Path(path_of("GradientLog.load: path", path)).read_bytes()
+    try:
+        return (None, _load_archive(data)) if data[:2] == b"PK" else _load_csv(data)  # PK: a zip archive
+    except (KeyError, ValueError, zipfile.BadZipFile) as error:
+        raise ValueError(
+            f"GradientLog.load: {path} is not a file of GradientLog ({error}). Give a file that GradientLog(path=...) "
+            "or log.save(...) wrote."
+        ) from error
+
+
+def _load_archive(data: bytes) -> Records:
+    with np.load(io.BytesIO(data)) as file:
+        fields = {name: file[name] for name in FIELDS}
+    fields["names"] = tuple(fields["names"].tolist())
+    fields["clipping"] = json.loads(str(fields["clipping"]))
+    return Records(**fields)
+
+
+def _load_csv(data: bytes) -> tuple[int, Records]:
+    data = data[: data.rfind(b"\n") + 1]  # without a last line that is incomplete
+    text = io.StringIO(data.decode("utf-8-sig"), newline="")
+    try:
+        header = next(csv.reader(text, strict=True), [])  # a name may hold a line break
+    except csv.Error:  # the header itself is incomplete
+        header = []
+    if not header:
+        return 0, Records((), np.zeros([0], np.int64), np.zeros([0, 2], np.float32), NO_COUNTS)
+    if header[:3] != ["step", "loss", "global_norm"]:
+        raise ValueError(f"it begins with {','.join(header)[:40]!r}")
+    lines = text.readlines()
+    table = np.loadtxt(lines, delimiter=",", ndmin=2) if lines else np.zeros([0, len(header)])
+    names = tuple(column.removesuffix(".norm") for column in header if column.endswith(".norm"))
+    steps, rows = table[:, 0].astype(np.int64), table[:, 1:].astype(np.float32)
+    updates, has_loss = header[-1].endswith(".update_ratio"), bool(np.isfinite(rows[:, 0]).any())
+    return len(data), Records(names, steps, rows, NO_COUNTS, updates, has_loss)

@@ -1,80 +1,92 @@
 """`findings`: what is wrong in a `GradientLog`, in sentences with their thresholds; `table`: its last row, printed."""
 
+import warnings
 from typing import Any
 
 import numpy as np
 
 from tapekit._names import is_bias, some
+from tapekit._tables import text_table
 
 DEPTH = 100.0  # ratio of the gradients of the first and the last layer, either way
 SPIKE, BEFORE = 10.0, 20  # ratio of the global norm to its median over so many rows before
+FADED, FELL = 1e-4, 0.1  # ratio of the global norm at the end to that at the start; relative fall of a loss that learns
 DEAD = 0.9  # share of rows in which every element is 0
-TABLE = (
-    *(("norm", "norm", "10.4g"), ("mean", "mean", "10.3g"), ("std", "std", "10.3g"), ("max_abs", "max_abs", "10.4g")),
-    *(("zero_fraction", "zeros", "10.0%"), ("nonfinite", "not finite", "12.0f"), ("update_ratio", "update", "10.1e")),
-)
 UPDATE = (1e-4, 1e-2)  # a factor of 10 below and above 1e-3, which trains most networks
+FORMATS = {"norm": ".4g", "mean": ".3g", "std": ".3g", "max_abs": ".4g", "zero_fraction": ".0%", "nonfinite": ".0f"}
 
 
 def findings(log: Any) -> tuple[str, ...]:
     """Return one sentence for each thing that is wrong, with the first step and the variables."""
-    found = [f"{log.lost} rows are lost: the ring of {log.capacity} was overrun between two reads."] if log.lost else []
-    if not len(log) or not log.names:
-        return tuple(found)
-    return tuple(found + _nonfinite(log) + _missing(log) + _dead(log) + _depth(log) + _spikes(log) + _updates(log))
+    kinds = (_lost, _nonfinite, _missing, _dead, _depth, _spikes, _fading, _clipping, _updates)
+    return tuple(filter(None, (kind(log) for kind in kinds))) if len(log) else ()
 
 
 def table(log: Any) -> str:
     """Return the last row as text, one line for each variable."""
     if not len(log):
         return "GradientLog: no rows yet"
-    width = max([8, *map(len, log.names)])
-    lost = f", {log.lost} rows lost" if log.lost else ""
-    last = np.array([getattr(log, field)[-1] for field, _, _ in TABLE[: 6 + log.updates]])
-    lines = [
-        f"step {log.steps[-1]} (row {len(log)}), loss {log.loss[-1]:.4g}, global norm {log.global_norm[-1]:.4g}{lost}",
-        f"{'variable':<{width}}" + "".join(f"{head:>{form[:2]}}" for _, head, form in TABLE[: 6 + log.updates]),
-    ]
-    for name, missing, numbers in zip(log.names, log.missing[-1], last.T, strict=True):
-        cells = "".join(f"{number:>{form}}" for number, (_, _, form) in zip(numbers, TABLE, strict=False))
-        lines.append(f"{name:<{width}}" + (f"{'None':>10}" if missing else cells))
-    return "\n".join(lines)
+    loss = f"{log.loss[-1]:.4g}" if log.has_loss else "not recorded"
+    title = f"step {log.steps[-1]} (row {len(log)}), loss {loss}, global norm {log.global_norm[-1]:.4g}"
+    formats = FORMATS | ({"update_ratio": ".1e"} if log.updates else {})
+    words = {"zero_fraction": "zeros", "nonfinite": "not finite", "update_ratio": "update"}
+    rows = [["variable", *(words.get(kind, kind) for kind in formats)]]
+    for place, name in enumerate(log.names):
+        cells = [f"{getattr(log, kind)[-1, place]:{form}}" for kind, form in formats.items()]
+        rows.append([name, *(["None"] + [""] * (len(cells) - 1) if log.missing[-1, place] else cells)])
+    return f"{title}{f', {log.lost} rows lost' if log.lost else ''}\n{text_table(rows, range(1, len(rows[0])))}"
 
 
-def _nonfinite(log: Any) -> list[str]:
-    bad = log.nonfinite > 0
+def _lost(log: Any) -> str:
+    return f"{log.lost} rows are lost: they were overwritten before the log was read." if log.lost else ""
+
+
+def _nonfinite(log: Any) -> str:
+    bad, begin = log.nonfinite > 0, _explosion(log)
     if not bad.any():
-        return []
+        return ""
     row = int(bad.any(1).argmax())
     first = int(bad[row].argmax())
-    return [
-        f"Not finite: {_those(log, bad.any(0))} had NaN or infinite elements in {bad.any(1).sum()} of {len(log)} rows, "
-        f"first at step {log.steps[row]} ({log.nonfinite[row, first]} elements of {log.names[first]})."
-    ]
+    story = "Not finite: "
+    if begin < row:
+        (low, start), (high, end) = ((log.global_norm[r], log.steps[r]) for r in (begin - 1, row - 1))
+        story = (
+            f"Explosion: the global norm rose from {low:.3g} at step {start}, first at step {log.steps[begin]}, to "
+            f"{high:.3g} at step {end}; then "
+        )
+    elements = f"{log.nonfinite[row, first]} elements of {log.names[first]}"
+    return f"{story}{_counts(log, bad, 'had NaN or infinite elements')} ({elements})."
 
 
-def _missing(log: Any) -> list[str]:
-    none = log.missing
-    if not none.any():
-        return []
-    return [
-        f"None: {_those(log, none.any(0))} had no gradient in {none.any(1).sum()} of {len(log)} rows, first at step "
-        f"{log.steps[none.any(1).argmax()]}. Call tapekit.explain(fn, vars) to see where the gradient is lost."
-    ]
+def _explosion(log: Any) -> int:
+    """Return the row from which on every row is a spike, until elements are not finite; the last if there is none."""
+    norms = log.global_norm[: (log.nonfinite > 0).any(1).argmax()]
+    lowest = np.fmin.accumulate(norms[::-1])[::-1]  # from this row on
+    begins = np.flatnonzero(lowest > SPIKE * _usual(norms))
+    return int(begins[0]) if len(begins) else len(log)
 
 
-def _dead(log: Any) -> list[str]:
+def _usual(norms: np.ndarray) -> np.ndarray:
+    """Return the median of the rows before each row; NaN where there is none, or where it is 0."""
+    padded = np.concatenate([np.full(BEFORE, np.nan), norms[:-1].astype(float)])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # the median of nothing is NaN
+        usual = np.nanmedian(np.lib.stride_tricks.sliding_window_view(padded, BEFORE), axis=1)
+    return np.where(usual > 0, usual, np.nan)[: len(norms)]
+
+
+def _missing(log: Any) -> str:
+    counts = _counts(log, log.missing, "had no gradient")
+    return f"None: {counts}. Call tapekit.explain(fn, vars) to see where the gradient is lost." if counts else ""
+
+
+def _dead(log: Any) -> str:
     zero = (log.zero_fraction == 1) & (log.nonfinite == 0)
-    dead = zero.mean(0) >= DEAD
-    if not dead.any():
-        return []
-    return [
-        f"All zero: every element of the gradient of {_those(log, dead)} is 0 in {DEAD:.0%} of the rows or more, "
-        f"first at step {log.steps[zero[:, dead].any(1).argmax()]}."
-    ]
+    counts = _counts(log, zero & (zero.mean(0) >= DEAD), "had a gradient of zeros")
+    return f"All zero: {counts}." if counts else ""
 
 
-def _depth(log: Any) -> list[str]:
+def _depth(log: Any) -> str:
     """Compare biases: their gradient is the sum of the back-propagated signal, which a kernel's is not."""
     layers = np.array([is_bias(name) for name in log.names])
     layers = layers if layers.sum() > 2 else ~layers
@@ -82,50 +94,89 @@ def _depth(log: Any) -> list[str]:
     sizes = np.hypot(log.mean[:, layers], log.std[:, layers]).astype(float)  # root mean square
     sizes[~(sizes > 0)] = np.nan
     if len(names) < 3 or np.isnan(sizes[:, [0, -1]]).any(1).all():
-        return []
+        return ""
     fall = sizes[:, 0] / sizes[:, -1]
     middle = float(np.nanmedian(fall))
     if 1 / DEPTH <= middle <= DEPTH:
-        return []
+        return ""
     word, off = ("Vanishing", fall < 1 / DEPTH) if middle < 1 else ("Exploding", fall > DEPTH)
-    return [
+    return (
         f"{word} towards the input: the gradient (root mean square) of {names[0]} is {middle:.2g} times that of "
         f"{names[-1]} in the median row, {middle ** (1 / (len(names) - 1)):.3g} a layer, first at step "
         f"{log.steps[off.argmax()]} (threshold {DEPTH:g} either way)."
-    ]
+    )
 
 
-def _spikes(log: Any) -> list[str]:
-    norms = log.global_norm.astype(float)
-    if len(norms) <= BEFORE:
-        return []
-    usual = np.median(np.lib.stride_tricks.sliding_window_view(norms[:-1], BEFORE), axis=1)
-    times = norms[BEFORE:] / np.where(usual > 0, usual, np.inf)
+def _spikes(log: Any) -> str:
+    times = log.global_norm / _usual(log.global_norm)
+    times[:BEFORE] = 0  # a training may begin with large gradients
+    times[_explosion(log) :] = 0  # that story is told already
     spikes = np.flatnonzero(times > SPIKE)
     if not len(spikes):
-        return []
-    return [
+        return ""
+    return (
         f"Spikes: the global norm is more than {SPIKE:g} times the median of the {BEFORE} rows before it in "
-        f"{len(spikes)} rows, first at step {log.steps[BEFORE + spikes[0]]} ({times[spikes[0]]:.3g} times)."
-    ]
+        f"{len(spikes)} rows, first at step {log.steps[spikes[0]]} ({times[spikes[0]]:.3g} times)."
+    )
 
 
-def _updates(log: Any) -> list[str]:
-    half = len(log) // 2
-    ratios = np.where(np.isfinite(log.update_ratio), log.update_ratio, np.nan)[half:]
+def _fading(log: Any) -> str:
+    tenth = len(log) // 10
+    if len(log) < BEFORE:
+        return ""
+    norm, loss = (np.median([x[:tenth], x[-tenth:]], 1).tolist() for x in (log.global_norm, log.loss))
+    if not 0 < norm[1] < FADED * norm[0] or loss[0] - loss[1] > FELL * abs(loss[0]):
+        return ""
+    step = log.steps[(log.global_norm < FADED * norm[0]).argmax()]
+    return (
+        f"Fading: the global norm fell from {norm[0]:.3g} to {norm[1]:.3g} (medians of the first and last {tenth} rows)"
+        f", first below {FADED:g} of it at step {step}. The loss is "
+        f"{f'{loss[1]:.3g}, after {loss[0]:.3g}' if log.has_loss else 'not recorded'}."
+    )
+
+
+def _clipping(log: Any) -> str:
+    argument, limit, begin = log.clipping or ("clipnorm", np.inf, 0)
+    sizes = {"clipnorm": log.norm, "clipvalue": log.max_abs, "global_clipnorm": log.global_norm[:, np.newaxis]}
+    rows = log.steps >= begin
+    clipped = (sizes[argument] > limit).any(1) & rows
+    if not clipped.any():
+        return ""
+    return (
+        f"Clipping: {argument}={limit:g} made gradients smaller in {clipped.sum()} of {rows.sum()} rows, first at step "
+        f"{log.steps[clipped.argmax()]}. The log has them as they were before."
+    )
+
+
+def _updates(log: Any) -> str:
+    begin = len(log) // 2
+    ratios = np.where(np.isfinite(log.update_ratio), log.update_ratio, np.nan)[begin:]
+    moved = (ratios > 0).any(1)
+    ratios = ratios[moved] if moved.any() else ratios  # with gradient accumulation, most steps update nothing
     known = ~np.isnan(ratios).all(0) & np.array([not is_bias(name) for name in log.names])  # biases begin at 0
     middles = np.full(len(known), 1e-3)
     middles[known] = np.nanmedian(ratios[:, known], axis=0)
     found = []
     for word, off in (("small", middles < UPDATE[0]), ("large", middles > UPDATE[1])):
-        if off.any():
-            worst = middles[off].min() if word == "small" else middles[off].max()
+        far = sorted(np.flatnonzero(off).tolist(), key=lambda v: -abs(np.log(middles[v] / 1e-3 + 1e-30)))
+        names = [log.names[v] for v in far]
+        if far:
+            also = f" Updates of {some(names[1:])} are too {word} as well." if names[1:] else ""
             found.append(
-                f"Updates too {word}: a step changes {_those(log, off)} by {worst:.1e} of its norm (worst median from "
-                f"step {log.steps[half]} on). About 1e-3 is usual (thresholds {UPDATE[0]:g} and {UPDATE[1]:g})."
+                f"Updates too {word}: a step changes {names[0]} by {middles[far[0]]:.1e} of its norm (the median from "
+                f"step {log.steps[begin]} on).{also} About 1e-3 is usual (thresholds {UPDATE[0]:g} and {UPDATE[1]:g})."
             )
-    return found
+    return " ".join(found)
 
 
-def _those(log: Any, which: np.ndarray) -> str:
-    return some([log.names[i] for i in np.flatnonzero(which)])
+def _counts(log: Any, which: np.ndarray, what: str) -> str:
+    """Return for which variables it holds, in how many rows, and at which step first; those alike are told together."""
+    alike: dict[tuple, list[str]] = {}
+    for v in np.flatnonzero(which.any(0)):
+        alike.setdefault((log.steps[which[:, v].argmax()], which[:, v].sum()), []).append(log.names[v])
+    parts = [
+        f"{some(names)} {what} in {count} of {len(log)} rows, first at step {step}"
+        for (step, count), names in sorted(alike.items())
+    ]
+    rest = sum(len(names) for _, names in sorted(alike.items())[4:])
+    return "; ".join(parts[:4]) + (f"; and {rest} more variables" if rest else "")

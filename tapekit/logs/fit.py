@@ -1,20 +1,24 @@
 """`FitRecorder`: the gradients of Keras `fit`, for `GradientLog`.
 
-A callback does not receive gradients, but `train_step` passes them to `optimizer.apply`. Therefore `FitRecorder`
-replaces the model's train_function during each batch by one in which `compute_loss` and `apply` also record. Keras
-calls no callback after an exception or Ctrl-C, so every replacement is undone before the batch ends, and the compiled
-function that records is never left in the model.
+A callback does not receive gradients, but `train_step` passes them to `optimizer.apply` (in tf_keras, which is Keras 2,
+to `optimizer.apply_gradients`). Therefore `FitRecorder` replaces the model's train_function during each batch by one in
+which `compute_loss` and `apply` also record. Keras calls no callback after an exception or Ctrl-C, so every replacement
+is undone before the batch ends, and the compiled function that records is never left in the model.
 """
 
-import contextlib
 import functools
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
+from unittest import mock
+
+import keras
+
+from tapekit.logs.inputs import other_backend
 
 
 class FitRecorder:
-    """Calls ``record(gradients, variables, loss, scale)`` with the gradients that `optimizer.apply` receives."""
+    """Calls ``record(gradients, variables, loss, scale)`` with the gradients that the optimizer receives."""
 
     def __init__(self, record: Callable):
         self.record = record
@@ -23,10 +27,13 @@ class FitRecorder:
         self.plain: Any = None  # the model's own train_function
         self.recorded: Any = None  # the same function, compiled with the records
         self.sound = False  # whether `recorded` has run once; an exception may leave it half traced
+        self.training = False  # whether `recorded` runs now
         self.thread = threading.local()  # each replica runs in a thread of its own
 
     def begin(self, model: Any) -> None:
         """Prepare to record a fit of `model`, which begins."""
+        if isinstance(model, keras.Model) and other_backend():
+            raise RuntimeError(f"GradientLog: {other_backend()}")
         if model.optimizer is None:
             raise ValueError("GradientLog: the model has no optimizer. Call log.record(...) in your own train_step.")
         stale = getattr(model.train_function, "__self__", None)
@@ -54,7 +61,8 @@ class FitRecorder:
         model.train_function = self.plain
         if model.history is not self.history:  # a fit was interrupted after `arm`, and this is another
             return self.plain(iterator)
-        compute_loss, apply = model.compute_loss, optimizer.apply
+        name = "apply" if hasattr(optimizer, "apply") else "apply_gradients"
+        compute_loss, apply = model.compute_loss, getattr(optimizer, name)
 
         @functools.wraps(compute_loss)
         def keep_loss(*args: Any, **kwargs: Any) -> Any:
@@ -62,28 +70,40 @@ class FitRecorder:
             return self.thread.loss
 
         @functools.wraps(apply)
-        def record_and_apply(grads: Any, trainable_variables: Any = None) -> Any:
+        def record_and_apply(grads: Any, trainable_variables: Any = None, **kwargs: Any) -> Any:
             grads = list(grads)
-            variables = list(model.trainable_variables if trainable_variables is None else trainable_variables)
-            # LossScaleOptimizer and loss_scale_factor multiply the loss by scale_loss(1)
-            self.record(grads, variables, vars(self.thread).pop("loss", None), optimizer.scale_loss(1.0))
-            return apply(grads, trainable_variables)
+            if name == "apply_gradients":  # the second argument is a name
+                gradients, variables, scale = [g for g, _ in grads], [v for _, v in grads], 1.0
+            else:
+                gradients = grads
+                variables = list(model.trainable_variables if trainable_variables is None else trainable_variables)
+                scale = optimizer.scale_loss(1.0)  # by which LossScaleOptimizer and loss_scale_factor multiply the loss
+            loss = vars(self.thread).pop("loss", None)
+            if self.is_first(1):
+                self.record(gradients, variables, loss, scale)
+            return apply(grads, trainable_variables, **kwargs)
 
-        with _replaced(model, "compute_loss", keep_loss), _replaced(optimizer, "apply", record_and_apply):
+        vars(self.thread).clear()
+        with (
+            mock.patch.object(self, "training", True),
+            mock.patch.object(model, "compute_loss", keep_loss),
+            mock.patch.object(optimizer, name, record_and_apply),
+        ):
             result = self.recorded(iterator)
         self.sound = True
         return result
 
+    def is_first(self, place: int) -> bool:
+        """Return whether `log.record` (place -1) or the optimizer (place 1) is the first of both to record a step."""
+        balance = vars(self.thread).get("balance", 0)
+        self.thread.balance = balance + place
+        return balance * place >= 0
 
-@contextlib.contextmanager
-def _replaced(thing: Any, name: str, value: Any) -> Iterator[None]:
-    """Set an attribute of `thing` during a ``with`` block, and restore it."""
-    own = vars(thing).get(name)
-    setattr(thing, name, value)
-    try:
-        yield
-    finally:
-        if own is None:
-            delattr(thing, name)
-        else:
-            setattr(thing, name, own)
+    def clipping(self) -> tuple[str, float] | None:
+        """Return by which argument, and to what, the optimizer clips the very gradients that are recorded."""
+        optimizer = getattr(self.model.optimizer, "inner_optimizer", self.model.optimizer)  # of LossScaleOptimizer
+        sums = getattr(optimizer, "gradient_accumulation_steps", None)  # it clips their sums
+        if sums or self.model.distribute_strategy.num_replicas_in_sync > 1:  # it clips before the sum over replicas
+            return None
+        limits = ((name, getattr(optimizer, name, None)) for name in ("clipnorm", "global_clipnorm", "clipvalue"))
+        return next(((name, float(limit)) for name, limit in limits if limit), None)

@@ -1,9 +1,10 @@
-"""Checks of what `GradientLog.record` receives: `names_of` the variables, `as_gradients` and `as_loss`."""
+"""What `GradientLog.record` receives: checks of gradients, variables and loss, and their sums over replicas."""
 
+import contextlib
 import re
-from collections.abc import Sequence
 from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -12,18 +13,16 @@ from tapekit._names import some
 
 
 def names_of(variables: Any, known: tuple[str, ...], *, new: bool, updates: bool) -> tuple[str, ...]:
-    """Return the names of `variables`, which are those of a log whose names are `known`, if it has any.
-
-    Keras numbers its models and layers, so the numbers of another model (`new`) may differ.
-    """
+    """Return the names of `variables`, which must be the `known` ones, but for the numbers of a `new` model."""
     names, flat = tuple(_sources.names(variables)), tf.nest.flatten(variables)
     if not flat or not all(hasattr(v, "shape") for v in flat):
         raise TypeError(
             f"GradientLog.record: variables holds {some([_sources.describe(v) for v in flat]) or 'nothing'}. "
             "Variables or tensors are needed. Write log.record(gradients, variables); build a Keras model before."
         )
-    if new and _unnumbered(names) == _unnumbered(known):
-        names = known
+    # a Sequential that Keras loads leaves its own name out
+    own = [["/".join(re.sub(r"_\d+(?=/|$)", "", name).split("/")[-2:]) for name in each] for each in (names, known)]
+    names = known if new and own[0] == own[1] else names
     if known and names != known:
         raise ValueError(
             f"GradientLog.record: the variables are {some(names)}, and were {some(known)}. One log holds the "
@@ -34,32 +33,51 @@ def names_of(variables: Any, known: tuple[str, ...], *, new: bool, updates: bool
     return names
 
 
-def as_gradients(gradients: Sequence, variables: Sequence, names: Sequence[str]) -> list:
-    """Return the gradients, after a check that each one can be the gradient of its variable."""
-    return [_as_gradient(*each) for each in zip(gradients, variables, names, strict=True)]
-
-
-def as_loss(loss: Any) -> tf.Tensor:
-    """Return the loss as a float32 scalar, NaN for None."""
-    if isinstance(loss, tf.Tensor) and loss.dtype == tf.float32 and loss.shape.rank == 0:
-        return loss  # saves two eager operations
-    return tf.constant(np.nan) if loss is None else tf.reduce_sum(tf.cast(loss, tf.float32))
-
-
-def _as_gradient(gradient: Any, variable: Any, name: str) -> Any:
+def as_gradient(gradient: Any, variable: Any, name: str) -> Any:
+    """Return `gradient`, after a check that it can be the gradient of `variable`."""
     if gradient is None:
         return None
     if isinstance(gradient, np.ndarray):
         gradient = tf.convert_to_tensor(gradient)
-    tensor = isinstance(gradient, (tf.Tensor, tf.IndexedSlices)) and _sources.is_float(gradient)
-    if tensor and gradient.shape.is_compatible_with(variable.shape):
-        return gradient
     what = f"GradientLog.record: the gradient of {name!r} is {_sources.describe(gradient)}"
-    if tensor:
+    if not isinstance(gradient, (tf.Tensor, tf.IndexedSlices)) or not _sources.is_float(gradient):
+        need = "A float tensor or None is needed. Write log.record(gradients, variables), in this order."
+        raise TypeError(f"{what}. {other_backend() or need}")
+    if not gradient.shape.is_compatible_with(variable.shape):
         raise ValueError(f"{what}; the variable has shape {variable.shape}. Give both lists in the same order.")
-    raise TypeError(f"{what}. A float tensor or None is needed. Write log.record(gradients, variables), in this order.")
+    return gradient
 
 
-def _unnumbered(names: tuple[str, ...]) -> list[str]:
-    """``sequential_1/dense/kernel`` -> ``dense/kernel``: a Sequential that Keras loads leaves its own name out."""
-    return ["/".join(re.sub(r"_\d+(?=/|$)", "", name).split("/")[-2:]) for name in names]
+def as_loss(loss: Any) -> tf.Tensor:
+    """Return the loss as a float32 scalar, the sum of its elements; NaN for None."""
+    if isinstance(loss, tf.Tensor) and loss.dtype == tf.float32 and loss.shape.rank == 0:
+        return loss  # saves two eager operations
+    with contextlib.suppress(TypeError, ValueError):
+        tensor = tf.convert_to_tensor(np.nan if loss is None else loss)
+        if tensor.dtype.is_floating or tensor.dtype.is_integer:
+            return tf.reduce_sum(tf.cast(tensor, tf.float32))
+    what = _sources.describe(loss)
+    raise TypeError(f"GradientLog.record: loss is {what}. A number or a tensor is needed. Write loss=None without one.")
+
+
+def other_backend() -> str:
+    """Return what to do if Keras does not run on TensorFlow, or nothing."""
+    backend, instead = keras.backend.backend(), "Set KERAS_BACKEND=tensorflow before Keras is imported."
+    here = f"Keras runs on {backend} here; tapekit reads TensorFlow's tape. {instead}"
+    return "" if backend == "tensorflow" else here
+
+
+def sum_over_replicas(replica: Any, gradients: list, loss: tf.Tensor) -> tuple[list, tf.Tensor]:
+    """Return the sums of gradients and losses, which a Keras optimizer applies."""
+    present = _sources.dense([g for g in gradients if g is not None])
+    loss, *summed = replica.all_reduce(tf.distribute.ReduceOp.SUM, [loss, *present])
+    return [None if g is None else summed.pop(0) for g in gradients], loss
+
+
+def role_of(replica: Any) -> tuple[bool, bool]:
+    """Return whether this replica is the first of its process, and whether the process writes the files."""
+    first = tf.get_static_value(replica.replica_id_in_sync_group) % len(replica.strategy.extended.worker_devices) == 0
+    cluster = replica.strategy.cluster_resolver
+    if cluster is None or cluster.task_type in (None, "", "chief"):
+        return first, True
+    return first, "chief" not in cluster.cluster_spec().jobs and (cluster.task_type, cluster.task_id) == ("worker", 0)

@@ -1,63 +1,29 @@
-"""`GradientLog`: statistics of the gradients of every training step, in your own loop and in Keras `fit`.
-
-    log = tapekit.GradientLog()
-    model.fit(x, y, callbacks=[log])                            # Keras, or
-    log.record(gradients, variables, loss=loss)                 # your loop, before optimizer.apply, or
-    loss, gradients = tapekit.value_and_gradient(fn, variables, log=log)
-
-    print(log)                 # the last step as a table
-    log.norm, log["dense/kernel"].norm                          # arrays
-    print(*log.findings(), sep="\\n")                           # what is wrong, in sentences
-
->>> w = tf.Variable([3.0, 4.0], name="w")
->>> log = GradientLog()
->>> for _ in range(3):
-...     log.record([2.0 * w], [w], loss=tf.reduce_sum(w**2))
-...     _ = w.assign(0.5 * w)
->>> log["w"].norm.tolist(), log.loss.tolist()
-([10.0, 5.0, 2.5], [25.0, 6.25, 1.5625])
-"""
+"""`GradientLog`: statistics of the gradients of every training step, in your own loop and in Keras `fit`."""
 
 import os
-import pathlib
+import sys
+import threading
+import time
 import warnings
-from typing import Any, NamedTuple
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from tapekit import _sources
-from tapekit._names import place_of
-from tapekit._tables import log_html, variable_html
-from tapekit.logs import distributed, files, inputs
-from tapekit.logs.findings import findings, table
+from tapekit.logs import files, inputs
 from tapekit.logs.fit import FitRecorder
+from tapekit.logs.records import FIELDS, Records
 from tapekit.logs.ring import Ring
-from tapekit.logs.statistics import STATISTICS, real_and_dense
+from tapekit.logs.statistics import real_and_dense
 
-COLUMNS = (*STATISTICS, "update_ratio")
-
-
-class VariableLog(NamedTuple):
-    """The rows of one variable, as arrays `[rows]`."""
-
-    steps: np.ndarray
-    norm: np.ndarray
-    mean: np.ndarray
-    std: np.ndarray
-    max_abs: np.ndarray
-    zero_fraction: np.ndarray
-    nonfinite: np.ndarray
-    missing: np.ndarray
-    update_ratio: np.ndarray
-
-    def _repr_html_(self) -> str:
-        return variable_html(self)
+SECONDS = 5.0  # between two writes to `path` and `logdir`
+RUNNING = ("_fit", "_lock", "_model", "_outputs", "_ring", "variables")  # are not in a copy of a log
 
 
-class GradientLog(keras.callbacks.Callback):
-    """A record of the gradients of every step, in any loop and in `model.fit(callbacks=[log])`.
+class GradientLog(Records, keras.callbacks.Callback):
+    """A record of the gradients of every step, in any loop and in `fit(callbacks=[log])` of Keras 3 and of tf_keras.
 
     The statistics are computed on the device of the gradients and wait there in a ring buffer of `capacity` rows.
     Reading the log fetches them. The gradients of `fit` are recorded before clipping and without the loss scale. Under
@@ -66,37 +32,61 @@ class GradientLog(keras.callbacks.Callback):
     Args:
         every: record every n-th step only. The other steps are counted and cost nothing.
         updates: also record ||w_new - w_old|| / ||w_old||, from a copy of the weights before the update.
-        path: a csv file to which the chief appends the rows as they are fetched. `load` reads it back.
-        capacity: rows that the ring buffer holds. A `tf.function` that writes more between two reads loses the oldest.
+        histograms: every n-th row also keeps the distribution of each gradient, as float32; None for none.
+        path: a csv file to which the chief appends the rows, without histograms. `load` reads it back.
+        logdir: a folder to which the chief writes rows and histograms for TensorBoard, after each epoch, every few
+            seconds of `fit` or of an eager loop, and at each `drain`. The `tensorboard` package is not needed to write
+            them. To see them, ``pip install tensorboard`` and run ``tensorboard --logdir`` with this folder.
+        capacity: rows that the ring buffer holds, by default 1024, and at most 64 with histograms, of which each takes
+            8 kB on the device. A `tf.function` that writes more between two reads loses the oldest.
 
     Raises:
-        ValueError: `every` or `capacity` is not a positive integer.
+        TypeError: `path` or `logdir` is not the name of a file.
+        ValueError: `every`, `histograms` or `capacity` is not a positive integer, or `path` is not for csv.
 
     Example:
-        >>> log = GradientLog()
-        >>> log.record([tf.constant([3.0, -4.0])], [tf.Variable([0.0, 0.0], name="w")])
+        >>> w, log = tf.Variable([3.0, 4.0], name="w"), GradientLog()
+        >>> for _ in range(3):
+        ...     log.record([2.0 * w], [w], loss=tf.reduce_sum(w**2))
+        ...     _ = w.assign(0.5 * w)
+        >>> log["w"].norm.tolist(), log.loss.tolist()
+        ([10.0, 5.0, 2.5], [25.0, 6.25, 1.5625])
         >>> print(log)
-        step 0 (row 1), loss nan, global norm 5
+        step 2 (row 3), loss 1.562, global norm 2.5
         variable      norm      mean       std   max_abs     zeros  not finite
-        w                5      -0.5       3.5         4        0%           0
+        w              2.5      1.75      0.25         2        0%           0
     """
 
-    def __init__(self, *, every: int = 1, updates: bool = False, path: Any = None, capacity: int = 1024):
-        super().__init__()
-        for name, value in (("every", every), ("capacity", capacity)):
+    def __init__(
+        self,
+        *,
+        every: int = 1,
+        updates: bool = False,
+        histograms: int | None = None,
+        path: str | os.PathLike | None = None,
+        logdir: str | os.PathLike | None = None,
+        capacity: int | None = None,
+    ):
+        keras.callbacks.Callback.__init__(self)
+        given = {"histograms": histograms, "capacity": capacity}
+        for name, value in {"every": every, **{name: n for name, n in given.items() if n is not None}}.items():
             if type(value) is not int or value < 1:
                 raise ValueError(f"GradientLog: {name} is {value!r}. A positive integer is needed. Write {name}=1.")
-        self.every, self.updates, self.capacity = every, updates, capacity
-        self.path = None if path is None else pathlib.Path(path)
-        self.names: tuple[str, ...] = ()
-        self.lost = 0  # rows that were overwritten before they were fetched
-        self._blocks: list[tuple[np.ndarray, np.ndarray]] = []  # steps and rows, as fetched
-        self._variables: list = []
+        self.every, self.updates, self.histograms = every, updates, histograms
+        self.capacity = capacity or min(1024, 64 * (histograms or 1024))
+        outputs = (files.CsvFile, "path", path, ".npz"), (files.EventFile, "logdir", logdir, "")
+        self._outputs: list[Any] = [
+            kind(files.path_of(f"GradientLog: {name}", value, refused))
+            for kind, name, value, refused in outputs
+            if value is not None
+        ]
+        self.names, self.variables, self.has_loss = (), [], False  # and lost and clipping: see `Records`
+        self._blocks: list[tuple[np.ndarray, ...]] = []  # steps, rows and counts, as fetched
         self._ring: Ring | None = None
         self._next = 0  # the row to fetch next
-        self._since = 0  # steps since the last drain that Python has seen
-        self._file_end = 0  # bytes
+        self._since, self._drained = 0, time.monotonic()  # steps that Python has seen since the last drain; its time
         self._chief = True
+        self._lock = threading.RLock()  # one thread at a time fetches rows
         self._fit = FitRecorder(self._record)
 
     @tf.autograph.experimental.do_not_convert
@@ -109,10 +99,11 @@ class GradientLog(keras.callbacks.Callback):
             loss: a number or tensor. If it is not scalar, the sum of its elements is recorded.
 
         Raises:
-            TypeError: a member of `gradients` is not a gradient.
+            TypeError: a member of `gradients` is not a gradient, or `loss` is not a number.
             ValueError: `gradients` do not fit `variables`, or `variables` are not those of the earlier steps.
         """
-        self._record(gradients, variables, loss, 1.0)
+        if not self._fit.training or self._fit.is_first(-1):  # if it is a callback of this fit too, each step once
+            self._record(gradients, variables, loss, 1.0)
 
     @tf.autograph.experimental.do_not_convert
     def _record(self, gradients: Any, variables: Any, loss: Any, scale: Any) -> None:
@@ -122,42 +113,49 @@ class GradientLog(keras.callbacks.Callback):
                 f"GradientLog.record: {len(gradients)} gradients for {len(flat)} variables. Each variable needs its "
                 "gradient, or None. Give both lists as the tape has them: tape.gradient(loss, variables)."
             )
-        known = self._variables
+        known = self.variables
         if not known or len(flat) != len(known) or any(a is not b for a, b in zip(flat, known, strict=True)):
             self._set_variables(variables, flat)
-        gradients = inputs.as_gradients(gradients, flat, self.names)
+        gradients = [inputs.as_gradient(*each) for each in zip(gradients, flat, self.names, strict=True)]
+        self.has_loss |= loss is not None
         loss = inputs.as_loss(loss)
         replica = tf.distribute.get_replica_context()
         if replica is not None and replica.num_replicas_in_sync > 1:
-            gradients, loss = distributed.aggregate(replica, gradients, loss)
-            self._chief = distributed.is_chief(replica.strategy.cluster_resolver)
-            if not distributed.is_first_of_worker(replica):
-                return  # the first replica writes the sum
-        begins = self._ring is None
+            gradients, loss = inputs.sum_over_replicas(replica, gradients, loss)
+            first, self._chief = inputs.role_of(replica)
+            if not first:
+                return  # another replica writes the sum
         if self._ring is None:
-            weights = [_sources.as_variable(v) for v in self._variables] if self.updates else []
-            size = {"every": self.every, "capacity": self.capacity, "start": self._next}
-            self._ring = Ring(len(self.names), weights, **size)
+            weights = [_sources.as_variable(v) for v in flat] if self.updates else []
+            size = {"every": self.every, "histograms": self.histograms or 0, "capacity": self.capacity}
+            self._ring = Ring(len(flat), weights, start=self._next, **size)
+            self._write(self._records())  # report now, not after an epoch, that a file cannot be written
         if tf.executing_eagerly():
+            self._count_steps(1)  # before this step is written: its update ratio is not known yet
             self._ring.write_eagerly(real_and_dense(gradients), loss, scale)
-            self._count_steps(1)
         else:
             self._ring.write(gradients, loss, scale)
-        if begins and not self._file_end:  # report at once, not after an epoch, that the file cannot be written
-            self._write_file(np.zeros([0]), np.zeros([0, 0]))
 
     def _set_variables(self, variables: Any, flat: list) -> None:
         """Record `variables` from now on."""
-        new = not self._variables
-        self.names = inputs.names_of(variables, self.names, new=new, updates=self.updates)
-        self._variables = flat
+        self.names = inputs.names_of(variables, self.names, new=not self.variables, updates=self.updates)
+        self.variables = flat
         if self.updates and self._ring is not None:  # the ring holds a copy of the weights of other variables
             with tf.init_scope():  # outside of the step that is being traced
                 self.drain()
             self._ring = None
 
+    def __getattr__(self, name: str) -> Any:
+        # tf_keras asks a callback for methods that its own base class has
+        legacy = getattr(getattr(sys.modules.get("tf_keras"), "callbacks", None), "Callback", None)
+        if not hasattr(legacy, name) or name.startswith("__"):
+            raise AttributeError(f"GradientLog has no attribute {name!r}.")
+        return getattr(legacy, name).__get__(self)
+
     def on_train_begin(self, logs: Any = None) -> None:
         self._fit.begin(self.model)
+        clipping = self._fit.clipping()
+        self.clipping = (*clipping, self._next * self.every) if clipping else self.clipping
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
         self._batch = batch
@@ -176,26 +174,28 @@ class GradientLog(keras.callbacks.Callback):
 
     def _count_steps(self, steps: int) -> None:
         self._since += steps
-        if 2 * self._since > self.capacity * self.every:  # half of the ring: a train_step may apply twice
+        late = self._outputs and time.monotonic() - self._drained > SECONDS
+        if late or 2 * self._since > self.capacity * self.every:  # half of the ring: a train_step may apply twice
             self.drain()
 
     def drain(self) -> None:
-        """Fetch the rows that wait on the device. Every other way of reading calls it.
+        """Fetch the rows that wait on the device, and write them to `path` and `logdir`. Every read calls it.
 
         Call it now and then in a loop over your own `tf.function`, so that no row is overwritten before it is read.
         """
-        self._since = 0
         if self._ring is None:
             return
         if not tf.executing_eagerly():
             raise RuntimeError("GradientLog: read inside a tf.function, where tensors have no values. Read it outside.")
-        numbers, rows = self._ring.fetch(self._next)
-        if not len(rows):
-            return
-        lost, self._next = int(numbers[0]) - self._next, int(numbers[-1]) + 1
-        self.lost += lost
-        self._blocks.append((numbers * self.every, rows))
-        self._write_file(*self._blocks[-1])
+        with self._lock:
+            self._since, self._drained = 0, time.monotonic()
+            numbers, rows, counts = self._ring.fetch(self._next)
+            if not len(numbers):
+                return
+            lost, self._next = int(numbers[0]) - self._next, int(numbers[-1]) + 1
+            self.lost += lost
+            self._blocks = [*self._blocks, (numbers * self.every, rows, counts)]  # a copy of the log keeps the old list
+            self._write(self._records(*self._blocks[-1]))
         if lost:
             warnings.warn(
                 f"GradientLog: {lost} rows lost, the ring holds {self.capacity}. Read the log more often (log.drain()) "
@@ -203,88 +203,40 @@ class GradientLog(keras.callbacks.Callback):
                 stacklevel=2,
             )
 
-    def _table(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return all steps `[rows]` and all rows `[rows, columns]`."""
-        self.drain()
-        if len(self._blocks) > 1:
-            steps, rows = zip(*self._blocks, strict=True)
-            self._blocks = [(np.concatenate(steps), np.concatenate(rows))]
-        return self._blocks[0] if self._blocks else (np.zeros([0], np.int64), np.zeros([0, 2], np.float32))
+    def _write(self, records: Records) -> None:
+        """Write rows to the files. One that cannot be written is given up."""
+        for output in list(self._outputs) if self._chief else []:
+            try:
+                output.write(records)
+            except FileExistsError:
+                raise
+            except (OSError, tf.errors.OpError) as error:
+                self._outputs.remove(output)
+                warnings.warn(
+                    f"GradientLog: cannot write {output.path}: {error}. Training goes on, and all rows are kept in "
+                    "memory. Write them elsewhere with log.save(path).",
+                    stacklevel=2,
+                )
 
-    def _column(self, name: str) -> np.ndarray:
-        """Return one statistic of every variable, `[rows, variables]`."""
-        rows, width = self._table()[1], len(self.names)
-        start = 2 + COLUMNS.index(name) * width
-        found = rows[:, start : start + width]
-        return found if found.shape[1] == width and width else np.full([len(rows), width], np.nan, np.float32)
+    def read(self) -> Records:
+        """Return all rows at this moment, which stay the same while another thread goes on to record."""
+        with self._lock:
+            self.drain()
+            if len(self._blocks) > 1:
+                steps, rows, counts = zip(*self._blocks, strict=True)
+                self._blocks = [(np.concatenate(steps), np.concatenate(rows), np.concatenate(counts, 1))]
+            return self._records(*self._blocks[0]) if self._blocks else self._records()
 
-    steps = property(lambda self: self._table()[0], doc="The step of each row, `[rows]`.")
-    loss = property(lambda self: self._table()[1][:, 0], doc="The loss, NaN if it was not given, `[rows]`.")
-    global_norm = property(lambda self: self._table()[1][:, 1], doc="L2 norm of all gradients together, `[rows]`.")
-    norm = property(lambda self: self._column("norm"), doc="L2 norms, `[rows, variables]`.")
-    mean = property(lambda self: self._column("mean"), doc="Means, `[rows, variables]`.")
-    std = property(lambda self: self._column("std"), doc="Standard deviations, `[rows, variables]`.")
-    max_abs = property(lambda self: self._column("max_abs"), doc="Largest magnitudes, `[rows, variables]`.")
-    zero_fraction = property(lambda self: self._column("zero_fraction"), doc="Share of zeros, `[rows, variables]`.")
-    missing = property(lambda self: np.isnan(self._column("nonfinite")), doc="Whether it is None, `[rows, variables]`.")
-    update_ratio = property(lambda self: self._column("update_ratio"), doc="||update|| / ||w||, `[rows, variables]`.")
+    def _records(self, steps: Any = (), rows: Any = (), counts: Any = files.NO_COUNTS) -> Records:
+        rows = np.reshape(rows, [len(steps), 2 + len(self.kinds) * len(self.names)])
+        state = (self.updates, self.has_loss, self.clipping, self.lost, self.variables)
+        return Records(self.names, np.asarray(steps, np.int64), rows, counts, *state)
 
-    @property
-    def nonfinite(self) -> np.ndarray:
-        """Number of NaN and infinite elements, which the other statistics leave out, `[rows, variables]`."""
-        return np.nan_to_num(self._column("nonfinite")).astype(np.int64)
-
-    @property
-    def _kinds(self) -> tuple[str, ...]:
-        return COLUMNS if self.updates else STATISTICS
-
-    def __len__(self) -> int:
-        return len(self.steps)
-
-    def __bool__(self) -> bool:
-        return True  # also if it is empty: `if log:` asks whether there is a log
-
-    def __getitem__(self, name: str) -> VariableLog:
-        """Return the rows of one variable, by its name or the end of its name: ``log["dense/kernel"]``."""
-        place = place_of("GradientLog", self.names, name)
-        return VariableLog(self.steps, *(getattr(self, field)[:, place] for field in VariableLog._fields[1:]))
-
-    def to_dict(self) -> dict[str, np.ndarray]:
-        """Return columns for `pandas.DataFrame`: step, loss, global_norm, ``dense/kernel.norm`` and so on."""
-        columns = {"step": self.steps, "loss": self.loss, "global_norm": self.global_norm}
-        for name in self.names:
-            own = self[name]
-            columns |= {f"{name}.{field}": getattr(own, field) for field in (*self._kinds, "missing")}
-        return columns
-
-    def __repr__(self) -> str:
-        return table(self)
-
-    def _repr_html_(self) -> str:
-        return log_html(self)
-
-    def findings(self) -> tuple[str, ...]:
-        """Return what is wrong, in sentences that name the first step, the variable and the threshold."""
-        return findings(self)
-
-    def _write_file(self, steps: np.ndarray, rows: np.ndarray) -> None:
-        if self.path is None or not self._chief:
-            return
-        path, self.path = self.path, None
-        header = ["step", "loss", "global_norm", *(f"{name}.{field}" for field in self._kinds for name in self.names)]
-        try:
-            self._file_end = files.append(path, self._file_end, header, steps, rows)
-        except OSError as error:
-            raise OSError(
-                f"GradientLog: cannot write {path}: {error}. All rows are kept in memory, and no more are written. "
-                "Write them elsewhere with log.save(path)."
-            ) from error
-        self.path = path
+    steps = property(lambda self: self.read().steps, doc="The step of each row, `[rows]`.")
 
     def save(self, path: str | os.PathLike) -> None:
-        """Write all rows to one compressed ``.npz`` file, which `load` reads back."""
-        steps, rows = self._table()
-        np.savez_compressed(path, steps=steps, rows=rows, names=np.array(self.names, str), updates=self.updates)
+        """Write all rows and histograms to one compressed NumPy archive, which `load` reads back."""
+        files.save(path, self.read())
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> "GradientLog":
@@ -292,16 +244,26 @@ class GradientLog(keras.callbacks.Callback):
 
         If the process was killed while it wrote the last line, that line is left out, and overwritten by new rows.
         """
-        path = pathlib.Path(path)
-        saved = path.suffix == ".npz"
-        end, names, updates, steps, rows = (files.read_npz if saved else files.read)(path)
-        log = cls(updates=updates, path=None if saved else path)
-        log.names, log._blocks, log._file_end = tuple(names), [(steps, rows)], end
+        end, records = files.load(path)
+        log, steps = cls(updates=bool(records.updates)), records.steps
+        log.names, log.has_loss, log.clipping, log.lost = (getattr(records, name) for name in ("names", *FIELDS[5:]))
+        if end is not None:
+            log._outputs = [files.CsvFile(os.fspath(path), end)]
         if len(steps):
+            log._blocks = [(steps, records.rows, records.counts)]
             log.every = int(np.diff(steps).min()) if len(steps) > 1 else 1
             log._next = int(steps[-1]) // log.every + 1
         return log
 
     def to_tensorboard(self, logdir: str | os.PathLike) -> None:
-        """Write loss, norms, largest magnitudes and update ratios as TensorBoard scalars, a tag for each variable."""
-        files.write_scalars(os.fspath(logdir), self)
+        """Write all rows and histograms to a folder for TensorBoard, as `logdir=` does while the model trains."""
+        files.EventFile(files.path_of("GradientLog.to_tensorboard: logdir", logdir)).write(self.read())
+
+    def __getstate__(self) -> dict[str, Any]:
+        with self._lock:
+            self.read()
+            return {name: value for name, value in vars(self).items() if name not in RUNNING}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        GradientLog.__init__(self)
+        self.__dict__.update(state)

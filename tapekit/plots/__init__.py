@@ -8,6 +8,7 @@ Files, in reading order:
     axes        what the plots share: new axes, a legend, colours, marks for None, zero and not finite
     labels      short names that still tell everything apart
     training    a `GradientLog`: flow, history, heatmap, update ratio
+    histogram   a `GradientLog`: distributions of the gradients
     live        a plot that is redrawn while a model trains
     checks      a `GradientCheck`: error against step
     circuit     a `Trace`: boxes and edges
@@ -19,6 +20,7 @@ Files, in reading order:
 from tapekit.plots.animation import animate_trace
 from tapekit.plots.checks import plot_check
 from tapekit.plots.circuit import plot_trace, trace_png
+from tapekit.plots.histogram import plot_gradient_histogram
 from tapekit.plots.live import LivePlot
 from tapekit.plots.training import plot_gradient_flow, plot_gradient_heatmap, plot_gradient_history, plot_update_ratio
 
@@ -28,6 +30,7 @@ __all__ = [
     "plot_check",
     "plot_gradient_flow",
     "plot_gradient_heatmap",
+    "plot_gradient_histogram",
     "plot_gradient_history",
     "plot_trace",
     "plot_update_ratio",

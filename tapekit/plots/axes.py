@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # Okabe and Ito: for colour-blind eyes
+TICKS = 30  # more names than this cannot be read beside an axis
 
 
 class Mark(NamedTuple):
@@ -67,7 +68,7 @@ def draw_marks(ax: Any, x: np.ndarray, mark: Mark, label: str) -> None:
 
 def name_ticks(axis: Any, names: Sequence[str], begins: Sequence[int] = (0,), **look: Any) -> None:
     """Write a name at each place. Of too many, write every n-th, from each of the places where a group begins."""
-    every = -(-len(names) // 30)  # more cannot be read beside an axis
+    every = -(-len(names) // TICKS)
     groups = itertools.pairwise([*begins, len(names) + every - 1])  # the first name of a group needs room before it
     places = [place for a, b in groups for place in range(a, b - every + 1, every)]
     axis.set_ticks(places, [names[place] for place in places], fontsize="small", **look)

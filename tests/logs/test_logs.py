@@ -1,7 +1,6 @@
 """The log against NumPy on the same gradients, in every kind of loop."""
 
 import contextlib
-import importlib.util
 import signal
 import subprocess
 import sys
@@ -655,73 +654,9 @@ def test_an_empty_log_reads_as_empty():
 
 def test_the_printed_table_has_a_line_for_each_variable():
     lines = str(record([[3.0, -4.0, 0.0], None])).splitlines()
-    assert lines[0] == "step 0 (row 1), loss nan, global norm 5"
+    assert lines[0] == "step 0 (row 1), loss not recorded, global norm 5"
     assert lines[2].split() == ["a", "5", "-0.333", "2.87", "4", "33%", "0"]
     assert lines[3].split() == ["b", "None"]
-
-
-# ---- findings --------------------------------------------------------------------------------------------------------
-
-
-def test_a_healthy_run_has_nothing_to_say():
-    log = GradientLog(updates=True)
-    fit(small_model(optimizer=keras.optimizers.SGD(3e-3)), log, epochs=8)
-    assert log.findings() == ()
-
-
-def test_findings_name_what_is_not_finite_missing_and_dead():
-    good, bad = np.ones(2), np.float32([np.nan, 1])
-    log = record([good, None, good * 0], [bad, None, good * 0], [good, None, good * 0])
-    found = log.findings()
-    assert len(found) == 3
-    assert found[0].startswith(
-        "Not finite: a had NaN or infinite elements in 1 of 3 rows, first at step 1 (1 elements of a)"
-    )
-    assert found[1].startswith("None: b had no gradient in 3 of 3 rows, first at step 0.")
-    assert found[2].startswith(
-        "All zero: every element of the gradient of c is 0 in 90% of the rows or more, first at step 0"
-    )
-
-
-@pytest.mark.parametrize(("factor", "word"), [(0.1, "Vanishing"), (10.0, "Exploding"), (0.5, None)])
-def test_findings_see_the_signal_vanish_or_explode_along_the_biases(factor, word):
-    names = [f"{layer}/{kind}" for layer in "abcd" for kind in ("kernel", "bias")]
-    biases = [factor ** (3 - layer) * np.ones(2) for layer in range(4)]
-    log = GradientLog()
-    variables = [tf.Variable([0.0, 0.0], name=name) for name in names]
-    for _ in range(3):
-        log.record([tf.constant(g, tf.float32) for b in biases for g in (np.ones(2), b)], variables)  # flat kernels
-    found = log.findings()
-    assert len(found) == (word is not None)
-    if word:
-        assert found[0].startswith(
-            f"{word} towards the input: the gradient (root mean square) of a/bias is {factor**3:.2g} "
-        )
-        assert f"{factor:g} a layer, first at step 0 (threshold 100 either way)" in found[0]
-
-
-def test_findings_see_spikes_against_the_rows_before():
-    steps = [[np.full(2, 1.0 + 0.1 * (i % 3))] for i in range(40)]
-    steps[30] = [np.full(2, 50.0)]
-    (found,) = record(*steps).findings()
-    assert found.startswith(
-        "Spikes: the global norm is more than 10 times the median of the 20 rows before it in 1 rows, "
-    )
-    assert "first at step 30 (45.5 times)" in found
-
-
-@pytest.mark.parametrize(("rate", "words"), [(1e-6, "Updates too small"), (1e-1, "Updates too large"), (1e-3, None)])
-def test_findings_compare_the_update_ratio_with_a_thousandth(rate, words):
-    w, b = tf.Variable([1.0, 1.0], name="w"), tf.Variable([0.0], name="bias")
-    log = GradientLog(updates=True)
-    for _ in range(6):
-        log.record([w + 0.0, b + 1.0], [w, b])
-        w.assign_sub(rate * w)
-        b.assign_sub([1.0])
-    found = log.findings()
-    assert len(found) == (words is not None)
-    if words:
-        assert found[0].startswith(f"{words}: a step changes w by {rate:.1e} of its norm")
 
 
 # ---- on disk ---------------------------------------------------------------------------------------------------------
@@ -803,10 +738,10 @@ def test_kill_9_loses_at_most_the_rows_that_were_not_drained(tmp_path):
 
 
 @pytest.mark.parametrize("path", ["/dev/full", "no/such/directory/run.csv"])
-def test_a_disk_that_refuses_is_an_error_once_and_loses_no_row(path, tmp_path, monkeypatch):
+def test_a_disk_that_refuses_warns_once_and_loses_no_row(path, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     log, variables = GradientLog(path=path), [tf.Variable([0.0, 0.0])]
-    with pytest.raises(OSError, match=f"cannot write {path}: .*All rows are kept in memory"):
+    with pytest.warns(UserWarning, match=f"cannot write {path}: .*Training goes on, and all rows are kept in memory"):
         log.record([tf.ones([2])], variables)
     assert len(log) == 1
     log.record([tf.ones([2])], variables)
@@ -817,23 +752,17 @@ def test_a_disk_that_refuses_is_an_error_once_and_loses_no_row(path, tmp_path, m
 def test_a_file_that_is_there_is_not_overwritten(tmp_path):
     path = tmp_path / "run.csv"
     path.write_text("precious")
-    with pytest.raises(OSError, match=r"it exists; GradientLog.load\(path\) continues it"):
+    with pytest.raises(OSError, match=r"run.csv exists. Continue it with GradientLog.load\(path\)"):
         record([np.ones(2)], path=path)
     assert path.read_text() == "precious"
-    with pytest.raises(OSError, match="Is a directory"):
+    with pytest.raises(ValueError, match=f"path is '{tmp_path}'. Rows are written as csv"):
         record([np.ones(2)], path=tmp_path)
     path.write_text("step,a,b\n1,2,3\n")
     with pytest.raises(ValueError, match="begins with 'step,a,b'"):
         GradientLog.load(path)
     path.write_text("precious\n")
-    with pytest.raises(ValueError, match="begins with 'precious'"):
+    with pytest.raises(ValueError, match=r"not a file of GradientLog \(it begins with 'precious'\)"):
         GradientLog.load(path)
-
-
-def test_tensorboard_is_asked_for_by_name_when_it_is_missing(tmp_path, monkeypatch):
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(ImportError, match="Run: pip install tensorboard"):
-        record([np.ones(2)]).to_tensorboard(tmp_path)
 
 
 def test_a_log_is_not_read_inside_a_function_that_is_traced():

@@ -1,0 +1,136 @@
+"""`Records`: the rows of a `GradientLog` at one moment, as arrays; `VariableLog`: the rows of one variable."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tapekit import _sources
+from tapekit._names import place_of
+from tapekit._tables import log_html, variable_html
+from tapekit.logs.findings import findings, table
+from tapekit.logs.histograms import Histogram, histogram_of
+from tapekit.logs.statistics import STATISTICS
+
+FIELDS = ("names", "steps", "rows", "counts", "updates", "has_loss", "clipping", "lost")  # those that are saved
+COLUMNS = (*STATISTICS, "update_ratio")
+
+
+class VariableLog(NamedTuple):
+    """The rows of one variable, as arrays `[rows]`."""
+
+    steps: np.ndarray
+    norm: np.ndarray
+    mean: np.ndarray
+    std: np.ndarray
+    max_abs: np.ndarray
+    zero_fraction: np.ndarray
+    nonfinite: np.ndarray
+    missing: np.ndarray
+    update_ratio: np.ndarray
+
+    def _repr_html_(self) -> str:
+        return variable_html(self)
+
+
+@dataclasses.dataclass(eq=False, repr=False)
+class Records:
+    """The rows at one moment. A `GradientLog` may grow between two reads; what its `read` returns does not."""
+
+    names: tuple[str, ...]
+    steps: np.ndarray  # `[rows]`
+    rows: np.ndarray  # `[rows, columns]`: loss, global norm, the norm of each variable, the mean of each, ...
+    counts: np.ndarray  # `[4, bins]`: step, place of the variable, code of the bin, and how many elements it holds
+    updates: bool = False  # whether the rows have update ratios
+    has_loss: bool = False  # whether a loss was given
+    clipping: Sequence | None = None  # the argument of the optimizer, its value, the first step
+    lost: int = 0  # rows that were overwritten before they were fetched
+    variables: Sequence = ()  # those that were recorded, if they are known
+
+    loss = property(lambda self: self.read().rows[:, 0], doc="The loss, NaN if it was not given, `[rows]`.")
+    global_norm = property(lambda self: self.read().rows[:, 1], doc="L2 norm of all gradients together, `[rows]`.")
+    norm = property(lambda self: self.column("norm"), doc="L2 norms, `[rows, variables]`.")
+    mean = property(lambda self: self.column("mean"), doc="Means, `[rows, variables]`.")
+    std = property(lambda self: self.column("std"), doc="Standard deviations, `[rows, variables]`.")
+    max_abs = property(lambda self: self.column("max_abs"), doc="Largest magnitudes, `[rows, variables]`.")
+    zero_fraction = property(lambda self: self.column("zero_fraction"), doc="Share of zeros, `[rows, variables]`.")
+    missing = property(lambda self: np.isnan(self.column("nonfinite")), doc="Whether None, `[rows, variables]`.")
+    update_ratio = property(lambda self: self.column("update_ratio"), doc="||update|| / ||w||, `[rows, variables]`.")
+    histogram_steps = property(lambda self: np.unique(self.read().counts[0]), doc="The steps with histograms.")
+    kinds = property(lambda self: COLUMNS[: 6 + self.updates], doc="The statistics that the rows hold.")
+
+    @property
+    def nonfinite(self) -> np.ndarray:
+        """Number of NaN and infinite elements, which the other statistics leave out, `[rows, variables]`."""
+        return np.nan_to_num(self.column("nonfinite")).astype(np.int64)
+
+    def read(self) -> "Records":
+        """Return all rows at this moment."""
+        return self
+
+    def column(self, name: str) -> np.ndarray:
+        """Return one statistic of every variable, `[rows, variables]`; NaN if the rows do not hold it."""
+        rows, shape = self.read().rows, (len(self.kinds), len(self.names))
+        if name not in self.kinds:
+            return np.full([len(rows), len(self.names)], np.nan, np.float32)
+        return rows[:, 2:].reshape(len(rows), *shape)[:, self.kinds.index(name)]
+
+    def place(self, variable: Any) -> int:
+        """Return the place of a variable among `names`, by the variable, its name or the end of its name."""
+        known = [place for place, each in enumerate(self.variables) if each is variable]
+        name = variable if _sources.as_variable(variable) is None else _sources.names(variable)[0]
+        return known[0] if known else place_of("GradientLog", self.names, name)
+
+    def __len__(self) -> int:
+        return len(self.read().steps)
+
+    def __bool__(self) -> bool:
+        return True  # also if it is empty: `if log:` asks whether there is a log
+
+    def __getitem__(self, variable: Any) -> Any:
+        """Return the `VariableLog` of a variable, by itself, its name or the end of it: ``log["dense/kernel"]``."""
+        log, place = self.read(), self.place(variable)
+        return VariableLog._make([log.steps, *(getattr(log, kind)[:, place] for kind in VariableLog._fields[1:])])
+
+    def histogram(self, variable: Any, step: int = -1) -> Histogram:
+        """Return edges and counts of the distribution of one gradient.
+
+        Args:
+            variable: the variable, its name or the end of its name.
+            step: the number of a step that has histograms (`histogram_steps`); a negative one counts from the end.
+
+        Raises:
+            KeyError, ValueError: there is no such variable, or that step has no histograms.
+
+        Example:
+            >>> log = Records(("w",), np.array([7]), np.ones([1, 8]), np.array([[7, 7], [0, 0], [252, 0], [3, 1]]))
+            >>> edges, counts = log.histogram("w")
+            >>> edges[counts.nonzero()].tolist(), counts[counts.nonzero()].tolist()
+            ([-1.1754943508222875e-38, 0.5], [1, 3])
+        """
+        log, place = self.read(), self.place(variable)
+        steps = log.histogram_steps
+        found = steps[step:][:1] if -len(steps) <= step < 0 else steps[steps == step]
+        if not len(found):
+            have = f"from {steps[0]} to {steps[-1]}" if len(steps) else "none: make it with GradientLog(histograms=100)"
+            raise ValueError(f"GradientLog.histogram: step {step} has no histograms. Steps with histograms are {have}.")
+        return histogram_of(*log.counts[2:, (log.counts[0] == found[0]) & (log.counts[1] == place)])
+
+    def to_dict(self) -> dict[str, np.ndarray]:
+        """Return columns for `pandas.DataFrame`: step, loss, global_norm, ``dense/kernel.norm`` and so on."""
+        log = self.read()
+        columns = {"step": log.steps, "loss": log.loss, "global_norm": log.global_norm}
+        for place, name in enumerate(log.names):
+            columns |= {f"{name}.{kind}": getattr(log, kind)[:, place] for kind in (*log.kinds, "missing")}
+        return columns
+
+    def __repr__(self) -> str:
+        return table(self.read())
+
+    def _repr_html_(self) -> str:
+        return log_html(self.read())
+
+    def findings(self) -> tuple[str, ...]:
+        """Return what is wrong, in sentences that name the first step, the variable and the threshold."""
+        return findings(self.read())

@@ -1,0 +1,224 @@
+"""What must not be lost, in copies, threads and on disks that refuse; and sentences for mistakes."""
+
+import copy
+import os
+import pickle
+import threading
+
+import keras
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import tapekit
+from tapekit.logs import GradientLog
+from tests.logs.test_logs import MODES, X, assert_equal_logs, assert_rows_are, fit, record, small_model, train, true_run
+
+
+@pytest.mark.parametrize("duplicate", [lambda log: pickle.loads(pickle.dumps(log)), copy.deepcopy, copy.copy])
+def test_a_copy_holds_the_same_and_goes_on_by_itself(duplicate, tmp_path):
+    log = GradientLog(updates=True, histograms=2, path=tmp_path / "run.csv", logdir=tmp_path / "board")
+    fit(small_model(), log)
+    twin = duplicate(log)
+    assert_equal_logs(twin, log)
+    assert twin.histogram_steps.tolist() == log.histogram_steps.tolist()
+    assert str(twin) == str(log)
+    assert twin.findings() == log.findings()
+    lines = (tmp_path / "run.csv").read_text()
+    keras.backend.clear_session()
+    fit(small_model(), twin)
+    assert (len(twin), len(log)) == (8, 4)
+    assert twin.steps.tolist() == list(range(8))
+    assert (tmp_path / "run.csv").read_text() == lines  # two logs do not write one file
+
+
+def test_an_empty_log_and_one_in_use_can_be_pickled():
+    assert len(pickle.loads(pickle.dumps(GradientLog()))) == 0
+    log = GradientLog()
+    train(MODES["jit"], log)
+    assert_equal_logs(pickle.loads(pickle.dumps(log)), log)
+
+
+def test_reading_while_another_thread_records_gives_one_moment():
+    w, log = tf.Variable([1.0, 2.0], name="w"), GradientLog(histograms=1, updates=True)
+    done, errors = threading.Event(), []
+
+    def train_on():
+        try:
+            for step in range(1, 1500):
+                log.record([tf.fill([2], float(step))], [w], loss=float(step))
+        except Exception as error:
+            errors.append(error)
+        done.set()
+
+    thread = threading.Thread(target=train_on)
+    thread.start()
+    while not done.is_set():
+        one, columns, records = log["w"] if len(log) else None, log.to_dict(), log.read()
+        assert len({len(column) for column in columns.values()}) == 1
+        if one is not None:
+            np.testing.assert_array_equal(one.max_abs, one.steps + 1)
+        np.testing.assert_array_equal(records.loss, records.steps + 1)
+        assert records.histogram_steps.tolist() == records.steps.tolist()
+        log.findings(), str(log)
+    thread.join()
+    assert not errors
+    assert log.loss.tolist() == list(range(1, 1500))
+    assert log.lost == 0
+
+
+def test_reading_while_a_compiled_function_records_reads_no_row_before_it_is_written():
+    w, log = tf.Variable([1.0], name="w"), GradientLog(capacity=4096)
+
+    @tf.function
+    def loop():
+        for _ in tf.range(2000):
+            w.assign_add([1.0])
+            log.record([w + 0.0], [w])
+
+    thread = threading.Thread(target=loop)
+    thread.start()
+    while thread.is_alive():
+        records = log.read()
+        np.testing.assert_array_equal(records.norm.ravel(), records.steps + 2)
+    thread.join()
+    assert log.norm.ravel().tolist() == list(range(2, 2002))
+
+
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("options", [{}, {"run_eagerly": True}, {"jit_compile": True}], ids=str)
+def test_a_train_step_that_records_and_a_callback_record_each_step_once(options, after):
+    log = GradientLog()
+
+    class Model(keras.Sequential):
+        def train_step(self, data):
+            x, y = data
+            variables = self.trainable_variables
+            loss, gradients = tapekit.value_and_gradient(
+                lambda: self.compute_loss(x, y, self(x, training=True)), variables, log=None if after else log
+            )
+            self.optimizer.apply(gradients, variables)
+            if after:
+                log.record(gradients, variables, loss)
+            return {"loss": loss}
+
+    keras.utils.set_random_seed(0)
+    layers = [keras.layers.Dense(4, activation="relu", name="hidden"), keras.layers.Dense(3, name="head")]
+    model = Model([keras.Input([5]), *layers])
+    model.compile(keras.optimizers.SGD(0.1), "mse", **options)
+    fit(model, log, epochs=2)
+    gradients, losses, _ = true_run(steps=8)
+    assert_rows_are(log, gradients)
+    np.testing.assert_allclose(log.loss, losses, rtol=1e-5)
+    w = tf.Variable([1.0])
+    other = GradientLog()
+    other.record([w + 0.0], [w])
+    assert len(other) == 1
+    fit(model)  # without the callback it records too
+    assert len(log) == 12
+
+
+def test_a_variable_is_read_by_itself():
+    model, log = small_model(), GradientLog(histograms=1)
+    fit(model, log)
+    kernel = model.layers[1].kernel
+    np.testing.assert_array_equal(log[kernel].norm, log["head/kernel"].norm)
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(log))[kernel].norm, log[kernel].norm)
+    assert log.histogram(kernel).counts.sum() == 12
+    a, b = tf.Variable([1.0], name="w"), tf.Variable([1.0], name="w")
+    log = GradientLog()
+    log.record([a * 1.0, b * 2.0], [a, b])
+    assert (log[a].norm[0], log[b].norm[0]) == (1, 2)
+    with pytest.raises(KeyError, match="nothing is called 3"):
+        log[3]
+    with pytest.raises(KeyError, match="nothing is called 'v'"):
+        log[tf.Variable([1.0], name="v")]
+
+
+def test_a_disk_that_fills_up_warns_once_and_training_goes_on(tmp_path, monkeypatch):
+    log, w = GradientLog(path=tmp_path / "run.csv"), tf.Variable([1.0], name="w")
+    log.record([w + 0.0], [w])
+    log.drain()
+    (tmp_path / "run.csv").unlink()
+    os.symlink("/dev/full", tmp_path / "run.csv")  # from now on the disk is full
+    log.record([w + 0.0], [w])
+    with pytest.warns(UserWarning, match=r"cannot write .*run\.csv: .*Training goes on") as caught:
+        assert len(log) == 2
+    assert len(caught) == 1
+    for _ in range(3):
+        log.record([w + 0.0], [w])
+    assert len(log) == 5
+
+
+def test_what_save_wrote_load_reads_under_the_same_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    log = record([np.ones(2)], [np.zeros(2)])
+    for name in ("run.npz", "run", "run.log", "a.b.c"):
+        log.save(name)
+        assert_equal_logs(GradientLog.load(name), log)
+    assert sorted(os.listdir()) == ["a.b.c", "run", "run.log", "run.npz"]
+    for path in ("run.csv", tmp_path, str(tmp_path)):
+        with pytest.raises(ValueError, match=r"GradientLog.save: path is .* or log.save\('run.npz'\)"):
+            log.save(path)
+    with pytest.raises(ValueError, match=r"GradientLog: path is 'x.npz'. Rows are written as csv"):
+        GradientLog(path="x.npz")
+
+
+@pytest.mark.parametrize("name", ["two\nlines", "a\r\nb", 'quoted "name"', "comma, space", "\u2028", "ünïcode"])
+def test_a_name_of_any_kind_comes_back_from_disk(tmp_path, name):
+    log = record([np.ones(2), None], [np.zeros(2), np.ones(2)], names=[name, "b"], path=tmp_path / "run.csv")
+    log.save(tmp_path / "run.npz")
+    for file in ("run.csv", "run.npz"):
+        loaded = GradientLog.load(tmp_path / file)
+        assert loaded.names == log.names
+        np.testing.assert_array_equal(loaded.norm, log.norm)
+
+
+def test_a_foreign_file_is_refused_in_a_sentence(tmp_path):
+    np.savez(tmp_path / "foreign.npz", weights=np.ones(3))
+    plt.figure().savefig(tmp_path / "picture.png")
+    plt.close("all")
+    (tmp_path / "torn.npz").write_bytes(b"PK\x03\x04" + b"x" * 100)
+    (tmp_path / "other.csv").write_text("step,loss,global_norm,a.norm\n0,1,x,y\n")
+    for name in ("foreign.npz", "picture.png", "torn.npz", "other.csv"):
+        with pytest.raises(
+            ValueError, match=rf"GradientLog.load: .*{name} is not a file of GradientLog \(.*Give a file"
+        ):
+            GradientLog.load(tmp_path / name)
+    with pytest.raises(TypeError, match=r"GradientLog.load: path is the Python int 3"):
+        GradientLog.load(3)
+    with pytest.raises(FileNotFoundError):
+        GradientLog.load(tmp_path / "nowhere.npz")
+
+
+def test_mistakes_are_told_in_sentences():
+    w, log = tf.Variable([1.0], name="w"), GradientLog()
+    with pytest.raises(TypeError, match=r"GradientLog: path is the Python int 3. A name is needed"):
+        GradientLog(path=3)
+    for loss in ("x", {"loss": 1.0}, object(), True):
+        with pytest.raises(TypeError, match=r"GradientLog.record: loss is .*A number or a tensor is needed"):
+            log.record([w + 0.0], [w], loss=loss)
+    with pytest.raises(AttributeError, match="GradientLog has no attribute 'norms'"):
+        log.norms  # noqa: B018
+    assert len(log) == 0
+
+
+@pytest.mark.parametrize("backend", ["jax", "torch"])
+def test_another_backend_of_keras_is_named(backend, monkeypatch):
+    model, log = small_model(), GradientLog()
+    monkeypatch.setattr(keras.backend, "backend", lambda: backend)
+    with pytest.raises(
+        RuntimeError, match=rf"Keras runs on {backend} here; tapekit reads TensorFlow's tape. Set KERAS_B"
+    ):
+        log.set_model(model), log.on_train_begin()
+    gradient = type("Array", (), {"shape": (2,), "dtype": "float32"})()
+    with pytest.raises(TypeError, match=rf"Keras runs on {backend} here; tapekit reads TensorFlow's tape"):
+        log.record([gradient], [tf.Variable(X[0, :2])])
+
+
+def test_a_keras_variable_of_another_backend_is_no_source():
+    array = type("ArrayImpl", (), {"__module__": "jaxlib._jax"})()
+    variable = type("Variable", (), {"path": "dense/kernel", "value": array, "dtype": "float32", "shape": ()})()
+    with pytest.raises(TypeError, match="Keras runs on jax here; tapekit reads TensorFlow's tape"):
+        tapekit.gradient(lambda: tf.constant(1.0), variable)
