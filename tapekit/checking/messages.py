@@ -47,7 +47,7 @@ def source_check(found: Comparison, index: int, name: str) -> SourceCheck:
         verdict,
         cause,
         index=tuple(map(int, np.unravel_index(at, source.shape))) if source.shape.rank else (),
-        analytic=float(found.along(found.tape.vector, worst)),
+        analytic=found.along(found.tape.vector, worst)[0],
         numeric=float(row.numeric),
         uncertainty=float(row.uncertainty),
         checked=checked,
@@ -59,7 +59,7 @@ def source_check(found: Comparison, index: int, name: str) -> SourceCheck:
 
 def _cause(found: Comparison, index: int, key: Key, judged: Judgement) -> str:
     """Return what is wrong, in words, from the numbers on the line `key`."""
-    row, verdict, analytic = found.rows[key], judged.verdict, found.along(found.tape.vector, key)
+    row, verdict, (analytic, _) = found.rows[key], judged.verdict, found.along(found.tape.vector, key)
     if verdict == "pass":
         return "the slope is 0 up to rounding" if judged.reason == "zero" else ""
     if row.diverges:
@@ -102,11 +102,11 @@ def _off_by(found: Comparison, index: int, key: Key) -> str:
     """Return the factor of this line, if it fits all lines that are wrong; else the relative error."""
 
     def ratio(key: Key) -> float:
-        return float(found.along(found.tape.vector, key) / found.rows[key].numeric)
+        return float(found.along(found.tape.vector, key)[0] / found.rows[key].numeric)
 
     failing = [k for k in found.touching(index) if found.judge(k, sure=True).verdict == "fail"]
     ratios = [ratio(k) for k in failing if found.rows[k].numeric and not kink(found, found.rows[k])]
-    analytic, numeric = found.along(found.tape.vector, key), float(found.rows[key].numeric)
+    analytic, numeric = found.along(found.tape.vector, key)[0], float(found.rows[key].numeric)
     if not ratios or not numeric or max(ratios) - min(ratios) > 0.01 * abs(ratios[0]):
         return f"off by {abs(analytic - numeric) / max(abs(analytic), abs(numeric)):.2%}"
     factor = ratio(key)
@@ -120,7 +120,7 @@ def _right_for_sum(found: Comparison, key: Key) -> bool:
     """Whether the gradient of the plain sum of the outputs is right."""
     lines, move = found.lines, np.zeros(len(found.tape.vector))
     move[key[0]] = lines.eps ** (1 / 3) * abs(lines.unit[key[0]])
-    there = (floats(lines.call(lines.leaves(lines.point + side * move))) for side in (1, -1))
+    there = (floats(lines.call(lines.leaves(lines.point + tf.cast(side * move, lines.dtype)))) for side in (1, -1))
     up, down = (sum(float(tf.reduce_sum(real(y))) for y in outputs) for outputs in there)
     summed = lines.gradient(lines.point, [tf.ones_like(y) for y in found.tape.outputs])[key[0]]
     return abs((up - down) / (2 * move[key[0]]) - summed) <= found.rtol * abs(summed)
