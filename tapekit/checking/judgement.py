@@ -35,8 +35,11 @@ def judge(found: Any, key: tuple[int, int], sure: bool = False) -> Judgement:
     """
     row, lines, tape, width = found.rows[key], found.lines, found.tape, key[1]
     (a, size), n, u = found.along(tape.vector, key), row.numeric, row.uncertainty
-    if row.diverges or kink(found, row):
-        return _judge_kink(found, row, a)
+    if row.diverges or kink(found, row):  # a gradient at a kink is to lie between the slopes of the two sides
+        low, high = sorted([row.left, row.right])
+        slack = WORN * found.rtol * max(abs(low), abs(high)) + found.atol + 2 * row.sides
+        between = low - slack <= a <= high + slack or row.diverges or not math.isfinite(a)
+        return Judgement("kink" if between else "fail", math.inf)
     if not math.isfinite(a):  # a slope that the dtype can hold: the gradient should be finite
         huge = min(float(each.dtype.real_dtype.max) for each in (*found.call.sources, *tape.outputs)) / 2
         return Judgement("fail" if abs(n) < huge else "inconclusive", math.inf)
@@ -84,14 +87,6 @@ def judge(found: Any, key: tuple[int, int], sure: bool = False) -> Judgement:
         return Judgement("pass", doubt) if worn else Judgement("inconclusive", 10 + doubt, "rounding")
     certain = min(error, off) > unseen + rounding and not kink(found, row, CLOSE)
     return Judgement("fail", 10 + doubt) if certain else Judgement("inconclusive", 10 + doubt, "noise")
-
-
-def _judge_kink(found: Any, row: Slopes, a: float) -> Judgement:
-    """Return ``kink``, but ``fail`` for a gradient that is not between the slopes of the two sides."""
-    low, high = sorted([row.left, row.right])
-    slack = WORN * found.rtol * max(abs(low), abs(high)) + found.atol + 2 * row.sides
-    between = low - slack <= a <= high + slack or row.diverges or not math.isfinite(a)
-    return Judgement("kink" if between else "fail", math.inf)
 
 
 def kink(found: Any, row: Slopes, times: float = SURE) -> bool:

@@ -1,4 +1,4 @@
-"""Gradients that are wrong in TensorFlow 2.21: what it gives, and what is true. A failure here says that one is mended."""
+"""Gradients that are wrong in TensorFlow 2.21: what it gives, and what is true. A failure says that one is mended."""
 
 import numpy as np
 import pytest
