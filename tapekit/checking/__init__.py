@@ -8,13 +8,14 @@ Files, in reading order:
 
     check        `check_gradient`: the arguments, and the order of the work
     results      `GradientCheck` and `SourceCheck`: the verdicts and the table
-    tape         the gradient of the tape under a random cotangent
-    float64      `fn` as a graph in float64
     dtypes       the precision of a dtype, and tensors as real vectors
+    tape         the gradient of the tape under a random cotangent
+    float64      `fn` and its gradient as a graph in float64
     lines        the values of `fn` along lines through the point
+    progress     the progress bar
     differences  slopes along a line, with their uncertainty
     comparison   which elements and blocks are compared, and how the wrong one is found
-    judgement    the verdict on one line
+    judgement    the verdict on one line: each rule, with its reason
     messages     the verdict on a source in words
 """
 

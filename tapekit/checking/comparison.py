@@ -8,14 +8,14 @@ import contextlib
 import dataclasses
 import functools
 import itertools
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 import numpy as np
 import tensorflow as tf
 
 from tapekit._sources import Call, describe
 from tapekit.checking.differences import Slopes, measure_slopes
-from tapekit.checking.dtypes import epsilon, tiny
+from tapekit.checking.dtypes import epsilon
 from tapekit.checking.float64 import Float64
 from tapekit.checking.judgement import RTOL, Judgement, judge
 from tapekit.checking.lines import Lines
@@ -36,23 +36,21 @@ Key = tuple[int, int]  # a line: the first coordinate that it moves, and how man
 class Comparison:
     """One order of one function: the gradient of the `tape`, and ``rows``, the slopes that are known of its lines.
 
-    ``lines`` is None where nothing was measured: a gradient that raises or changes from call to call. ``eps``, ``tiny``
-    and ``huge`` are those of the coarsest dtype on the way, ``peaks`` the largest gradient of each source.
-    ``samplers`` are the sources from whose values a random operation draws.
+    ``lines`` is None where nothing was measured: a gradient that raises or changes from call to call. ``eps`` is that
+    of the coarsest dtype on the way, ``peaks`` the largest gradient of each source; from the values of the ``samplers``
+    a random operation draws.
     """
 
     call: Call
     tape: TapeGradient
     lines: Lines = None  # type: ignore[assignment]  # without lines there are no rows, and nothing asks for them
-    rows: dict[Key, Slopes] = dataclasses.field(default_factory=dict)
-    judged: dict[tuple[Key, bool], Judgement] = dataclasses.field(default_factory=dict)
-    samplers: set[int] = dataclasses.field(default_factory=set)
+    eps: float = 0.0
     rtol: float = 0.0
     atol: float = 0.0
-    eps: float = 0.0
-    tiny: float = 0.0
-    huge: float = 0.0
+    samplers: Collection[int] = ()
     peaks: np.ndarray = None  # type: ignore[assignment]
+    rows: dict[Key, Slopes] = dataclasses.field(default_factory=dict)
+    judged: dict[tuple[Key, bool], Judgement] = dataclasses.field(default_factory=dict)
 
     @functools.cached_property
     def fine(self) -> np.ndarray | None:
@@ -80,21 +78,11 @@ class Comparison:
                 return self.lines.gradient(self.lines.point, self.lines.still)
         return np.zeros_like(self.tape.vector)
 
-    def along(self, gradient: np.ndarray, key: Key) -> float:
-        """Return the slope on a line that a gradient predicts."""
-        start, width = key
-        return (
-            gradient[start] if width == 1 else gradient[start : start + width] @ self.lines.unit[start : start + width]
-        )
-
-    def size(self, gradient: np.ndarray, key: Key) -> float:
-        """Return the norm of the part of a gradient that a line moves, each element by its own unit."""
-        part = slice(key[0], sum(key))
-        return abs(gradient[key[0]]) if key[1] == 1 else float(np.linalg.norm(gradient[part] * self.lines.unit[part]))
-
-    def source_of(self, key: Key) -> int:
-        """Return the number of the source in which the line `key` begins."""
-        return int(np.searchsorted(self.lines.ends, key[0], side="right"))
+    def along(self, gradient: np.ndarray, key: Key) -> tuple[float, float]:
+        """Return the slope on a line that a gradient predicts, and the norm of the part that the line moves."""
+        moved = gradient[key[0] : sum(key)]
+        moved = moved if key[1] == 1 else moved * self.lines.unit[key[0] : sum(key)]
+        return float(moved.sum()), float(np.linalg.norm(moved))
 
     def touching(self, index: int) -> list[Key]:
         """Return the lines that touch source number `index`."""
@@ -111,36 +99,29 @@ class Comparison:
 def compare(call: Call, *, rtol: float | None, atol: float | None, seed: int, progress: Progress) -> Comparison:
     """Compare the gradient of `call` with differences, element by element or in blocks."""
     tape = tape_gradient(call, seed)
-    found = Comparison(call, tape, atol=atol or 0.0)
     if tape.random or tape.raises:
-        return found
-    dtypes = [each.dtype for each in (*call.sources, *tape.outputs)]
-    found.lines, coarsest = _lines(found, seed, progress)
-    found.eps = max(coarsest, *map(epsilon, dtypes))
-    if not found.lines.float64:
-        found.lines.eps = found.eps
-    found.tiny = max(map(tiny, dtypes))
-    found.huge = min(float(dtype.real_dtype.max) for dtype in dtypes) / 2
-    found.rtol = max(r for name, r in RTOL.items() if epsilon(name) <= found.eps) if rtol is None else rtol
-    parts = np.split(np.abs(np.nan_to_num(tape.vector)), found.lines.ends[:-1])
-    found.peaks = np.array([part.max(initial=0.0) for part in parts])
+        return Comparison(call, tape)
+    lines, eps, samplers = _lines(call, tape, seed, progress)
+    if rtol is None:
+        rtol = max(allowed for name, allowed in RTOL.items() if epsilon(name) <= eps)
+    parts = np.split(np.abs(np.nan_to_num(tape.vector)), lines.ends[:-1])
+    peaks = np.array([part.max(initial=0.0) for part in parts])
+    found = Comparison(call, tape, lines, eps, rtol, atol or 0.0, samplers, peaks)
     if len(tape.vector):
         _measure(found)
     return found
 
 
-def _lines(found: Comparison, seed: int, progress: Progress) -> tuple[Lines, float]:
-    """Return `fn` on lines, in float64 if it is the same function there, and the coarsest precision on the way."""
-    call, tape = found.call, found.tape
+def _lines(call: Call, tape: TapeGradient, seed: int, progress: Progress) -> tuple[Lines, float, Collection[int]]:
+    """Return `fn` on lines, in float64 if it is the same function there; the coarsest precision; the samplers."""
     lines_of = functools.partial(Lines, tape=tape, seed=seed, progress=progress)
-    float64, eps = None, max(map(epsilon, [y.dtype for y in tape.outputs]))
+    eps, samplers = max(epsilon(each.dtype) for each in (*call.sources, *tape.outputs)), set()
     with contextlib.suppress(Exception):  # whatever keeps fn from being computed in float64
         float64 = Float64(call, tape)
-        eps = max(eps, epsilon(float64.coarsest))
-        found.samplers = float64.samplers
-        lines = lines_of(float64.values(), float64=float64, graph=True)
+        eps, samplers = max(eps, epsilon(float64.coarsest)), float64.samplers
+        lines = lines_of(float64.values(), float64=float64, eps=epsilon("float64"))
         if lines.agrees(eps):
-            return lines, eps
+            return lines, eps, samplers
     variables = [isinstance(source, tf.Variable) for source in call.sources]
     if not call.takes_vars and not all(variables):
         name, source = call.names[variables.index(False)], call.sources[variables.index(False)]
@@ -150,10 +131,10 @@ def _lines(found: Comparison, seed: int, progress: Progress) -> tuple[Lines, flo
             "tf.Variable."
         )
     with contextlib.suppress(Exception):  # whatever keeps fn from being a graph
-        lines = lines_of(call, float64=None, graph=True)
+        lines = lines_of(call, eps=eps)
         if lines.agrees(eps):
-            return lines, eps
-    return lines_of(call, float64=None, graph=False), eps
+            return lines, eps, samplers
+    return lines_of(call, eps=eps, graph=False), eps, samplers
 
 
 def _measure(found: Comparison) -> None:

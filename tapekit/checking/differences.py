@@ -73,8 +73,9 @@ def _rounding(lines: Lines, up: Values, down: Values, quick: bool) -> tuple[np.n
         smallest = np.minimum(smallest, lines.eps * lines.largest)
     noise = _noise(up.change - down.change, up.step - down.step)  # the odd part has no curvature
     noise = np.where(np.isfinite(noise), noise, np.fmax(_noise(up.change, up.step), _noise(down.change, down.step)))
-    wild = noise > np.fmax(WILD * np.fmax(moved.max(1), lines.height), ROUNDINGS * smallest[:, 0])
-    noise[wild] = np.inf  # fn varies below the smallest step
+    wild = noise > WILD * np.fmax(moved.max(1), lines.height)
+    if wild.any():  # not for rounding: fn varies below the smallest step
+        noise[wild & (noise > ROUNDINGS * lines.eps * lines.largest)] = np.inf
     return np.fmax(rounding, smallest), noise
 
 

@@ -33,15 +33,17 @@ class Values(NamedTuple):
 class Lines:
     """Evaluate `fn` on lines: in `float64`, or else in its own dtype, if not in a `graph` one value at a time.
 
-    In its own dtype variables are assigned (the caller restores them). ``eps`` is that of the coarsest dtype of the
-    values, ``height`` the size of the outputs that move at all, ``still`` the cotangents of the others, ``depth`` the
-    size of those and ``count`` the same if each is at most 1.
+    In its own dtype variables are assigned (the caller restores them). ``eps`` is the precision of the values,
+    ``height`` the size of the outputs that move at all, ``still`` the cotangents of the others, ``depth`` the size of
+    those and ``count`` the same if each is at most 1.
     """
 
     def __init__(
-        self, call: Call, tape: TapeGradient, float64: Float64 | None, *, graph: bool, seed: int, progress: Progress
-    ):
-        self.call, self.tape, self.float64, self.graph, self.progress = call, tape, float64, graph, progress
+        self, call: Call, tape: TapeGradient, seed: int, progress: Progress, eps: float, *,
+        float64: Float64 | None = None, graph: bool = True,
+    ):  # fmt: skip
+        self.call, self.tape, self.float64, self.graph = call, tape, float64, graph
+        self.progress, self.eps = progress, eps
         parts = [real(source) if float64 else flat(source) for source in call.sources]
         self.narrow = max((x.dtype for x in parts), key=epsilon)
         self.dtype = min((x.dtype for x in parts), key=epsilon)
@@ -50,7 +52,6 @@ class Lines:
         self.point = tf.concat([tf.cast(x, self.dtype) for x in parts], 0)
         outputs = floats(call(self.leaves(self.point))) if float64 else tape.outputs
         self.outputs = [real(y) for y in outputs]
-        self.eps = max(epsilon(tensor.dtype) for tensor in (*outputs, *parts))
         self.tiny = max(tiny(tensor.dtype) for tensor in (*outputs, *parts))
         self.unit = self._directions(np.random.default_rng(seed))
         self.units = tf.constant(self.unit, self.dtype)

@@ -47,7 +47,7 @@ def source_check(found: Comparison, index: int, name: str) -> SourceCheck:
         verdict,
         cause,
         index=tuple(map(int, np.unravel_index(at, source.shape))) if source.shape.rank else (),
-        analytic=float(found.along(found.tape.vector, worst)),
+        analytic=found.along(found.tape.vector, worst)[0],
         numeric=float(row.numeric),
         uncertainty=float(row.uncertainty),
         checked=checked,
@@ -59,7 +59,7 @@ def source_check(found: Comparison, index: int, name: str) -> SourceCheck:
 
 def _cause(found: Comparison, index: int, key: Key, judged: Judgement) -> str:
     """Return what is wrong, in words, from the numbers on the line `key`."""
-    row, verdict, analytic = found.rows[key], judged.verdict, found.along(found.tape.vector, key)
+    row, verdict, (analytic, _) = found.rows[key], judged.verdict, found.along(found.tape.vector, key)
     if verdict == "pass":
         return "the slope is 0 up to rounding" if judged.reason == "zero" else ""
     if row.diverges:
@@ -73,11 +73,11 @@ def _cause(found: Comparison, index: int, key: Key, judged: Judgement) -> str:
     slope = f"the slope is {row.numeric:.6g}"
     if not math.isfinite(analytic):
         return f"the gradient is {found.tape.vector[key[0] : sum(key)].sum()}, {slope}"
+    coarsest, used = (next(name for name in RTOL if epsilon(name) == eps) for eps in (found.eps, found.lines.eps))
     if judged.reason == "rounding":
-        dtype = _dtype(found.eps)
-        return f"right in float64, lost to rounding in {dtype}: it is {analytic:.6g}, {slope}"
+        return f"right in float64, lost to rounding in {coarsest}: it is {analytic:.6g}, {slope}"
     if verdict == "inconclusive":
-        words = f"too noisy to tell in {_dtype(found.lines.eps)}: {slope}, give or take {SURE * row.uncertainty:.2g}"
+        words = f"too noisy to tell in {used}: {slope}, give or take {SURE * row.uncertainty:.2g}"
         large = found.lines.largest > max(1.0, found.lines.height)
         return words + (f" (numbers on the way are as large as {found.lines.largest:.2g})" if large else "")
     if found.tape.raw[index] is None:
@@ -93,23 +93,15 @@ def _cause(found: Comparison, index: int, key: Key, judged: Judgement) -> str:
     return _off_by(found, index, key)
 
 
-def _dtype(eps: float) -> str:
-    """Return the name of the dtype with this precision."""
-    return next(name for name in RTOL if epsilon(name) == eps)
-
-
 def _off_by(found: Comparison, index: int, key: Key) -> str:
     """Return the factor of this line, if it fits all lines that are wrong; else the relative error."""
-
-    def ratio(key: Key) -> float:
-        return float(found.along(found.tape.vector, key) / found.rows[key].numeric)
-
     failing = [k for k in found.touching(index) if found.judge(k, sure=True).verdict == "fail"]
-    ratios = [ratio(k) for k in failing if found.rows[k].numeric and not kink(found, found.rows[k])]
-    analytic, numeric = found.along(found.tape.vector, key), float(found.rows[key].numeric)
-    if not ratios or not numeric or max(ratios) - min(ratios) > 0.01 * abs(ratios[0]):
+    measured = [k for k in failing if found.rows[k].numeric and not kink(found, found.rows[k])]
+    ratios = {k: found.along(found.tape.vector, k)[0] / float(found.rows[k].numeric) for k in measured}
+    if key not in ratios or max(ratios.values()) - min(ratios.values()) > 0.01 * abs(ratios[key]):
+        analytic, numeric = found.along(found.tape.vector, key)[0], float(found.rows[key].numeric)
         return f"off by {abs(analytic - numeric) / max(abs(analytic), abs(numeric)):.2%}"
-    factor = ratio(key)
+    factor = ratios[key]
     if abs(factor + 1) < 1e-3:
         return "sign flipped"
     digits = ".3f" if abs(factor - 1) > 2e-3 and abs(factor) > 0.01 else ".6g"
@@ -120,7 +112,7 @@ def _right_for_sum(found: Comparison, key: Key) -> bool:
     """Whether the gradient of the plain sum of the outputs is right."""
     lines, move = found.lines, np.zeros(len(found.tape.vector))
     move[key[0]] = lines.eps ** (1 / 3) * abs(lines.unit[key[0]])
-    there = (floats(lines.call(lines.leaves(lines.point + side * move))) for side in (1, -1))
+    there = (floats(lines.call(lines.leaves(lines.point + tf.cast(side * move, lines.dtype)))) for side in (1, -1))
     up, down = (sum(float(tf.reduce_sum(real(y))) for y in outputs) for outputs in there)
     summed = lines.gradient(lines.point, [tf.ones_like(y) for y in found.tape.outputs])[key[0]]
     return abs((up - down) / (2 * move[key[0]]) - summed) <= found.rtol * abs(summed)

@@ -17,11 +17,10 @@ from tapekit.checking.dtypes import epsilon, floats, real
 
 @dataclasses.dataclass(frozen=True)
 class TapeGradient:
-    """The float ``outputs`` of `fn` and the gradients of their sum, weighted by ``cotangents``.
+    """The ``outputs`` of `fn` and the gradients of their sum, weighted by ``cotangents``.
 
-    ``raw`` is what the tape returned for each source, ``vector`` all of it as one real vector, zeros where there is
-    none; ``doubled`` is the same under -2 times the cotangents, and ``linear`` tells of which sources it is -2 times
-    as much. ``raises`` is the error of the backward pass, in words.
+    ``raw`` is what the tape returned, ``vector`` the same as one real vector; ``doubled`` is that under -2 times the
+    cotangents, ``linear`` of which sources it is -2 times as much. ``raises`` is the error of the backward pass.
     """
 
     outputs: list[tf.Tensor]

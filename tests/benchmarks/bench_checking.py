@@ -24,21 +24,26 @@ def rows() -> Iterator[Row]:
         more = seconds(lambda batch=batch: check_gradient(*mlp(batch)), 3) / one_thousand
         yield Row(f"check_gradient, {100 * batch:,} inputs", "the same of 1,000 inputs", more, reach)
 
-    model = keras.applications.ResNet50(weights=None)
+    for name, millions, reach in (("ResNet50", 25, 30), ("EfficientNetB0", 5, 60), ("ConvNeXtTiny", 28, 60)):
+        what = f"check_gradient, {name}, {millions} million parameters"
+        yield Row(what, "one gradient by the tape", of_a_model(getattr(keras.applications, name)), reach)
+
+
+def of_a_model(make: Callable) -> float:
+    """The time of a check of all variables of an image model, in gradients by the tape."""
+    model = make(weights=None)
     image, label = tf.random.stateless_normal([1, 224, 224, 3], [0, 0]), tf.constant([3])
 
-    def resnet() -> tf.Tensor:
+    def loss() -> tf.Tensor:
         return tf.reduce_mean(keras.losses.sparse_categorical_crossentropy(label, model(image, training=False)))
 
     def gradient() -> list:
         with tf.GradientTape() as tape:
-            value = resnet()
+            value = loss()
         return tape.gradient(value, model.trainable_variables)
 
     gradient()
-    one = seconds(gradient, 3)
-    check = seconds(lambda: check_gradient(resnet, model.trainable_variables), 1)
-    yield Row("check_gradient, ResNet50, 25 million parameters", "one gradient by the tape", check / one, 30)
+    return seconds(lambda: check_gradient(loss, model.trainable_variables), 1) / seconds(gradient, 3)
 
 
 def mlp(batch: int, features: int = 100) -> tuple[Callable, tf.Tensor]:

@@ -160,19 +160,6 @@ def test_the_size_of_the_function_hides_nothing(size):
     assert check_gradient(lambda x: size * x * x, X).verdict == "pass"
 
 
-@pytest.mark.parametrize(
-    ("fn", "x", "order"),
-    [
-        (lambda x: tf.math.xlogy(x, tf.constant(2.0, x.dtype)), [0.0, 0.5], 1),
-        (tf.math.cumprod, [2.0, 3.0, 0.0], 1),
-        (tf.math.bessel_i1, [0.0, 0.8], 1),
-        (tf.math.bessel_i0, [0.0, 0.8], 2),
-    ],
-)
-def test_gradients_that_are_wrong_in_tensorflow_2_21_are_caught(fn, x, order):
-    assert check_gradient(fn, np.array(x), order=order).verdict == "fail"
-
-
 # --- right gradients that are hard to measure -------------------------------------------------------------------------
 
 

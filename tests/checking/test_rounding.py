@@ -55,6 +55,14 @@ def test_attention_passes_in_every_source():
     check_gradient(lambda: tf.reduce_mean((model(x) - y) ** 2), model.trainable_variables).raise_if_failed()
 
 
+def test_a_network_whose_gradient_cannot_go_to_float64_passes_in_blocks():
+    keras.utils.set_random_seed(0)
+    layers = [keras.layers.Conv2D(64, 3, groups=32, activation="gelu"), keras.layers.Conv2D(40, 1)]
+    model = keras.Sequential([keras.Input([5, 5, 64]), *layers])
+    x = normal(2, 5, 5, 64)
+    check_gradient(lambda: tf.reduce_mean(model(x) ** 2), model.trainable_variables).raise_if_failed()
+
+
 @pytest.mark.parametrize("size", [1, 45 * 45, 46 * 46, 10_000])
 @pytest.mark.parametrize("mistake", ["factor", "element", "sign"])
 def test_a_planted_mistake_fails_at_every_size(size, mistake):
