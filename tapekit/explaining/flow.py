@@ -120,7 +120,7 @@ class Flow:
                 if not (concerned := behind.get(tensor.ref())):
                     continue
                 if self.writes(op):
-                    cut[op] |= concerned
+                    cut[op] |= concerned if index > 0 else set()
                     continue
                 onward = [number for number, output in enumerate(op.outputs) if output.ref() in ways]
                 passing = [n for n in onward if op.type not in FLAT and self.passes(op, index, n)]
@@ -130,7 +130,7 @@ class Flow:
                     continue
                 if any(self._is_number(op.outputs[number], ways) for number in onward):
                     cut[op] |= concerned
-        return cut
+        return {op: concerned for op, concerned in cut.items() if concerned}
 
     def _is_number(self, tensor: tf.Tensor, ways: dict) -> bool:
         """Return whether a gradient arrives at a tensor, or at the float that is made of an integer."""
@@ -142,11 +142,11 @@ class Flow:
 
     def _straight_through(self, op: tf.Operation) -> bool:
         """Return whether `op` is the StopGradient in ``x + tf.stop_gradient(step(x) - x)``."""
-        difference = op.inputs[0].op if op.type == "StopGradient" else op
-        if difference.type != "Sub":
+        if op.type != "StopGradient" or op.inputs[0].op.type != "Sub":
             return False
+        taken = _root(op.inputs[0].op.inputs[1])
         sums = [user for user, _ in self.consumers.get(op.outputs[0].ref(), ()) if user.type in ("Add", "AddV2")]
-        return any(_root(tensor) is _root(difference.inputs[1]) for user in sums for tensor in user.inputs)
+        return any(_root(tensor) is taken for user in sums for tensor in user.inputs)
 
     def passes(self, op: tf.Operation, index: int, number: int) -> bool:
         """Return whether the gradient of output `number` of `op` reaches its input `index`."""
