@@ -149,21 +149,24 @@ def _findings(
     call: Call, statuses: Sequence[str], facts: Sequence[Fact | None], cuts: Sequence[Sequence[Fact]] = ()
 ) -> tuple[Finding, ...]:
     """Return the finding of each source; a source without a fact is fine, with a note where one of its ways is cut."""
-    called = spoken_names(call)
-    return tuple(
-        _finding(call.names[index], called[index], statuses[index], fact)
-        if fact
-        else _fine(call, index, called[index], cuts[index])
-        for index, fact in enumerate(facts)
-    )
+    called, names = spoken_names(call), call.names
+    found = []
+    for index, fact in enumerate(facts):
+        if fact:
+            found.append(_finding(names[index], called[index], statuses[index], fact))
+        else:
+            notes = tuple(dict.fromkeys(words.note(cut, called[index]) for cut in cuts[index]))
+            advice = _watching(call, index, called[index])
+            found.append(Finding(names[index], "ok", advice=advice, called=called[index], notes=notes))
+    return tuple(found)
 
 
-def _fine(call: Call, index: int, called: str, cuts: Sequence[Fact]) -> Finding:
-    source, advice = call.sources[index], ""
-    if not call.takes_vars and not (isinstance(source, tf.Variable) and source.trainable):
-        advice = words.UNWATCHED[isinstance(source, tf.Variable)].format(called)
-    notes = tuple(dict.fromkeys(words.note(fact, called) for fact in cuts))
-    return Finding(call.names[index], "ok", advice=advice, called=called, notes=notes)
+def _watching(call: Call, index: int, called: str) -> str:
+    """Return what a bare tape needs to be told about a source that tapekit watches, or nothing."""
+    source = call.sources[index]
+    if call.takes_vars or (isinstance(source, tf.Variable) and source.trainable):
+        return ""
+    return words.UNWATCHED[isinstance(source, tf.Variable)].format(called)
 
 
 def _finding(source: str, called: str, status: str, fact: Fact) -> Finding:

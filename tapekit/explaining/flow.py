@@ -162,16 +162,16 @@ class Flow:
         return self._passes[key][index]
 
     def _backward(self, op: tf.Operation, number: int) -> list:
-        """Return the gradients of one output of `op` with respect to its inputs, for ones in a graph of its own."""
+        """Return the gradients of one output of `op` with respect to its inputs."""
         inputs = self.inputs[op]
-        plain = not (has_body(op) or own_gradient(op) or op.op_def.is_stateful)
-        if not plain or any(tensor.dtype in (tf.resource, tf.variant) for tensor in inputs):
+        handles = any(tensor.dtype in (tf.resource, tf.variant) for tensor in inputs)
+        if handles or has_body(op) or op.op_def.is_stateful:
             return self.recording.vjp([op.outputs[number]], inputs, stop=self.stop(op))
-        with tf.Graph().as_default() as graph:  # in the large graph TensorFlow would walk through all that follows
-            fresh = [tf.compat.v1.placeholder(tensor.dtype, tensor.shape) for tensor in inputs]
-            kinds = [output.dtype for output in op.outputs]
-            copy = graph.create_op(op.type, fresh, kinds, attrs=dict(op.node_def.attr))
-            return Recording(self.recording.call, graph, [], [], {}, copy.outputs[number]).gradients(fresh)
+        # TensorFlow walks through all that follows the inputs: nothing but the copy follows these
+        fresh = [tf.identity(tensor) for tensor in inputs]
+        kinds = [output.dtype for output in op.outputs]
+        copy = self.recording.graph.create_op(op.type, fresh, kinds, attrs=dict(op.node_def.attr))
+        return self.recording.vjp([copy.outputs[number]], fresh)
 
     def stop(self, op: tf.Operation) -> list[tf.Tensor]:
         """Return the tensors at which a gradient is to stop so that it passes through `op` alone."""
