@@ -1,20 +1,22 @@
 """Why is my gradient None, zero or NaN? `explain` returns an `Explanation` with one `Finding` for each source.
 
 `fn` is traced to a graph. TensorFlow is asked at each operation whether a gradient passes through it; the gradient
-stops at the operation where none does. Zeros, NaN and infinities are followed back as numbers. What was measured is
-kept in a `Fact`, and the words are chosen by the fact. A `fn` that cannot be traced is run eagerly, and the line at
-which tracing failed is reported.
+stops where none does. Zeros, NaN and infinities are followed back as numbers to their first cause. What was measured is
+a `Fact`, and the words are chosen by the fact. A `fn` that cannot be traced is run eagerly, and moved.
 
 Files, in reading order:
 
-    records      `Finding`, `Explanation`, and `Fact`, what was measured about one source
+    records      `Finding`, `Explanation` and their text; `Fact`, what was measured about one source
     explanation  `explain`: which facts are looked for, in which order
-    flow         along which edges of the graph a gradient passes
-    signals      the sizes of gradients and values in the graph: where they become 0, NaN or infinite
+    facts        finds the facts in a graph and in its numbers
+    flow         along which edges of the graph a gradient passes, and where a part of it is cut
+    signals      the numbers of the graph: where gradients and values become 0, NaN or infinite
     calls        what an operation is called in the user's program
-    ready_made   the tensors that `fn` reads and that were made before it ran
-    eager        the status of each gradient where `fn` cannot be traced
-    words        the table of sentences, by cause and operation, and the text of an explanation
+    ready_made   what `fn` reads besides its sources: tensors made before it ran, other variables
+    bindings     where a name was last bound, in the syntax of the user's program
+    eager        what can be measured where `fn` cannot be traced
+    inner        derivatives that `fn` takes itself
+    words        the table of sentences, by cause, detail and operation
 """
 
 from tapekit.explaining.explanation import explain

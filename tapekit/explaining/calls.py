@@ -1,5 +1,6 @@
 """What an operation is called in the user's program: `spelled`, `path_of`, `left_at`."""
 
+import ast
 import linecache
 import re
 import traceback
@@ -74,8 +75,20 @@ def left_at(error: Exception) -> tuple[Place | None, str | None]:
     start, end = getattr(frame, "colno", None), getattr(frame, "end_colno", None)
     whole = linecache.getline(at.file, at.line)
     part = whole[start:end] if start is not None and frame.end_lineno == at.line else at.code
-    called = re.match(r"[A-Za-z_][\w.]*(?:\[[^\]]*\][\w.]*)*", part)
-    return at, called[0] if called else part.strip()
+    return at, _callee(part.strip())
+
+
+def _callee(code: str) -> str:
+    """Return the function that an expression calls: ``.numpy`` at the end of a chain of calls."""
+    try:
+        node = ast.parse(code, mode="eval").body
+    except SyntaxError:  # a part of a line, where Python does not tell the columns
+        called = re.match(r"[A-Za-z_][\w.]*", code)
+        return called[0] if called else code
+    node = node.func if isinstance(node, ast.Call) else node
+    if isinstance(node, ast.Attribute) and not isinstance(node.value, (ast.Name, ast.Attribute, ast.Subscript)):
+        return f".{node.attr}"
+    return ast.get_source_segment(code, node) or code
 
 
 def called_by(op: tf.Operation) -> str:

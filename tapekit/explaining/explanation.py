@@ -21,7 +21,7 @@ from tapekit.explaining.eager import depends, is_partial, run_eagerly, variables
 from tapekit.explaining.facts import Links, fact_of_nan, fact_of_value, fact_of_zero, hear
 from tapekit.explaining.flow import has_body
 from tapekit.explaining.inner import inner_gradients
-from tapekit.explaining.ready_made import spoken_names
+from tapekit.explaining.ready_made import layer_made_at, spoken_names
 from tapekit.explaining.records import Explanation, Fact, Finding
 from tapekit.explaining.signals import health, status
 from tapekit.graphs.capture import LeftTensorFlow, Recording, capture, outside_of_graphs
@@ -98,7 +98,8 @@ def _from_graph(call: Call, python: bool) -> Explanation:
         if word == "none":
             facts.append(links[-1].fact_of_none(index))
         elif word == "zero" and signal:
-            facts.append(fact_of_zero(signal, index, by_tape[index]))
+            fact = fact_of_zero(signal, index, by_tape[index])
+            facts.append(fact._replace(at=layer_made_at(fact.path, call.fn) or fact.at))
         elif word == "not_finite" and signal:
             facts.append(fact_of_nan(signal, index))
         else:
@@ -122,12 +123,12 @@ def _from_eager_run(call: Call, error: Exception | None) -> Explanation:
     if error and not isinstance(error, (LeftTensorFlow, tf.errors.OpError)):
         raise error  # fn runs: the error is not its own
     read = variables_read(call) if "none" in statuses else set()
-    left = Fact("left_tensorflow", words.leaving(op or ""), op=op, at=at)
-    if (op or "").split(".")[-1] in ("Variable", "constant", "convert_to_tensor"):
-        left = left._replace(cause="rewrapped", detail="")
+    rewraps = (op or "").split(".")[-1] in ("Variable", "constant", "convert_to_tensor")
+    left = Fact("rewrapped" if rewraps else "left_tensorflow", words.leaving(op or ""), op=op, at=at)
     facts: list[Fact | None] = []
     cuts: list[list[Fact]] = [[] for _ in statuses]
     for index, (word, source) in enumerate(zip(statuses, call.sources, strict=True)):
+        moves = depends(call, index) if word == "none" and is_float(source) else None
         if word == "ok":
             facts.append(None)
             cuts[index] = [left] if at and is_partial(call, index) else []
@@ -135,10 +136,8 @@ def _from_eager_run(call: Call, error: Exception | None) -> Explanation:
             facts.append(Fact("zero" if word == "zero" else "nan"))
         elif not is_float(source):
             facts.append(Fact("integer_dtype", "source", dtype=source.dtype.name))
-        elif isinstance(source, tf.Variable) and source.trainable and id(source) not in read:
-            facts.append(Fact("not_used"))
-        elif (moves := depends(call, index)) is False:
-            facts.append(Fact("not_used", "unmoved"))
+        elif moves is False:
+            facts.append(Fact("not_used", "unmoved" if id(source) in read else ""))
         elif not at and not isinstance(error, LeftTensorFlow):
             facts.append(Fact("non_differentiable_op"))
         else:
@@ -150,21 +149,24 @@ def _findings(
     call: Call, statuses: Sequence[str], facts: Sequence[Fact | None], cuts: Sequence[Sequence[Fact]] = ()
 ) -> tuple[Finding, ...]:
     """Return the finding of each source; a source without a fact is fine, with a note where one of its ways is cut."""
-    called = spoken_names(call)
-    return tuple(
-        _finding(call.names[index], called[index], statuses[index], fact)
-        if fact
-        else _fine(call, index, called[index], cuts[index])
-        for index, fact in enumerate(facts)
-    )
+    called, names = spoken_names(call), call.names
+    found = []
+    for index, fact in enumerate(facts):
+        if fact:
+            found.append(_finding(names[index], called[index], statuses[index], fact))
+        else:
+            notes = tuple(dict.fromkeys(words.note(cut, called[index]) for cut in cuts[index]))
+            advice = _watching(call, index, called[index])
+            found.append(Finding(names[index], "ok", advice=advice, called=called[index], notes=notes))
+    return tuple(found)
 
 
-def _fine(call: Call, index: int, called: str, cuts: Sequence[Fact]) -> Finding:
-    source, advice = call.sources[index], ""
-    if not call.takes_vars and not (isinstance(source, tf.Variable) and source.trainable):
-        advice = words.UNWATCHED[isinstance(source, tf.Variable)].format(called)
-    notes = tuple(dict.fromkeys(words.note(fact, called) for fact in cuts))
-    return Finding(call.names[index], "ok", advice=advice, called=called, notes=notes)
+def _watching(call: Call, index: int, called: str) -> str:
+    """Return what a bare tape needs to be told about a source that tapekit watches, or nothing."""
+    source = call.sources[index]
+    if call.takes_vars or (isinstance(source, tf.Variable) and source.trainable):
+        return ""
+    return words.UNWATCHED[isinstance(source, tf.Variable)].format(called)
 
 
 def _finding(source: str, called: str, status: str, fact: Fact) -> Finding:

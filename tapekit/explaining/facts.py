@@ -72,6 +72,8 @@ class Links:
         return self._fact_of_break(way.ops())
 
     def _fact_of_break(self, path: Sequence[tf.Operation]) -> Fact:
+        if fact := _fact_inside(self.recording, path[-1:]):
+            return fact._replace(path=tuple(path))
         cause, detail, dtype = cause_of(path[-1], self.recording.inputs[path[-1]])
         if self.flow.writes(path[-1]):
             cause, detail = "stateful", "library" if called_by(path[-1]) else ""
@@ -131,10 +133,8 @@ def fact_of_zero(signal: Signal, index: int, status: str) -> Fact:
     path, cancels = signal.zero_at(recording.sources[index], _is_flat)
     if not path:
         return Fact("zero")
-    for op in reversed(path):
-        if kind := _lost_inside(recording, op):
-            cause = "stop_gradient" if kind == "StopGradient" else "non_differentiable_op"
-            return Fact(cause, kind=kind, op=kind, at=place(path[-1].traceback), path=tuple(path))
+    if fact := _fact_inside(recording, path):
+        return fact
     if status == "none":
         return _fact_at(path, "not_used", "branch")
     last = path[-1]
@@ -170,13 +170,28 @@ def _fact_of_factor(signal: Signal, path: Sequence[tf.Operation]) -> Fact | None
 
 
 def _lost_inside(recording: Recording, op: tf.Operation) -> str:
-    """Return the type of an operation that loses the gradient in the body of a tf.cond or a loop, or nothing."""
+    """Return the type of an operation that loses the gradient in the body of `op` (a tf.cond, a loop), or nothing."""
     if not has_body(op):
         return ""
     library = {each.signature.name: each for each in recording.graph.as_graph_def().library.function}
-    functions = [attr.name for attr in op.op_def.attr if attr.type == "func" and attr.name != "cond"]
-    types = [node.op for name in functions for node in library[op.get_attr(name).name].node_def]
-    return next((each for each in types if each in words.LOSING), "")
+    pending, seen = [op.node_def], set[str]()
+    while pending:
+        node = pending.pop()
+        if node.op in words.LOSING:
+            return node.op
+        names = {value.func.name for key, value in node.attr.items() if key != "cond" and value.func.name}
+        pending += [inner for name in names - seen if name in library for inner in library[name].node_def]
+        seen |= names
+    return ""
+
+
+def _fact_inside(recording: Recording, path: Sequence[tf.Operation]) -> Fact | None:
+    """Return the fact that the gradient is lost in the body of an operation of the path, if it is."""
+    for op in reversed(path):
+        if kind := _lost_inside(recording, op):
+            cause = "stop_gradient" if kind == "StopGradient" else "non_differentiable_op"
+            return Fact(cause, kind=kind, op=kind, at=place(path[-1].traceback), path=tuple(path))
+    return None
 
 
 def fact_of_nan(signal: Signal, index: int) -> Fact:

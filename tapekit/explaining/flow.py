@@ -120,7 +120,7 @@ class Flow:
                 if not (concerned := behind.get(tensor.ref())):
                     continue
                 if self.writes(op):
-                    cut[op] |= concerned
+                    cut[op] |= concerned if index > 0 else set()
                     continue
                 onward = [number for number, output in enumerate(op.outputs) if output.ref() in ways]
                 passing = [n for n in onward if op.type not in FLAT and self.passes(op, index, n)]
@@ -130,7 +130,7 @@ class Flow:
                     continue
                 if any(self._is_number(op.outputs[number], ways) for number in onward):
                     cut[op] |= concerned
-        return cut
+        return {op: concerned for op, concerned in cut.items() if concerned}
 
     def _is_number(self, tensor: tf.Tensor, ways: dict) -> bool:
         """Return whether a gradient arrives at a tensor, or at the float that is made of an integer."""
@@ -142,11 +142,11 @@ class Flow:
 
     def _straight_through(self, op: tf.Operation) -> bool:
         """Return whether `op` is the StopGradient in ``x + tf.stop_gradient(step(x) - x)``."""
-        difference = op.inputs[0].op if op.type == "StopGradient" else op
-        if difference.type != "Sub":
+        if op.type != "StopGradient" or op.inputs[0].op.type != "Sub":
             return False
+        taken = _root(op.inputs[0].op.inputs[1])
         sums = [user for user, _ in self.consumers.get(op.outputs[0].ref(), ()) if user.type in ("Add", "AddV2")]
-        return any(_root(tensor) is _root(difference.inputs[1]) for user in sums for tensor in user.inputs)
+        return any(_root(tensor) is taken for user in sums for tensor in user.inputs)
 
     def passes(self, op: tf.Operation, index: int, number: int) -> bool:
         """Return whether the gradient of output `number` of `op` reaches its input `index`."""
@@ -162,16 +162,16 @@ class Flow:
         return self._passes[key][index]
 
     def _backward(self, op: tf.Operation, number: int) -> list:
-        """Return the gradients of one output of `op` with respect to its inputs, for ones in a graph of its own."""
+        """Return the gradients of one output of `op` with respect to its inputs."""
         inputs = self.inputs[op]
-        plain = not (has_body(op) or own_gradient(op) or op.op_def.is_stateful)
-        if not plain or any(tensor.dtype in (tf.resource, tf.variant) for tensor in inputs):
+        handles = any(tensor.dtype in (tf.resource, tf.variant) for tensor in inputs)
+        if handles or has_body(op) or op.op_def.is_stateful:
             return self.recording.vjp([op.outputs[number]], inputs, stop=self.stop(op))
-        with tf.Graph().as_default() as graph:  # in the large graph TensorFlow would walk through all that follows
-            fresh = [tf.compat.v1.placeholder(tensor.dtype, tensor.shape) for tensor in inputs]
-            kinds = [output.dtype for output in op.outputs]
-            copy = graph.create_op(op.type, fresh, kinds, attrs=dict(op.node_def.attr))
-            return Recording(self.recording.call, graph, [], [], {}, copy.outputs[number]).gradients(fresh)
+        # TensorFlow walks through all that follows the inputs: nothing but the copy follows these
+        fresh = [tf.identity(tensor) for tensor in inputs]
+        kinds = [output.dtype for output in op.outputs]
+        copy = self.recording.graph.create_op(op.type, fresh, kinds, attrs=dict(op.node_def.attr))
+        return self.recording.vjp([copy.outputs[number]], fresh)
 
     def stop(self, op: tf.Operation) -> list[tf.Tensor]:
         """Return the tensors at which a gradient is to stop so that it passes through `op` alone."""

@@ -2,7 +2,7 @@
 
 import functools
 import types
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from tapekit._sources import Call, as_variable, is_float
 from tapekit.explaining.bindings import Binding, last_binding
+from tapekit.explaining.calls import called_by
 from tapekit.explaining.flow import Flow
 from tapekit.graphs.capture import Place, Recording, is_own, place
 
@@ -198,6 +199,16 @@ def owners(fn: Any) -> list[tuple[str, Any]]:
     """Return the objects with ``losses`` (models and layers of Keras) that a function can reach directly."""
     found = [*_names(fn)] if isinstance(fn, types.FunctionType) else []
     return [(name, each) for name, each in found if isinstance(getattr(each, "losses", None), list)]
+
+
+def layer_made_at(path: Sequence[tf.Operation], fn: Any) -> Place | None:
+    """Return the line that made the layer in which the last operation of `path` is, if a layer calls it."""
+    if not path or called_by(path[-1]) != "__call__":
+        return None
+    scope = path[-1].name.split("/")[0]  # Keras opens the scope of a layer twice: the second is called dense_1
+    named = (scope, scope.rpartition("_")[0])
+    made = [last_binding(name, fn.__code__) for name, layer in owners(fn) if layer.name in named]
+    return made[0].at if made and made[0] else None
 
 
 def spoken_names(call: Call) -> list[str]:

@@ -187,7 +187,7 @@ def graph_of(call: Call, ask: Callable) -> tuple[Any, Recording]:
     errors: list[Exception] = []
     # The bodies of nested tf.functions are put in line. If Python code (if, for, len, range) needs the value of a
     # tensor, AutoGraph converts it as it does in a tf.function: the code of fn, of the nested functions, or of both.
-    for autograph, inline in ((False, True), (False, False), (True, True), (True, False)):
+    for autograph, inline in ((False, True), (True, True), (False, False), (True, False)):
         try:
             if not autograph:
                 return _trace(call, ask, inline=inline)
@@ -204,7 +204,8 @@ def graph_of(call: Call, ask: Callable) -> tuple[Any, Recording]:
 
 def _converted(fn: Callable) -> Callable:
     """Return `fn` as AutoGraph converts it: called by a converted function, it keeps its own lines in tracebacks."""
-    return tf.autograph.to_graph(lambda *args, **kwargs: fn(*args, **kwargs))
+    plain = getattr(fn, "python_function", fn)
+    return tf.autograph.to_graph(lambda *args, **kwargs: plain(*args, **kwargs))
 
 
 def _same_gradients(call: Call, converted: Call, inline: bool) -> bool:

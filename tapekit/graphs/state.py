@@ -16,8 +16,8 @@ def variables_kept(concrete: Any, others: Iterable[tf.Variable]) -> AbstractCont
     handles = {id(variable.handle): (variable.handle, variable.dtype) for variable in variables}
     for handle, inside in concrete.graph.captures:
         for op in inside.consumers():  # TensorFlow does not list a variable that is assigned and never read
-            if inside.dtype == tf.resource and op.type.startswith(("Assign", "ResourceScatter")):
-                handles[id(handle)] = (handle, op.get_attr("dtype"))
+            if inside.dtype == tf.resource and op.type.startswith(("Assign", "ResourceScatter", "ResourceStrided")):
+                handles[id(handle)] = (handle, op.inputs[-1].dtype)
     return restored([(h, tf.raw_ops.ReadVariableOp(resource=h, dtype=dtype)) for h, dtype in handles.values()])
 
 

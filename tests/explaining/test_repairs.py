@@ -5,6 +5,7 @@ import warnings
 
 import keras
 import pytest
+import tensorflow as tf
 
 import tapekit
 from tests.explaining.repaired_programs import HEALTHY, NOTED, SICK
@@ -65,3 +66,26 @@ def test_an_error_of_a_layer_is_raised_with_its_reason():
     (program,) = [each for each in SICK if each.status == "error"]
     with pytest.raises(ValueError, match="3 columns needed"):
         explained(program)
+
+
+def test_numpy_at_the_end_of_a_chain_is_named_and_not_the_function_before_it():
+    w = tf.Variable([1.0, 2.0])
+
+    def chain():
+        return tf.constant(2.0) * tf.reduce_sum(tf.square(w)).numpy()
+
+    def product():
+        return tf.constant(2.0) * (w[0] * 3.0).numpy()
+
+    def name():
+        y = tf.square(w)[0]
+        return tf.constant(2.0) * y.numpy()
+
+    assert [tapekit.explain(fn, w)[0].op for fn in (chain, product, name)] == [".numpy", ".numpy", "y.numpy"]
+
+
+def test_the_tape_is_restored_after_an_inner_derivative_was_explained():
+    before = tf.GradientTape.gradient, tf.GradientTape.watch
+    (program,) = [each for each in SICK if each.make.__name__ == "pinn_linear"]
+    assert explained(program)[0].op == "second.gradient"
+    assert (tf.GradientTape.gradient, tf.GradientTape.watch) == before
