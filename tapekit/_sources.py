@@ -200,8 +200,7 @@ def _refusal(value: Any, source: Any, where: str, closure: bool) -> str:
     if isinstance(value, tf.SparseTensor):
         need = "Only dense and ragged tensors can be watched; differentiate with respect to its .values"
     elif hasattr(value, "trainable_variables"):
-        name = name_in_caller(value) or getattr(value, "name", "it")
-        need = f"Give its variables: {name}.trainable_variables"
+        need = f"Give its variables: {name_in_caller(value) or getattr(value, 'name', 'it')}.trainable_variables"
     elif hasattr(value, "path") and hasattr(value, "value"):  # a Keras variable, and no tf.Variable behind it
         library = type(value.value).__module__.split(".")[0].removesuffix("lib")
         need = f"Keras runs on {library} here; tapekit reads TensorFlow's tape: set KERAS_BACKEND=tensorflow"

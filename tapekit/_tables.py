@@ -15,10 +15,14 @@ class Html(str):
     """Text that is HTML already."""
 
 
-def text_table(rows: Sequence[Sequence[str]]) -> str:
-    """Return the rows as lines, with columns that begin at one place."""
+def text_table(rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> str:
+    """Return the rows as lines with aligned columns; the columns in `right` end, the others begin, at one place."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
+    lines = []
+    for row in rows:
+        cells = [f"{cell:{'>' if i in right else '<'}{widths[i]}}" for i, cell in enumerate(row)]
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)
 
 
 def html_table(rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> Html:

@@ -7,12 +7,14 @@ One law gives the shapes: Jacobian shape = target.shape + source.shape. If only 
 import contextlib
 import dataclasses
 import logging
+import math
+import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import tensorflow as tf
 
-from tapekit._sources import bind, dense, describe, require_fit, watch_all
+from tapekit._sources import Call, bind, dense, describe, require_fit, values_of, watch_all
 from tapekit._targets import taped
 from tapekit.gradients import Unconnected, finish, warn_of_none, zeros_for_none
 
@@ -36,7 +38,7 @@ def jacobian(fn: Callable, vars: Any, /, *, unconnected: Unconnected = "warn") -
     """
     call = bind("jacobian", fn, vars, unconnected=unconnected)
     tape, target, _ = taped(call, persistent=True, one=True)
-    return finish(call, _rows(tape, target, call.sources), leading=tf.shape(target))
+    return finish(call, _rows(call, tape, target), leading=tf.shape(target))
 
 
 def hessian(fn: Callable, vars: Any, /) -> Any:
@@ -71,7 +73,7 @@ def hessian(fn: Callable, vars: Any, /) -> Any:
     warn_of_none(call, grads)
     blocks = []
     for grad, source in zip(grads, call.sources, strict=True):
-        row = [None] * len(call.sources) if grad is None else _rows(outer, grad, call.sources)
+        row = [None] * len(call.sources) if grad is None else _rows(call, outer, grad)
         blocks.append(call.pack(zeros_for_none(row, call.sources, tf.shape(source))))
     return call.pack(blocks)
 
@@ -132,10 +134,19 @@ def variable_scope_kept() -> Iterator[None]:
                 scope.set_caching_device(before)
 
 
-def _rows(tape: tf.GradientTape, target: tf.Tensor, sources: list) -> list:
+def _rows(call: Call, tape: tf.GradientTape, target: tf.Tensor) -> list:
     """Return the Jacobians of `target`, by a vectorized loop if TensorFlow can make one, else by an ordinary one."""
+    inputs = sum(values_of(source).shape.num_elements() or 0 for source in call.sources)
+    size = (target.shape.num_elements() or 0) * inputs * target.dtype.size
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else math.inf
+    if size > memory:
+        raise ValueError(
+            f"{call.where}: {target.shape.num_elements():,} outputs by {inputs:,} inputs in {target.dtype.name} take "
+            f"{size / 2**30:,.0f} GiB. The array must fit in the memory of this machine, {memory / 2**30:,.0f} GiB. "
+            "Write tapekit.vjp, tapekit.jvp or tapekit.hvp, which return its product with a vector."
+        )
     slow = {"experimental_use_pfor": False}
-    return _vectorized(lambda: tape.jacobian(target, sources), lambda: tape.jacobian(target, sources, **slow))
+    return _vectorized(lambda: tape.jacobian(target, call.sources), lambda: tape.jacobian(target, call.sources, **slow))
 
 
 def _vectorized(fast: Callable, slow: Callable) -> Any:

@@ -13,6 +13,7 @@ else every time) or ``inconclusive`` (the uncertainty hides the answer).
 """
 
 import dataclasses
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -21,11 +22,14 @@ import tensorflow as tf  # noqa: F401  (the example above)
 from tapekit._sources import Call, bind
 from tapekit.checking.comparison import compare
 from tapekit.checking.messages import source_check
+from tapekit.checking.progress import Progress
 from tapekit.checking.results import GradientCheck
 from tapekit.checking.tape import second_order
 from tapekit.graphs.capture import outside_of_graphs, outside_of_scopes
 from tapekit.graphs.state import all_variables_kept, draws_kept, undisturbed
 from tapekit.jacobians import variable_scope_kept
+
+_ONE_AT_A_TIME = threading.RLock()  # a check moves variables, which another one must not see
 
 
 def check_gradient(
@@ -37,7 +41,7 @@ def check_gradient(
     rtol: float | None = None,
     atol: float | None = None,
     seed: int = 0,
-    progress: bool = False,
+    progress: bool | None = None,
 ) -> GradientCheck:
     """Compare the gradient of `fn` with differences of its own values, and return a verdict for each source.
 
@@ -53,7 +57,8 @@ def check_gradient(
         rtol: relative error allowed; default by dtype: 1e-7 (float64), 3e-4 (float32), 2e-2 (float16), 1e-1 (bfloat16).
         atol: absolute error allowed on top, default 0: what is small is checked as strictly as what is large.
         seed: of the cotangent and the directions.
-        progress: show a progress bar.
+        progress: show a progress bar, or, with None, if the check takes more than a few seconds in a terminal or a
+            notebook.
 
     Returns:
         A `GradientCheck`: print it. `fn` is traced, and where it cannot be, called for every difference; every variable
@@ -82,11 +87,13 @@ def check_gradient(
     outside_of_graphs("check_gradient")
     outside_of_scopes(call)
     once, places = _once(call)
-    with variable_scope_kept(), draws_kept(), undisturbed(), all_variables_kept():
+    weighted: list[str] = []
+    with _ONE_AT_A_TIME, variable_scope_kept(), draws_kept(), undisturbed(), all_variables_kept():
         for number, each in enumerate((once, second_order(once, seed))[: int(order)], 1):
-            found = compare(each, rtol=rtol, atol=atol, seed=seed, progress=progress)
+            found = compare(each, rtol=rtol, atol=atol, seed=seed, progress=Progress(progress))
             checks = tuple(map(source_check, [found] * len(places), places, call.names))
-            result = GradientCheck(checks, number, found.tape.weighted)
+            weighted += ["the gradient" if number == 2 else "the result of fn"] if found.tape.weighted else []
+            result = GradientCheck(checks, number, tuple(weighted))
             if not result:
                 break
     return result

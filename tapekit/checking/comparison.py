@@ -16,16 +16,18 @@ import tensorflow as tf
 from tapekit._sources import Call, describe
 from tapekit.checking.differences import Slopes, measure_slopes
 from tapekit.checking.dtypes import epsilon, tiny
-from tapekit.checking.float64 import in_float64
+from tapekit.checking.float64 import Float64
 from tapekit.checking.judgement import RTOL, Judgement, judge
 from tapekit.checking.lines import Lines
-from tapekit.checking.tape import TapeGradient, as_vector, pull_back, tape_gradient
+from tapekit.checking.progress import Progress
+from tapekit.checking.tape import TapeGradient, tape_gradient
 
 ONE_BY_ONE = 2048  # elements up to which each is checked by itself; more are checked in blocks, and a bad block opened
 WIDTH = 256  # elements of a block, at least: one wrong among so many is still plain
 EVALUATED = 7e7  # coordinates that all blocks together may copy: the larger the point, the fewer and wider the blocks
 BATCH = 256  # doubtful lines looked at again at a time
 OPENED = 16  # doubtful blocks opened: enough to name a wrong element of each source
+NEIGHBOURS = 4  # points a few roundings away: all of them agree by chance once in 10,000 times
 
 Key = tuple[int, int]  # a line: the first coordinate that it moves, and how many
 
@@ -36,12 +38,15 @@ class Comparison:
 
     ``lines`` is None where nothing was measured: a gradient that raises or changes from call to call. ``eps``, ``tiny``
     and ``huge`` are those of the coarsest dtype on the way, ``peaks`` the largest gradient of each source.
+    ``samplers`` are the sources from whose values a random operation draws.
     """
 
     call: Call
     tape: TapeGradient
     lines: Lines = None  # type: ignore[assignment]  # without lines there are no rows, and nothing asks for them
     rows: dict[Key, Slopes] = dataclasses.field(default_factory=dict)
+    judged: dict[tuple[Key, bool], Judgement] = dataclasses.field(default_factory=dict)
+    samplers: set[int] = dataclasses.field(default_factory=set)
     rtol: float = 0.0
     atol: float = 0.0
     eps: float = 0.0
@@ -51,13 +56,41 @@ class Comparison:
 
     @functools.cached_property
     def fine(self) -> np.ndarray | None:
-        """The gradient of the tape in float64; None where `fn` cannot be differentiated there."""
+        """The gradient of the tape in float64, if `fn` is coarser and can be differentiated there."""
         with contextlib.suppress(Exception):
-            if self.lines.wide:
-                outputs, back = pull_back(self.lines.call, self.lines.leaves(self.lines.point))
-                upstream = [tf.cast(c, y.dtype) for c, y in zip(self.tape.cotangents, outputs, strict=True)]
-                return as_vector(self.call, back(upstream), self.tape.scale)
+            if self.eps > self.lines.eps:
+                return self.lines.gradient(self.lines.point, self.tape.cotangents)
         return None
+
+    @functools.cached_property
+    def neighbours(self) -> np.ndarray:
+        """The gradients of the tape at points a few roundings away: what they do not share is rounding."""
+        lines, rng, count = self.lines, np.random.default_rng(0), len(self.tape.vector)
+        with contextlib.suppress(Exception):
+            moves = [1 + rng.integers(1, 64, count) * rng.choice([-1, 1], count) * lines.eps for _ in range(NEIGHBOURS)]
+            points = [lines.point * tf.cast(move, lines.dtype) for move in moves]
+            return np.array([lines.gradient(point, self.tape.cotangents) for point in points])
+        return self.tape.vector[None]
+
+    @functools.cached_property
+    def still(self) -> np.ndarray:
+        """The gradient of the tape of those outputs that never move."""
+        with contextlib.suppress(Exception):
+            if self.lines.depth:
+                return self.lines.gradient(self.lines.point, self.lines.still)
+        return np.zeros_like(self.tape.vector)
+
+    def along(self, gradient: np.ndarray, key: Key) -> float:
+        """Return the slope on a line that a gradient predicts."""
+        start, width = key
+        return (
+            gradient[start] if width == 1 else gradient[start : start + width] @ self.lines.unit[start : start + width]
+        )
+
+    def size(self, gradient: np.ndarray, key: Key) -> float:
+        """Return the norm of the part of a gradient that a line moves, each element by its own unit."""
+        part = slice(key[0], sum(key))
+        return abs(gradient[key[0]]) if key[1] == 1 else float(np.linalg.norm(gradient[part] * self.lines.unit[part]))
 
     def source_of(self, key: Key) -> int:
         """Return the number of the source in which the line `key` begins."""
@@ -69,35 +102,45 @@ class Comparison:
         return [key for key in self.rows if key[0] < high and sum(key) > low]
 
     def judge(self, key: Key, sure: bool = False) -> Judgement:
-        return judge(self, key, sure)
+        """Return the verdict on one line; see `judgement.judge`."""
+        if (key, sure) not in self.judged:
+            self.judged[key, sure] = judge(self, key, sure)
+        return self.judged[key, sure]
 
 
-def compare(call: Call, *, rtol: float | None, atol: float | None, seed: int, progress: bool) -> Comparison:
+def compare(call: Call, *, rtol: float | None, atol: float | None, seed: int, progress: Progress) -> Comparison:
     """Compare the gradient of `call` with differences, element by element or in blocks."""
     tape = tape_gradient(call, seed)
     found = Comparison(call, tape, atol=atol or 0.0)
     if tape.random or tape.raises:
         return found
     dtypes = [each.dtype for each in (*call.sources, *tape.outputs)]
-    found.lines, coarsest = _lines(call, tape, seed, progress)
-    found.eps = max(found.lines.eps, epsilon(coarsest), *map(epsilon, dtypes))
+    found.lines, coarsest = _lines(found, seed, progress)
+    found.eps = max(coarsest, *map(epsilon, dtypes))
+    if not found.lines.float64:
+        found.lines.eps = found.eps
     found.tiny = max(map(tiny, dtypes))
     found.huge = min(float(dtype.real_dtype.max) for dtype in dtypes) / 2
     found.rtol = max(r for name, r in RTOL.items() if epsilon(name) <= found.eps) if rtol is None else rtol
-    parts = np.split(np.abs(found.lines.gradient), found.lines.ends[:-1])
+    parts = np.split(np.abs(np.nan_to_num(tape.vector)), found.lines.ends[:-1])
     found.peaks = np.array([part.max(initial=0.0) for part in parts])
     if len(tape.vector):
         _measure(found)
     return found
 
 
-def _lines(call: Call, tape: TapeGradient, seed: int, progress: bool) -> tuple[Lines, tf.DType]:
-    """Return `fn` on lines, and the coarsest dtype on the way: in float64 and a graph, if it is the same function."""
+def _lines(found: Comparison, seed: int, progress: Progress) -> tuple[Lines, float]:
+    """Return `fn` on lines, in float64 if it is the same function there, and the coarsest precision on the way."""
+    call, tape = found.call, found.tape
+    lines_of = functools.partial(Lines, tape=tape, seed=seed, progress=progress)
+    float64, eps = None, max(map(epsilon, [y.dtype for y in tape.outputs]))
     with contextlib.suppress(Exception):  # whatever keeps fn from being computed in float64
-        moved, coarsest = in_float64(call)
-        lines = Lines(moved, tape, seed, wide=True, graph=True, progress=progress)
-        if lines.agrees(tape, coarsest):
-            return lines, coarsest
+        float64 = Float64(call, tape)
+        eps = max(eps, epsilon(float64.coarsest))
+        found.samplers = float64.samplers
+        lines = lines_of(float64.values(), float64=float64, graph=True)
+        if lines.agrees(eps):
+            return lines, eps
     variables = [isinstance(source, tf.Variable) for source in call.sources]
     if not call.takes_vars and not all(variables):
         name, source = call.names[variables.index(False)], call.sources[variables.index(False)]
@@ -106,20 +149,19 @@ def _lines(call: Call, tape: TapeGradient, seed: int, progress: bool) -> tuple[L
             "float64 graph in which to move it. Let fn take it: check_gradient(lambda x: ..., x), or make it a "
             "tf.Variable."
         )
-    for wide, graph in ((False, True), (True, False)):
-        if graph or not any(variables):  # fn may read a variable itself, and not the tensor in its place
-            with contextlib.suppress(Exception):  # whatever keeps fn from being called in this way
-                lines = Lines(call, tape, seed, wide=wide, graph=graph, progress=progress)
-                if lines.agrees(tape, tf.float64):
-                    return lines, tf.float64
-    return Lines(call, tape, seed, wide=False, graph=False, progress=progress), tf.float64
+    with contextlib.suppress(Exception):  # whatever keeps fn from being a graph
+        lines = lines_of(call, float64=None, graph=True)
+        if lines.agrees(eps):
+            return lines, eps
+    return lines_of(call, float64=None, graph=False), eps
 
 
 def _measure(found: Comparison) -> None:
     """Take a quick look along every line; all steps where it leaves a doubt, and at each source's worst element."""
     _look(found, _choose(found), quick=True)
     judged = {key: found.judge(key) for key in found.rows}
-    doubtful = sorted((key for key in judged if judged[key].verdict != "pass"), key=lambda key: -judged[key].doubt)
+    unsure = [key for key in judged if judged[key].verdict != "pass" or judged[key].reason]
+    doubtful = sorted(unsure, key=lambda key: -judged[key].doubt)
     mine = filter(None, map(found.touching, range(len(found.tape.raw))))
     worst = [max(keys, key=lambda key: judged[key].doubt) for keys in mine]
     todo = list(dict.fromkeys([*doubtful, *(key for key in worst if key[1] == 1)]))
@@ -149,6 +191,7 @@ def _look(found: Comparison, keys: Iterable[Key], quick: bool = False) -> None:
     keys = list(keys)
     starts, widths = np.transpose(keys)
     slopes = measure_slopes(found.lines, starts, widths, quick=quick)
+    found.judged.clear()
     found.rows.update((key, Slopes(*row)) for key, row in zip(keys, zip(*slopes, strict=True), strict=True))
 
 

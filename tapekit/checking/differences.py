@@ -11,27 +11,27 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tapekit.checking.lines import Lines, Values
+from tapekit.checking.lines import ROUNDINGS, Lines, Values
 
 STEPS = 12  # per line, evenly in log h between a tenth of the scale and the square root of eps
+NEAREST = 64  # roundings of the point away is one step more, to see what is very near
+COARSE = 256  # times the rounding of the outputs: a smallest change above it shows that larger numbers may cancel
+WILD = 0.05  # of its own size: if values scatter by more at the smallest steps, fn varies below them
+READABLE = 200  # times its rounding is a slope that shows how it grows
+SURE = 20.0  # the error estimate is an estimate: over 500 functions, 20 of it separated right from wrong best
 AGREE = 2.0  # uncertainties of rounding within which a slope is the same as at smaller steps
 
 
 class Slopes(NamedTuple):
     """The slopes of `fn`: an entry per line (``steps`` and ``curve``: a row per line).
 
-    ``numeric`` +- ``uncertainty`` is the slope, measured best at ``step``; ``analytic`` what the gradient predicts on
-    the line, ``norm`` its size there. ``for_sum`` is the slope of the plain sum of the outputs. ``left``
-    and ``right`` are those of either side, their difference known to +- ``sides``. ``diverges``: no slope settles.
+    ``numeric`` +- ``uncertainty`` is the slope, measured best at ``step``. ``left`` and ``right`` are those of either
+    side, their difference known to +- ``sides``. ``diverges``: no slope settles.
     """
 
-    finite: np.ndarray
-    norm: np.ndarray
-    analytic: np.ndarray
     numeric: np.ndarray
     uncertainty: np.ndarray
     step: np.ndarray
-    for_sum: np.ndarray
     left: np.ndarray
     right: np.ndarray
     sides: np.ndarray
@@ -50,26 +50,32 @@ def measure_slopes(lines: Lines, starts: np.ndarray, widths: np.ndarray, quick: 
     h = _steps(lines, starts, widths, quick)
     values = lines(starts, widths, np.concatenate([h, -h], axis=1))
     up, down = (Values(*sides) for sides in zip(*(np.split(each, 2, axis=1) for each in values), strict=True))
-    parts = [slice(a, a + w) for a, w in zip(starts, widths, strict=True)]
-    finite = np.array([lines.finite[part].all() for part in parts])
-    norm = np.array([np.linalg.norm(lines.gradient[part] * lines.unit[part]) for part in parts])
     unit = np.where(widths == 1, lines.unit[starts], 1.0)
     with np.errstate(all="ignore"), warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # a line where fn is nowhere defined is all NaN
-        return _slopes(up, down, *_rounding(lines, up, down, quick), unit, finite=finite, norm=norm)
+        return _slopes(up, down, *_rounding(lines, up, down, quick), unit)
 
 
 def _rounding(lines: Lines, up: Values, down: Values, quick: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Return the rounding of the values: eps |f|, and how far those at the smallest steps are from a line."""
+    """Return the rounding of the values, `[lines, steps]`, and their noise, `[lines]`, measured at the smallest steps.
+
+    Rounding is eps times the outputs that move, or eps times the largest number on the way, which may cancel; but no
+    more than the smallest change that is seen, as values change by multiples of their rounding.
+    """
     moved = np.fmax(up.there, down.there)
     ever = np.fmax.reduce(np.fmax(up.here, down.here), axis=1, keepdims=True)  # what a larger step moves
     rounding = lines.eps * np.where(moved > 0, np.fmax(moved, ever), lines.height) + lines.tiny
     if quick:
         return rounding, np.zeros(len(rounding))
+    changes = np.abs(np.concatenate([up.change, down.change], axis=1))
+    smallest = np.fmin.reduce(np.where(changes > 0, changes, np.inf), axis=1, keepdims=True)
+    if (smallest > COARSE * rounding).any():
+        smallest = np.minimum(smallest, lines.eps * lines.largest)
     noise = _noise(up.change - down.change, up.step - down.step)  # the odd part has no curvature
     noise = np.where(np.isfinite(noise), noise, np.fmax(_noise(up.change, up.step), _noise(down.change, down.step)))
-    noise[noise > 0.05 * np.fmax(moved.max(1), lines.height)] = np.inf  # fn varies below the smallest step
-    return rounding, noise
+    wild = noise > np.fmax(WILD * np.fmax(moved.max(1), lines.height), ROUNDINGS * smallest[:, 0])
+    noise[wild] = np.inf  # fn varies below the smallest step
+    return np.fmax(rounding, smallest), noise
 
 
 def _steps(lines: Lines, starts: np.ndarray, widths: np.ndarray, quick: bool) -> np.ndarray:
@@ -82,17 +88,18 @@ def _steps(lines: Lines, starts: np.ndarray, widths: np.ndarray, quick: bool) ->
     best = lines.eps ** (1 / 3) * wide
     if not single.all():  # many elements together: as far as changes fn by eps^(1/3) of itself
         parts = [slice(a, a + w) for a, w in zip(starts, widths, strict=True)]
-        slope = np.array([abs(np.dot(lines.gradient[part], lines.unit[part])) for part in parts])
-        best = np.where(single, best, np.minimum(best, lines.eps ** (1 / 3) * lines.height / (slope + 1e-300)))
+        gradient = np.nan_to_num(lines.tape.vector)
+        slope = np.array([abs(np.dot(gradient[part], lines.unit[part])) for part in parts])
+        reach = lines.eps ** (1 / 3) * (lines.height or 1.0) / (slope + 1e-300)
+        best = np.where(single, best, np.minimum(best, reach))
     if quick:
         return np.geomspace(best, best / 16, 3, axis=1)
     top, low = 0.1 * wide, np.minimum(narrow * np.sqrt(lines.eps), 0.01 * wide)
-    return np.geomspace(np.where(single, top, 30 * best), np.where(single, low, best / 100), STEPS, axis=1)
+    h = np.geomspace(np.where(single, top, 30 * best), np.where(single, low, best / 100), STEPS, axis=1)
+    return np.concatenate([h, np.minimum(h[:, -1:] / 16, NEAREST * lines.eps * narrow[:, None])], axis=1)
 
 
-def _slopes(
-    up: Values, down: Values, rounding: np.ndarray, noise: np.ndarray, unit: np.ndarray, **known: np.ndarray
-) -> Slopes:
+def _slopes(up: Values, down: Values, rounding: np.ndarray, noise: np.ndarray, unit: np.ndarray) -> Slopes:
     """Return the slopes per `unit` of the line, from the values on the way up and down."""
     h = up.step - down.step
     central = (up.change - down.change) / h
@@ -107,16 +114,13 @@ def _slopes(
     size, flip = np.abs(unit), unit < 0
     lower, upper = sides[0][0] / unit, sides[1][0] / unit
     return Slopes(
-        **known,
-        analytic=np.nanmedian((up.predicted - down.predicted) / h, axis=1) / unit,
         numeric=value / unit,
         uncertainty=error / size,
         step=at / 2 * size,
-        for_sum=((up.of_sum - down.of_sum) / h)[:, h.shape[1] // 2] / unit,
         left=np.where(flip, upper, lower),
         right=np.where(flip, lower, upper),
         sides=(sides[0][1] + sides[1][1]) / size,
-        diverges=_diverges(right, 2 * rounding) | _diverges(left, 2 * rounding),
+        diverges=_diverges(right, 2 * rounding, h) | _diverges(left, 2 * rounding, h),
         steps=h / 2 * size[:, None],
         curve=central / unit[:, None],
     )
@@ -143,16 +147,23 @@ def _extrapolate(slope: np.ndarray, h: np.ndarray, noise: np.ndarray, power: int
 
 
 def _noise(change: np.ndarray, step: np.ndarray) -> np.ndarray:
-    """Return how far the changes at three neighbouring steps are from a line, at most, over the smallest steps."""
+    """Return how far the changes at three neighbouring steps are from a line, at the smallest; a jump is no noise."""
     slope = np.diff(change, axis=1) / np.diff(step, axis=1)
-    return np.fmax.reduce(np.abs(np.diff(slope, axis=1) * step[:, 1:-1])[:, -3:], axis=1)
+    return np.nanmedian(np.abs(np.diff(slope, axis=1) * step[:, 1:-1])[:, -3:], axis=1)
 
 
-def _diverges(slope: np.ndarray, noise: np.ndarray) -> np.ndarray:
-    """Return where the slope grows like a power of 1/h to the smallest readable step: a jump, a vertical tangent."""
-    readable = np.isfinite(slope) & (200 * noise <= np.abs(slope))
-    last = readable.shape[1] - 1 - np.argmax(readable[:, ::-1], axis=1)  # the smallest readable step
-    rows, places = np.arange(len(last)), np.maximum(last - np.arange(4)[:, None], 0)
-    growth = slope[rows, places[:3]] / slope[rows, places[1:]]
-    ends = (last >= 3) & readable[rows, places[0]] & readable[rows, places[3]]
-    return ends & (growth.min(0) > 1.2) & (growth.max(0) < 1.5 * growth.min(0))
+def _diverges(slope: np.ndarray, noise: np.ndarray, h: np.ndarray) -> np.ndarray:
+    """Return where the slope grows like a power of 1/h to the smallest readable step: a jump, a vertical tangent.
+
+    A smaller step at which the slope cannot be as large shows that the jump is beside the point.
+    """
+    readable = np.isfinite(slope) & (READABLE * noise <= np.abs(slope))
+    count = slope.shape[1]
+    many = min(count, 4)
+    last = count - 1 - np.argmax(readable[:, ::-1], axis=1)  # the smallest readable step
+    rows, places = np.arange(len(last)), np.maximum(last - np.arange(many)[:, None], 0)
+    power = -np.diff(np.log(np.abs(slope[rows, places])), axis=0) / np.diff(np.log(h[rows, places]), axis=0)
+    ends = (last >= many - 1) & readable[rows, places[0]] & readable[rows, places[-1]]
+    below = np.abs(slope) + SURE * noise < np.abs(slope[rows, last])[:, None]
+    beside = (below & (np.arange(count) > last[:, None])).any(axis=1)
+    return ends & ~beside & (power.min(0) > 0.1) & (np.ptp(power, axis=0) < 0.3)

@@ -1,136 +1,223 @@
-"""`fn` as a function of tensors in the place of its sources, also of those that it closes over: its graph, imported.
+"""`fn` in float64: `Float64` computes its values and its gradient with every float of its graph made a float64.
 
-`movable` keeps every dtype. `in_float64` makes every float of the graph a float64, of constants and of other variables
-too: so a float32 Keras model is moved as finely as a function of float64 tensors.
+So a float32 Keras model is measured as finely as a function of float64 tensors, and the same gradient, computed in
+float64, tells rounding from a mistake.
 """
 
+import contextlib
 import dataclasses
+import functools
 import re
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import tensorflow as tf
 
 from tapekit._sources import Call, values_of
 from tapekit.checking.dtypes import WIDE, epsilon, floats, wide
-from tapekit.graphs.capture import graph_of
+from tapekit.checking.tape import TapeGradient
+from tapekit.graphs.capture import Recording, graph_of
 
 # A variable's handle becomes its value, and what reads the one, what hands on the other: its name, its dtype's.
-READS = {"ReadVariableOp": ("Identity", "T"), "ResourceGather": ("Gather", "Tparams")}
+READS = {
+    "ReadVariableOp": ("Identity", "T"),
+    "ResourceGather": ("Gather", "Tparams"),
+    "VariableShape": ("Shape", "T"),
+}
 WRITES = re.compile("Assign|Resource(?!Gather)")
-# They draw other numbers in float64, or cannot give any.
-OTHERWISE = re.compile("Random|Multinomial|PyFunc|LookupTable")
+RANDOM = re.compile("Random(?!Get)|TruncatedNormal|Multinomial")
+# These draw the same numbers again only in the dtype in which `fn` draws them.
+DRAWS = re.compile("Stateless(Random(Uniform|Normal)|TruncatedNormal)(V2)?$")
+OUTSIDE = re.compile("PyFunc|LookupTable")  # they compute in the dtype that Python or a table has
 SUFFIX = "_in_float64"  # of a function in the graph: TensorFlow knows the narrow one by its name
 _WIDE = {narrow.as_datatype_enum: wide.as_datatype_enum for narrow, wide in (WIDE | {tf.resource: tf.float64}).items()}
 
 
-def in_float64(call: Call) -> tuple[Call, tf.DType]:
-    """`call` as a function of float64 tensors; an error where its graph cannot be made one."""
-    captured, entries, graph, outputs = _traced(call)
-    inner = [node for function in graph.library.function for node in function.node_def]
-    if found := next((node.op for node in (*graph.node, *inner) if OTHERWISE.search(node.op)), None):
-        raise ValueError(f"{found} gives other numbers, or none, in float64")
-    assigned = {node.input[0].split(":")[0] for node in graph.node if WRITES.match(node.op)}
-    coarsest = _coarsest(graph, entries)
-    for function in graph.library.function:
-        _widen_function(function)
-    for node in graph.node:
-        _widen(node)
-    graph = _leading_to(graph, [name.split(":")[0] for name in outputs])
-    left = {node.name for node in graph.node}
-    if left & assigned or any(WRITES.match(node.op) for node in inner):
-        raise ValueError("a variable is assigned in between")  # when, the graph does not tell without its control edges
-    given = {
-        name: tf.cast(outside, wide(outside.dtype))
-        for name, outside in captured.items()
-        if name in left.difference(entries)
-    }
-    moved = {name: place for place, name in enumerate(entries)}
-    return _imported(call, graph, given, moved, outputs), coarsest
+class Float64:
+    """The graph of `fn` and of its gradient, parts of which are imported in float64 when they are asked for.
+
+    ``coarsest`` is the coarsest dtype that the sources pass in `fn` itself; ``samplers`` are the numbers of the sources
+    from whose values a random operation draws. An error means that `fn` cannot be computed in float64.
+    """
+
+    def __init__(self, call: Call, tape: TapeGradient):
+        outputs: list[tf.Tensor] = []
+        cotangents: list[tf.Tensor] = []
+        gradients: list = []
+
+        def fn(*leaves: Any) -> tf.Tensor:
+            outputs[:] = floats(call.fn(*leaves))
+            return tf.zeros([])
+
+        def ask(recording: Recording) -> list:
+            cotangents[:] = [tf.identity(cotangent).op.inputs[0] for cotangent in tape.cotangents]
+            with contextlib.suppress(Exception):  # the values are of use without it
+                gradients[:] = recording.vjp(outputs, recording.sources, cotangents)
+            return []
+
+        concrete, recording = graph_of(dataclasses.replace(call, fn=fn), ask)
+        self.call, self.graph = call, concrete.graph.as_graph_def()
+        self.nodes = {node.name: node for node in self.graph.node}
+        entries = [entry.op.name for entry in recording.sources]
+        self.sources = dict(zip(entries, map(values_of, call.sources), strict=True))
+        self.given = {x.op.name: outside for x, outside in recording.captured() if x.op.name not in entries}
+        self.cotangents = {x.op.name: c for x, c in zip(cotangents, tape.cotangents, strict=True)}
+        self.outputs = [x.name for x in outputs]
+        self.gradients = [None if x is None else x.name for x in gradients]
+        self.forward = _leading_to(self.nodes, self.outputs)
+        self.samplers, self.coarsest = _samplers(recording), _coarsest(self.nodes, self.forward, entries)
+
+    def values(self) -> Call:
+        """Return the call as a function of float64 tensors."""
+        inner = [node for function in self.graph.library.function for node in function.node_def]
+        assigned = {node.input[0].split(":")[0] for node in self.graph.node if WRITES.match(node.op)}
+        if self.forward & assigned or any(WRITES.match(node.op) for node in inner):
+            raise ValueError("a variable is assigned, when, the graph does not tell without its control edges")
+        run = self._imported(self.outputs, self.sources)
+        fn = lambda *leaves: run(*map(values_of, leaves))  # noqa: E731
+        return dataclasses.replace(self.call, fn=fn, vars=list(self.call.leaves), takes_vars=True)
+
+    def gradient(self, leaves: list, cotangents: list) -> list:
+        """Return the gradient of each source under the cotangents."""
+        if not self.gradients:
+            raise ValueError("the gradient cannot be traced")
+        upstream = [tf.cast(c, wide(c.dtype)) for c in cotangents]
+        found = iter(self._backward(*map(values_of, leaves), *upstream) if any(self.gradients) else ())
+        return [next(found) if name else None for name in self.gradients]
+
+    @functools.cached_property
+    def _backward(self) -> Callable:
+        return self._imported([name for name in self.gradients if name], self.sources | self.cotangents)
+
+    def largest(self, leaves: list) -> float:
+        """Return the largest finite number on the way from the sources to the outputs."""
+        return float(self._imported(self.outputs, self.sources, _largest)(*map(values_of, leaves)))
+
+    def _imported(self, names: list[str], fed: dict, end: Callable = lambda tensors, found: found) -> Callable:
+        """Return the part of the graph that computes `names` as a function of wide tensors in the place of `fed`."""
+        part = _part(self.graph, self.nodes, names)
+        left = {node.name for node in part.node}
+
+        def run(*tensors: tf.Tensor) -> Any:
+            enter = {name: tf.cast(x, wide(x.dtype)) for name, x in self.given.items() if name in left}
+            enter |= dict(zip(fed, tensors, strict=True))
+            enter = {f"{name}:0": tf.identity(x) for name, x in enter.items() if name in left}
+            return end(tensors, tf.graph_util.import_graph_def(part, enter, names))
+
+        specs = [tf.TensorSpec(x.shape, wide(x.dtype)) for x in fed.values()]
+        return tf.compat.v1.wrap_function(run, specs)  # a tf.function would not find the functions in the graph
 
 
-def _coarsest(graph: Any, entries: list[str]) -> tf.DType:
-    """The coarsest float dtype through which the sources pass."""
+def _samplers(recording: Recording) -> set[int]:
+    """Return the numbers of the sources from whose values (not only their shapes) a random operation draws."""
+    todo = [op for op in recording.ops if RANDOM.search(op.type)]
+    found: set[str] = set()
+    while todo:
+        for tensor in todo.pop().inputs:
+            if (tensor.dtype.is_floating or tensor.dtype == tf.resource) and tensor.name not in found:
+                found.add(tensor.name)
+                todo.append(tensor.op)
+    return {place for place, entry in enumerate(recording.sources) if entry.name in found}
+
+
+def _leading_to(nodes: dict[str, Any], names: Iterable[str]) -> set[str]:
+    """Return the names of the nodes that compute `names`, and take the control edges from them."""
+    todo, found = [name.split(":")[0] for name in names], set()
+    while todo:
+        name = todo.pop()
+        if name in nodes and name not in found:
+            found.add(name)
+            nodes[name].input[:] = [each for each in nodes[name].input if not each.startswith("^")]
+            todo += [each.split(":")[0] for each in nodes[name].input]
+    return found
+
+
+def _coarsest(nodes: dict[str, Any], names: set[str], entries: list[str]) -> tf.DType:
+    """Return the coarsest float dtype through which the sources pass."""
     reached, found = set(entries), {tf.float64}
-    for node in graph.node:
-        if any(name.split(":")[0] in reached for name in node.input if not name.startswith("^")):
-            reached.add(node.name)
+    for name, node in nodes.items():
+        if name in names and any(each.split(":")[0] in reached for each in node.input):
+            reached.add(name)
             found.update(dtype for dtype in WIDE for attr in node.attr.values() if attr.type == dtype.as_datatype_enum)
     return max(found, key=epsilon)
 
 
-def _traced(call: Call) -> tuple[dict[str, tf.Tensor], list[str], Any, list[str]]:
-    """The graph of `call`: names of what it captured, of where each source enters, itself, and of its float outputs."""
-    outputs: list[str] = []
-
-    def fn(*leaves: Any) -> tf.Tensor:
-        outputs[:] = [y.name for y in floats(call.fn(*leaves))]
-        return tf.zeros([])
-
-    concrete, recording = graph_of(dataclasses.replace(call, fn=fn), lambda recording: [])
-    captured = {inside.op.name: outside for inside, outside in recording.captured()}
-    return captured, [entry.op.name for entry in recording.sources], concrete.graph.as_graph_def(), outputs
+def _largest(tensors: Iterable[tf.Tensor], outputs: list) -> tf.Tensor:
+    """Return the largest finite number that `tensors` reach in the graph that is being made."""
+    reached, found = {x.name for x in tensors}, [*tensors]
+    for op in tf.compat.v1.get_default_graph().get_operations():
+        if any(x.name in reached for x in op.inputs):
+            reached.update(y.name for y in op.outputs)
+            found += [y for y in op.outputs if y.dtype in (tf.float64, tf.complex128)]
+    return tf.reduce_max([tf.reduce_max(tf.where(x < x.dtype.max, x, 0.0)) for x in map(tf.abs, found)])
 
 
-def _imported(call: Call, graph: Any, given: dict[str, Any], moved: dict[str, int], outputs: list[str]) -> Call:
-    """`graph` as a function of the sources that are `moved`, each by its place, with all else as it is `given`."""
-    left = {node.name for node in graph.node}
-    places = sorted(set(moved.values()))
-
-    def run(*tensors: tf.Tensor) -> list:
-        at = dict(zip(places, tensors, strict=True))
-        fed = {name: tf.identity(getattr(outside, "handle", outside)) for name, outside in given.items()}
-        fed |= {name: at[place] for name, place in moved.items()}
-        fed = {f"{name}:0": tensor for name, tensor in fed.items() if name in left}
-        return tf.graph_util.import_graph_def(graph, fed, outputs)
-
-    sources = [values_of(call.sources[place]) for place in places]
-    specs = [tf.TensorSpec(x.shape, wide(x.dtype)) for x in sources]
-    concrete = tf.compat.v1.wrap_function(run, specs)  # a tf.function would not find the functions in the graph
-
-    def fn(*leaves: Any) -> list:
-        return concrete(*(values_of(leaves[place]) for place in places))
-
-    return dataclasses.replace(call, fn=fn, vars=list(call.leaves), takes_vars=True)
-
-
-def _leading_to(graph: Any, names: list[str]) -> Any:
-    """The part of `graph` that computes the operations of these names."""
-    nodes, found = {node.name: node for node in graph.node}, set()
-    for node in graph.node:
-        node.input[:] = [name for name in node.input if not name.startswith("^")]  # what is only to be run before
-    while names:
-        name = names.pop()
-        if name not in found:
-            found.add(name)
-            names += [each.split(":")[0] for each in nodes[name].input]
-    part = tf.compat.v1.GraphDef(library=graph.library, versions=graph.versions)
-    part.node.extend(node for name, node in nodes.items() if name in found)
+def _part(graph: Any, nodes: dict[str, Any], names: list[str]) -> Any:
+    """Return the part of `graph` that computes `names`, in float64; raise an error if it would be another function."""
+    part = tf.compat.v1.GraphDef(versions=graph.versions)
+    left = _leading_to(nodes, names)
+    part.node.extend(node for name, node in nodes.items() if name in left)
+    functions = {function.signature.name: function for function in graph.library.function}
+    todo = list(part.node)
+    while todo:
+        node = todo.pop()
+        if OUTSIDE.search(node.op) or (RANDOM.search(node.op) and not DRAWS.match(node.op)):
+            raise ValueError(f"{node.op} returns other numbers, or none, in float64")
+        for called in (each for attr in node.attr.values() for each in (attr.func, *attr.list.func)):
+            if function := functions.pop(called.name, None):
+                body = {each.name: each for each in function.node_def}
+                needed = _leading_to(body, function.ret.values())
+                wider = part.library.function.add()
+                wider.CopyFrom(function)
+                del wider.node_def[:]
+                wider.node_def.extend(each for name, each in body.items() if name in needed)
+                todo += wider.node_def
+    for function in part.library.function:
+        _widen_function(function)
+    for node in list(part.node):
+        _widen(part.node, node, "")
     return part
 
 
 def _widen_function(function: Any) -> None:
-    reads = tuple(f"{node.name}:value:" for node in function.node_def if node.op == "ReadVariableOp")
+    # An operation in the place of another calls its output otherwise.
+    names = {f"{node.name}:value:": f"{node.name}:output:" for node in function.node_def if node.op == "ReadVariableOp"}
+    names |= {f"{node.name}:output:": f"{node.name}:y:" for node in function.node_def if DRAWS.match(node.op)}
 
-    def renamed(name: str) -> str:  # an Identity calls its output so
-        return name.replace(":value:", ":output:") if name.startswith(reads) else name
+    def renamed(name: str) -> str:
+        old = name.rstrip("0123456789")
+        return names.get(old, old) + name[len(old) :]
 
     function.signature.name += SUFFIX
     function.arg_attr.clear()  # shapes, which were those of handles
+    function.control_ret.clear()
+    del function.signature.control_output[:]
     for arg in (*function.signature.input_arg, *function.signature.output_arg):
         arg.type = _WIDE.get(arg.type, arg.type)
-    for node in function.node_def:
+    for node in list(function.node_def):
         node.input[:] = map(renamed, node.input)
-        _widen(node)
+        _widen(function.node_def, node, ":output:0")
     for key, name in function.ret.items():
         function.ret[key] = renamed(name)
 
 
-def _widen(node: Any) -> None:
+def _widen(nodes: Any, node: Any, output: str) -> None:
     """Make the dtypes and the constants of an operation wide, and let it call the wide functions."""
+    node.attr["_class"].Clear()  # where to place it: beside an operation that may be gone
+    del node.attr["_class"]
+    if DRAWS.match(node.op):
+        drawn = nodes.add()
+        drawn.CopyFrom(node)
+        drawn.name += "_drawn"
+        node.op, node.input[:] = "Cast", [drawn.name + output]
+        dtype = node.attr["dtype"].type
+        node.attr.clear()
+        node.attr["SrcT"].type, node.attr["DstT"].type = dtype, _WIDE.get(dtype, dtype)
+        return
     if node.op in READS:
         node.op, dtype = READS[node.op]
-        node.attr[dtype].type = node.attr["dtype"].type
-        for name in set(node.attr) - {dtype, "Tindices"}:
+        node.attr[dtype].type = node.attr["dtype"].type or tf.float64.as_datatype_enum
+        for name in set(node.attr) - {dtype, "Tindices", "out_type"}:
             del node.attr[name]
     if node.op.endswith("While"):  # in which handles had shapes of their own
         for kind, shape in zip(node.attr["T"].list.type, node.attr["output_shapes"].list.shape, strict=True):

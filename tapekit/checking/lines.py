@@ -4,7 +4,8 @@ A *line* moves the coordinates ``[start, start + width)`` of the point, all sour
 number is two coordinates): one element if the width is 1, else a random direction in a block of elements.
 """
 
-import sys
+import contextlib
+import functools
 from typing import NamedTuple
 
 import numpy as np
@@ -12,53 +13,73 @@ import tensorflow as tf
 
 from tapekit._sources import Call, as_variable, values_of
 from tapekit.checking.dtypes import epsilon, flat, floats, real, tiny
-from tapekit.checking.tape import TapeGradient
+from tapekit.checking.float64 import Float64
+from tapekit.checking.progress import Progress
+from tapekit.checking.tape import TapeGradient, as_vector, pull_back
+
+ROUNDINGS = 16  # of numbers that cancel may add up in one value
 
 
 class Values(NamedTuple):
-    """What is known of `fn` at each step: an entry for each.
-
-    The ``change`` of <cotangent, fn>, and of the sum of the outputs; the size of those outputs that move, ``there`` and
-    at the point (``here``); the change that the gradient ``predicted``; the ``step`` that was taken.
-    """
+    """The ``change`` of <cotangent, fn> at each step; the size of those outputs that move, ``there`` and at the point
+    (``here``); the ``step`` that was taken."""
 
     change: np.ndarray
-    of_sum: np.ndarray
     there: np.ndarray
     here: np.ndarray
-    predicted: np.ndarray
     step: np.ndarray
 
 
 class Lines:
-    """Evaluate `fn` on lines: in one graph, or one value at a time where `fn` cannot be traced.
+    """Evaluate `fn` on lines: in `float64`, or else in its own dtype, if not in a `graph` one value at a time.
 
-    With `wide`, `fn` gets float64 tensors in the place of its own arguments. Without it, tensors keep their dtype, and
-    variables are assigned (the caller restores them). ``eps`` is that of the coarsest dtype of the values.
+    In its own dtype variables are assigned (the caller restores them). ``eps`` is that of the coarsest dtype of the
+    values, ``height`` the size of the outputs that move at all, ``still`` the cotangents of the others, ``depth`` the
+    size of those and ``count`` the same if each is at most 1.
     """
 
-    def __init__(self, call: Call, tape: TapeGradient, seed: int, *, wide: bool, graph: bool, progress: bool):
-        self.call, self.wide, self.graph, self.progress = call, wide, graph, progress
-        self.weights = [real(c) / tape.scale for c in tape.cotangents]
-        parts = [real(source) if wide else flat(source) for source in call.sources]
+    def __init__(
+        self, call: Call, tape: TapeGradient, float64: Float64 | None, *, graph: bool, seed: int, progress: Progress
+    ):
+        self.call, self.tape, self.float64, self.graph, self.progress = call, tape, float64, graph, progress
+        parts = [real(source) if float64 else flat(source) for source in call.sources]
         self.narrow = max((x.dtype for x in parts), key=epsilon)
         self.dtype = min((x.dtype for x in parts), key=epsilon)
         self.sizes = [int(x.shape[0]) for x in parts]
         self.ends = np.cumsum(self.sizes)
         self.point = tf.concat([tf.cast(x, self.dtype) for x in parts], 0)
-        outputs = floats(call(self.leaves(self.point))) if wide else tape.outputs
+        outputs = floats(call(self.leaves(self.point))) if float64 else tape.outputs
         self.outputs = [real(y) for y in outputs]
-        self.height = float(sum(tf.reduce_sum(tf.abs(c * y)) for c, y in zip(self.weights, self.outputs, strict=True)))
         self.eps = max(epsilon(tensor.dtype) for tensor in (*outputs, *parts))
         self.tiny = max(tiny(tensor.dtype) for tensor in (*outputs, *parts))
-        self.finite = np.isfinite(tape.vector)
-        self.gradient = np.where(self.finite, tape.vector, 0.0)
         self.unit = self._directions(np.random.default_rng(seed))
-        self.units, self.gradients = tf.constant(self.unit, self.dtype), tf.constant(self.gradient)
+        self.units = tf.constant(self.unit, self.dtype)
+        pairs = list(zip(self._moves(outputs), tape.cotangents, strict=True))
+        moving, self.still = ([tf.where(m == keep, c, tf.zeros_like(c)) for m, c in pairs] for keep in (True, False))
+        self.weights = [real(c) / tape.scale for c in moving]
+        self.height, self.depth = (self._size(each) / abs(tape.scale) for each in (moving, self.still))
+        self.count = min(self.depth, float(sum(tf.reduce_sum(tf.abs(real(c))) for c in self.still)))
         loop = tf.function(lambda rows: tf.map_fn(self._at, rows, parallel_iterations=1), autograph=False)
         rows = tf.TensorSpec([None, 3], tf.float64)
         self.run = loop.get_concrete_function(rows) if graph else lambda rows: tf.stack([self._at(row) for row in rows])
-        self.offset = np.pad(self.run(tf.zeros([1, 3], tf.float64)).numpy()[0, :2], (0, 4))
+        self.offset = np.array([self.run(tf.zeros([1, 3], tf.float64)).numpy()[0, 0], 0, 0, 0])
+
+    def _size(self, cotangents: list) -> float:
+        """Return the size of the outputs under `cotangents`; one that is infinite under 0 is 0."""
+        pairs = zip(self.outputs, map(real, cotangents), strict=True)
+        return float(sum(tf.reduce_sum(tf.math.multiply_no_nan(tf.abs(y), tf.abs(c))) for y, c in pairs))
+
+    def _moves(self, outputs: list) -> list[tf.Tensor]:
+        """Return which outputs move if all coordinates do; a single number always counts."""
+        if sum(int(tf.size(y)) for y in outputs) <= 1:
+            return [tf.ones_like(y, tf.bool) for y in outputs]
+        moved = [tf.zeros_like(y, tf.bool) for y in outputs]
+        for step in (0.1, self.eps ** (1 / 3), self.eps ** (1 / 2)):
+            for sign in (1, -1):
+                with contextlib.suppress(Exception):  # beyond its domain fn may raise
+                    there = floats(self.call(self.leaves(self.point + sign * step * self.units)))
+                    moved = [m | (y != y0) for m, y, y0 in zip(moved, there, outputs, strict=True)]
+        return moved
 
     def _directions(self, rng: np.random.Generator) -> np.ndarray:
         """Return how far each coordinate moves at step 1: its own size, or what is typical of its source."""
@@ -68,33 +89,46 @@ class Lines:
         x[~((x > 0) & np.isfinite(x))] = 1.0
         signs = rng.choice(np.array([-1.0, 1.0], "float32"), len(x))
         if self.eps > 1e-8:  # a block's slope stands out of the rounding only if its elements pull together
-            signs = np.where(self.gradient == 0, signs, np.sign(self.gradient))
+            gradient = np.nan_to_num(self.tape.vector)
+            signs = np.where(gradient == 0, signs, np.sign(gradient))
         return x * signs * rng.uniform(0.5, 1.0, len(x))
 
     def __call__(self, starts: np.ndarray, widths: np.ndarray, steps: np.ndarray) -> Values:
         """Return `fn` at ``steps[i, j]`` on line i, for all i and j."""
         count = steps.shape[1]
         rows = np.stack([np.repeat(starts, count), np.repeat(widths, count), steps.ravel()], axis=1).astype("float64")
-        values = []
-        for chunk in np.array_split(rows, min(len(rows), 20) if self.progress else 1):
-            values.append(self._safely(chunk))
-            if self.progress:
-                done = sum(map(len, values))
-                end = "\n" if done == len(rows) else ""
-                print(f"\rcheck_gradient [{'=' * (30 * done // len(rows)):<30}] {done}/{len(rows)} values", end=end)
-                sys.stdout.flush()
-        return Values(*np.moveaxis((np.concatenate(values) - self.offset).reshape(*steps.shape, 6), -1, 0))
+        values = np.concatenate([self._safely(chunk) for chunk in self.progress.chunks(rows)])
+        return Values(*np.moveaxis((values - self.offset).reshape(*steps.shape, 4), -1, 0))
 
-    def agrees(self, tape: TapeGradient, coarsest: tf.DType) -> bool:
-        """Whether this is the function that the tape saw: its values are the same up to rounding in `coarsest`."""
-        eps = max(epsilon(dtype) for dtype in (coarsest, *(y.dtype for y in tape.outputs)))
-        least = max((tiny(y.dtype) for y in tape.outputs), default=0.0)
-        for y, y0 in zip(map(real, tape.outputs), self.outputs, strict=True):
-            # eps alone: the rounding of numbers of size 1 on the way
-            near = np.sqrt(eps) * np.max(np.abs(y), initial=0.0, where=np.isfinite(y)) + least + eps
-            if y.shape != y0.shape or not np.allclose(y, y0, rtol=0, atol=near, equal_nan=True):
+    def agrees(self, eps: float) -> bool:
+        """Whether this is the function that the tape saw: outputs that move are the same up to rounding by `eps`."""
+        for y, y0, weight in zip(map(real, self.tape.outputs), self.outputs, self.weights, strict=True):
+            if y.shape != y0.shape:
+                return False
+            same = (weight == 0) | (y == y0) | (tf.math.is_nan(y) & tf.math.is_nan(y0))
+            off, size = (np.max(np.abs(x[~same]), initial=0.0) for x in (y - y0, y))
+            if not (off <= np.sqrt(eps) * size or off <= ROUNDINGS * eps * self.largest):
                 return False
         return not abs(self.offset[0]) > np.sqrt(eps) * self.height
+
+    @functools.cached_property
+    def largest(self) -> float:
+        """The largest number on the way from the sources to the outputs, 1 at least; where it is not known, of both."""
+        point = np.abs(self.point.numpy().astype("float64"))
+        size = max(1.0, self.height, np.max(point, initial=0.0, where=np.isfinite(point)))
+        with contextlib.suppress(Exception):
+            return max(size, self.float64.largest(self.leaves(self.point))) if self.float64 else size
+        return size
+
+    def gradient(self, point: tf.Tensor, cotangents: list) -> np.ndarray:
+        """Return the gradient of the tape at another point, under other cotangents, in the dtype of the lines."""
+        leaves = self.leaves(point)
+        if self.float64:
+            gradients = self.float64.gradient(leaves, cotangents)
+        else:
+            outputs, back = pull_back(self.call, leaves)
+            gradients = back([tf.cast(c, y.dtype) for c, y in zip(cotangents, outputs, strict=True)])
+        return as_vector(self.call, gradients, self.tape.scale)
 
     def _safely(self, rows: np.ndarray) -> np.ndarray:
         """Halve a batch that raises until the step that raises is alone: its values are NaN."""
@@ -102,7 +136,7 @@ class Lines:
             return self.run(tf.constant(rows)).numpy()
         except Exception:
             if len(rows) == 1:
-                return np.full([1, 6], np.nan)
+                return np.full([1, 4], np.nan)
         return np.concatenate([self._safely(half) for half in np.array_split(rows, 2)])
 
     def _at(self, row: tf.Tensor) -> tf.Tensor:
@@ -115,42 +149,27 @@ class Lines:
         done = tf.cast(there - here, tf.float64)  # the step that is really taken, fl(x + h) - x
         unit = tf.cast(unit, tf.float64)
         taken = tf.reduce_sum(done * unit) / tf.reduce_sum(unit * unit)
-        predicted = tf.reduce_sum(self.gradients[start:stop] * done)
         moved = tf.ensure_shape(tf.concat([x[:start], there, x[stop:]], 0), x.shape)
-        sums = tf.zeros([4], tf.float64)
-        for y, y0, c in zip(map(real, self._values(moved)), self.outputs, self.weights, strict=True):
-            moves = tf.cast(y != y0, y.dtype)
-            sizes = (tf.math.multiply_no_nan(tf.abs(c * each), moves) for each in (y, y0))
-            sums += tf.stack([tf.reduce_sum(each) for each in (c * (y - y0), y - y0, *sizes)])
-        return tf.concat([sums, [predicted, taken]], 0)
+        sums = tf.zeros([3], tf.float64)
+        for y, y0, c in zip(map(real, floats(self.call(self.leaves(moved)))), self.outputs, self.weights, strict=True):
+            c = tf.where(y == y0, tf.zeros_like(c), c)
+            y, y0 = (tf.where(c == 0, tf.zeros_like(c), each) for each in (y, y0))  # also where both are infinite
+            sums += tf.stack([tf.reduce_sum(each) for each in (c * (y - y0), tf.abs(c * y), tf.abs(c * y0))])
+        return tf.concat([sums, [taken]], 0)
 
     def leaves(self, point: tf.Tensor) -> list:
         """Return the arguments of `fn` at `point`, one flat real vector."""
         leaves = []
         for leaf, source, x in zip(self.call.leaves, self.call.sources, tf.split(point, self.sizes), strict=True):
             like = values_of(source)
-            x = x if self.wide else tf.cast(x, like.dtype.real_dtype)
+            x = x if self.float64 else tf.cast(x, like.dtype.real_dtype)
             if like.dtype.is_complex:
                 x = tf.complex(*tf.unstack(tf.reshape(x, [-1, 2]), axis=-1))
             value = tf.reshape(x, like.shape)
-            if not self.wide and (variable := as_variable(leaf)) is not None:
+            if not self.float64 and (variable := as_variable(leaf)) is not None:
                 variable.assign(value)
                 value = leaf
             elif isinstance(leaf, tf.RaggedTensor):
                 value = leaf.with_flat_values(value)
             leaves.append(value)
         return leaves
-
-    def _values(self, point: tf.Tensor) -> list[tf.Tensor]:
-        """Return `fn` at `point`. In a graph, ``eps`` becomes that of the coarsest dtype which the point passes."""
-        if tf.executing_eagerly():
-            return floats(self.call(self.leaves(point)))
-        graph = tf.compat.v1.get_default_graph()
-        before = len(graph.get_operations())
-        values = floats(self.call(self.leaves(point)))
-        reached = {point.name}
-        for op in graph.get_operations()[before:]:
-            if any(x.name in reached for x in op.inputs):
-                reached.update(y.name for y in (*op.outputs, *(op.inputs[:1] if op.type == "AssignVariableOp" else ())))
-                self.eps = max([self.eps, *(epsilon(y.dtype) for y in op.outputs)])
-        return values

@@ -7,10 +7,13 @@ import tensorflow as tf
 
 from tapekit._sources import values_of
 from tapekit.checking.comparison import Comparison, Key
-from tapekit.checking.dtypes import epsilon
-from tapekit.checking.judgement import RTOL, SURE, kink, right_in_float64
+from tapekit.checking.differences import SURE
+from tapekit.checking.dtypes import epsilon, floats, real
+from tapekit.checking.judgement import RTOL, Judgement, kink
 from tapekit.checking.results import VERDICTS, SourceCheck
-from tapekit.checking.tape import as_vector, pull_back, tensor
+from tapekit.checking.tape import tensor
+
+SAMPLER = "a sampler: its gradient is that of the expected value, which differences of one draw do not show"
 
 
 def source_check(found: Comparison, index: int, name: str) -> SourceCheck:
@@ -33,7 +36,9 @@ def source_check(found: Comparison, index: int, name: str) -> SourceCheck:
     # the gravest, of these the best measured, of these the most doubtful
     worst = max(keys, key=lambda k: (VERDICTS.index(judged[k].verdict), len(found.rows[k].steps), judged[k].doubt))
     verdict, row = judged[worst].verdict, found.rows[worst]
-    cause = "" if verdict == "pass" else _cause(found, index, worst, verdict)
+    cause = _cause(found, index, worst, judged[worst])
+    if index in found.samplers and verdict != "pass":
+        verdict, cause = "inconclusive", SAMPLER
     if verdict in ("pass", "inconclusive") and not found.tape.linear[index]:
         verdict, cause = "fail", _upstream(found, worst)
     at = max(worst[0] - int(found.lines.ends[index]) + found.lines.sizes[index], 0) // parts
@@ -42,7 +47,7 @@ def source_check(found: Comparison, index: int, name: str) -> SourceCheck:
         verdict,
         cause,
         index=tuple(map(int, np.unravel_index(at, source.shape))) if source.shape.rank else (),
-        analytic=float(row.analytic if row.finite else found.tape.vector[worst[0] : sum(worst)].sum()),
+        analytic=float(found.along(found.tape.vector, worst)),
         numeric=float(row.numeric),
         uncertainty=float(row.uncertainty),
         checked=checked,
@@ -52,30 +57,34 @@ def source_check(found: Comparison, index: int, name: str) -> SourceCheck:
     )
 
 
-def _cause(found: Comparison, index: int, key: Key, verdict: str) -> str:
+def _cause(found: Comparison, index: int, key: Key, judged: Judgement) -> str:
     """Return what is wrong, in words, from the numbers on the line `key`."""
-    row = found.rows[key]
+    row, verdict, analytic = found.rows[key], judged.verdict, found.along(found.tape.vector, key)
+    if verdict == "pass":
+        return "the slope is 0 up to rounding" if judged.reason == "zero" else ""
     if row.diverges:
         return "kink: the slope grows without bound as the step shrinks (a jump, or a vertical tangent)"
     if kink(found, row):
         return f"kink: the slope is {row.left + 0:.4g} on the left and {row.right + 0:.4g} on the right" + (
-            "" if verdict == "kink" else f"; the gradient is not between them, it is {row.analytic:.4g}"
+            "" if verdict == "kink" else f"; the gradient is not between them, it is {analytic:.4g}"
         )
     if not math.isfinite(row.numeric):
         return "fn is not finite here, or raises, on both sides: there is nothing to compare with"
     slope = f"the slope is {row.numeric:.6g}"
-    if not row.finite:
+    if not math.isfinite(analytic):
         return f"the gradient is {found.tape.vector[key[0] : sum(key)].sum()}, {slope}"
-    if verdict == "inconclusive" and right_in_float64(found, key):
-        return f"right in float64, lost to rounding in the dtype of the source: it is {row.analytic:.6g}, {slope}"
+    if judged.reason == "rounding":
+        dtype = _dtype(found.eps)
+        return f"right in float64, lost to rounding in {dtype}: it is {analytic:.6g}, {slope}"
     if verdict == "inconclusive":
-        dtype = next(name for name in RTOL if epsilon(name) == found.lines.eps)
-        return f"too noisy to tell in {dtype}: {slope}, give or take {SURE * row.uncertainty:.2g}"
+        words = f"too noisy to tell in {_dtype(found.lines.eps)}: {slope}, give or take {SURE * row.uncertainty:.2g}"
+        large = found.lines.largest > max(1.0, found.lines.height)
+        return words + (f" (numbers on the way are as large as {found.lines.largest:.2g})" if large else "")
     if found.tape.raw[index] is None:
         return f"missing: the gradient is None, {slope}"
     if not found.tape.linear[index]:
         return _upstream(found, key)
-    if not row.analytic:
+    if not analytic:
         return f"missing: the gradient is 0 where {slope}"
     if found.call.sources[index].dtype.is_complex and _conjugated(found, index, key):
         return "right in size, wrong in phase: a conjugate is missing"
@@ -84,33 +93,44 @@ def _cause(found: Comparison, index: int, key: Key, verdict: str) -> str:
     return _off_by(found, index, key)
 
 
+def _dtype(eps: float) -> str:
+    """Return the name of the dtype with this precision."""
+    return next(name for name in RTOL if epsilon(name) == eps)
+
+
 def _off_by(found: Comparison, index: int, key: Key) -> str:
-    """Return the factor by which a gradient is wrong, if one factor fits all that is wrong; else the relative error."""
-    row = found.rows[key]
-    failing = [found.rows[k] for k in found.touching(index) if found.judge(k, sure=True).verdict == "fail"]
-    ratios = [float(each.analytic / each.numeric) for each in failing if each.numeric and not kink(found, each)]
-    if not ratios or max(ratios) - min(ratios) > 0.01 * abs(ratios[0]):
-        return f"off by {abs(row.analytic - row.numeric) / max(abs(row.analytic), abs(row.numeric)):.2%}"
-    factor = float(np.median(ratios))
+    """Return the factor of this line, if it fits all lines that are wrong; else the relative error."""
+
+    def ratio(key: Key) -> float:
+        return float(found.along(found.tape.vector, key) / found.rows[key].numeric)
+
+    failing = [k for k in found.touching(index) if found.judge(k, sure=True).verdict == "fail"]
+    ratios = [ratio(k) for k in failing if found.rows[k].numeric and not kink(found, found.rows[k])]
+    analytic, numeric = found.along(found.tape.vector, key), float(found.rows[key].numeric)
+    if not ratios or not numeric or max(ratios) - min(ratios) > 0.01 * abs(ratios[0]):
+        return f"off by {abs(analytic - numeric) / max(abs(analytic), abs(numeric)):.2%}"
+    factor = ratio(key)
     if abs(factor + 1) < 1e-3:
         return "sign flipped"
-    return "off by a factor of " + (
-        f"{factor:.3f}" if abs(factor - 1) > 2e-3 and abs(factor) > 0.01 else f"{factor:.6g}"
-    )
+    digits = ".3f" if abs(factor - 1) > 2e-3 and abs(factor) > 0.01 else ".6g"
+    return f"off by a factor of {factor:{digits}}"
 
 
 def _right_for_sum(found: Comparison, key: Key) -> bool:
     """Whether the gradient of the plain sum of the outputs is right."""
-    outputs, back = pull_back(found.call)
-    summed = as_vector(found.call, back([tf.ones_like(y) for y in outputs]), found.tape.scale)[key[0]]
-    return abs(summed - found.rows[key].for_sum) <= found.rtol * abs(summed)
+    lines, move = found.lines, np.zeros(len(found.tape.vector))
+    move[key[0]] = lines.eps ** (1 / 3) * abs(lines.unit[key[0]])
+    there = (floats(lines.call(lines.leaves(lines.point + side * move))) for side in (1, -1))
+    up, down = (sum(float(tf.reduce_sum(real(y))) for y in outputs) for outputs in there)
+    summed = lines.gradient(lines.point, [tf.ones_like(y) for y in found.tape.outputs])[key[0]]
+    return abs((up - down) / (2 * move[key[0]]) - summed) <= found.rtol * abs(summed)
 
 
 def _conjugated(found: Comparison, index: int, key: Key) -> bool:
     """Whether a complex element, of which `key` is one part, has the right absolute value and another phase."""
     start = key[0] - int(found.lines.ends[index] - key[0]) % 2
     parts = [found.rows[each] for each in ((start, 1), (start + 1, 1)) if each in found.rows]
-    tape, slope = ([getattr(part, side) for part in parts] for side in ("analytic", "numeric"))
+    tape, slope = found.tape.vector[start : start + 2], [part.numeric for part in parts]
     flipped = np.allclose(tape, np.negative(slope), rtol=1e-2)
     return len(parts) == 2 and not flipped and math.isclose(math.hypot(*tape), math.hypot(*slope), rel_tol=found.rtol)
 

@@ -5,6 +5,7 @@ import math
 from collections.abc import Iterator
 
 from tapekit._names import place_of
+from tapekit._tables import check_html
 
 VERDICTS = ("pass", "inconclusive", "kink", "fail", "nondeterministic")  # the last that occurs is that of the whole
 
@@ -47,7 +48,7 @@ class GradientCheck:
 
     sources: tuple[SourceCheck, ...]
     order: int = 1
-    weighted: bool = False  # by a random cotangent, as fn returns more than one number
+    weighted: tuple[str, ...] = ()  # what has several numbers, of which a sum with random weights was checked
 
     @property
     def verdict(self) -> str:
@@ -62,14 +63,19 @@ class GradientCheck:
     def __len__(self) -> int:
         return len(self.sources)
 
-    def __getitem__(self, name: str) -> SourceCheck:
-        """Return the check of the source of that name, or whose Keras path ends with it."""
-        return self.sources[place_of("GradientCheck", [source.name for source in self.sources], name)]
+    def __getitem__(self, which: int | str) -> SourceCheck:
+        """Return the check of that place, or of the source of that name or whose Keras path ends with it."""
+        if isinstance(which, str):
+            which = place_of("GradientCheck", [source.name for source in self.sources], which)
+        return self.sources[which]
 
     def raise_if_failed(self) -> None:
         """Raise an AssertionError with the table unless every source passed."""
         if not self:
             raise AssertionError(f"check_gradient: {self.verdict}\n{self}")
+
+    def _repr_html_(self) -> str:
+        return check_html(self)
 
     def __repr__(self) -> str:
         """Return the table: a line per source with its worst element, then every cause in words."""
@@ -83,6 +89,6 @@ class GradientCheck:
             lines.append(f"{label:<{width}}  {each.verdict:<{wide}}{numbers}  {each.checked}")
         order = "" if self.order == 1 else ", second order"
         lines += [f"{each.name}{order}: {each.cause}" for each in self if each.cause]
-        what = "the gradient has" if self.order == 2 else "fn gives"
-        note = f"({what} several numbers: the slopes are those of their sum with random weights.)"
+        have = " and ".join(self.weighted) + (" has" if len(self.weighted) == 1 else " have")
+        note = f"({have} several numbers: the slopes are those of their sum with random weights.)"
         return "\n".join([*lines, note] if self.weighted else lines)

@@ -26,7 +26,6 @@ class TapeGradient:
 
     outputs: list[tf.Tensor]
     cotangents: list[tf.Tensor]
-    weighted: bool
     scale: float
     raw: list
     vector: np.ndarray
@@ -34,6 +33,11 @@ class TapeGradient:
     linear: list[bool]
     random: bool
     raises: str
+
+    @property
+    def weighted(self) -> bool:
+        """Whether the cotangents weigh several numbers."""
+        return not _single(self.outputs)
 
 
 def tape_gradient(call: Call, seed: int) -> TapeGradient:
@@ -45,11 +49,10 @@ def tape_gradient(call: Call, seed: int) -> TapeGradient:
     if not all(linear):
         random |= not all(map(_same, raw, _run(call, seed, 1.0)[1]))
     weights = cotangents(outputs, seed)
-    # The weight of a scalar is divided out again, so that the numbers are those that a reader expects.
-    scalar = len(outputs) == 1 and not outputs[0].shape.rank and not outputs[0].dtype.is_complex
-    scale = float(weights[0]) if scalar else 1.0
+    # The weight of a single number is divided out again, so that a reader can compute what is printed.
+    scale = float(tf.reshape(weights[0], [])) if _single(outputs) else 1.0
     parts = (as_vector(call, raw, scale), as_vector(call, doubled, scale))
-    return TapeGradient(outputs, weights, not scalar, scale, raw, *parts, linear, random, raises)
+    return TapeGradient(outputs, weights, scale, raw, *parts, linear, random, raises)
 
 
 def _run(call: Call, seed: int, factor: float) -> tuple[list, list, str]:
@@ -77,14 +80,20 @@ def pull_back(call: Call, leaves: Sequence | None = None) -> tuple[list[tf.Tenso
 
 
 def second_order(call: Call, seed: int) -> Call:
-    """Return the gradient of `call` under a fixed cotangent as a function that is called in the same way."""
+    """Return the gradient of `call` as a function that is called in the same way; of several numbers, of their sum with
+    random weights."""
 
     def slope(*leaves: Any) -> list[tf.Tensor]:
         outputs, back = pull_back(call, leaves or None)
-        gradients = back(cotangents(outputs, seed + 1))
+        gradients = back([tf.ones_like(y) for y in outputs] if _single(outputs) else cotangents(outputs, seed + 1))
         return [tensor(g) for g in gradients if g is not None] or [tf.zeros([])]
 
     return dataclasses.replace(call, fn=slope)
+
+
+def _single(outputs: list[tf.Tensor]) -> bool:
+    """Whether `fn` returns one real number."""
+    return len(outputs) == 1 and outputs[0].shape.num_elements() == 1 and not outputs[0].dtype.is_complex
 
 
 def cotangents(outputs: Sequence, seed: int) -> list[tf.Tensor]:

@@ -12,15 +12,20 @@ from tapekit.explaining import words
 from tapekit.explaining.flow import own_gradient
 from tapekit.graphs.capture import PLUMBING, Place, place
 
+# TensorFlow and Keras put these functions between a call and the function that is called.
+_WRAPPERS = ("wrapper", "wrapped", "error_handler", "op_dispatch_handler")
+
 
 def cause_of(op: tf.Operation, inputs: list[tf.Tensor]) -> tuple[str, str, str]:
     """Return ``(cause, detail, dtype)`` for an operation that was seen to lose the gradient."""
     if own_gradient(op):
-        return "custom_gradient", "", ""
+        return "custom_gradient", "library" if called_by(op) else "", ""
     if op.type in words.PYTHON:
         return "left_tensorflow", "python", ""
     if op.type == "StopGradient":
-        return "stop_gradient", "library" if stopped_inside(op) else "", ""
+        return "stop_gradient", "library" if called_by(op) else "", ""
+    if "_tf_int" in _callees(op):  # AutoGraph's int()
+        return "left_tensorflow", "", ""
     if any(tensor.dtype == tf.resource for tensor in inputs) and op.type != "ReadVariableOp":
         return "stateful", "", ""
     if op.type == "Cast" or not any(is_float(tensor) for tensor in inputs):
@@ -35,7 +40,7 @@ def spelled(op: tf.Operation) -> str:
     if op.type in words.PYTHON:
         return words.PYTHON[op.type]
     at = place(op.traceback)
-    functions = {re.sub(r"_v\d$", "", name) for name in _callees(op)}
+    functions = {re.sub(r"(_v\d|_)$", "", name) for name in _callees(op)}
     plain = re.sub(r"(V\d+|Variable|Op)+$", "", op.type).lower()
     for called in re.findall(r"([A-Za-z_][\w.]*)\s*\(", at.code if at else ""):
         last = called.split(".")[-1]
@@ -73,10 +78,11 @@ def left_at(error: Exception) -> tuple[Place | None, str | None]:
     return at, called[0] if called else part.strip()
 
 
-def stopped_inside(op: tf.Operation) -> str:
-    """Return the function, called on the user's line, that calls tf.stop_gradient inside; or an empty string."""
-    functions = [name for name in _callees(op) if name not in ("error_handler", "op_dispatch_handler")]
-    return "" if functions[:1] == ["stop_gradient"] else (functions or [""])[0]
+def called_by(op: tf.Operation) -> str:
+    """Return the function of a library, called on the user's line, that calls `op` inside; or an empty string."""
+    functions = [name for name in _callees(op) if name not in _WRAPPERS]
+    own = functions[:1] == ["stop_gradient"] or "decorated" in functions[:2] or functions[:1] == ["assign"]
+    return "" if own or not functions else functions[0]
 
 
 def _callees(op: tf.Operation) -> list[str]:

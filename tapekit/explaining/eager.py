@@ -1,4 +1,4 @@
-"""The status of each gradient from an eager tape, for a `fn` that cannot be traced."""
+"""What can be measured about a `fn` that cannot be traced: eager gradients, and the target for moved sources."""
 
 from typing import Any
 
@@ -6,49 +6,65 @@ import numpy as np
 import tensorflow as tf
 
 from tapekit._sources import Call, values_of
+from tapekit.explaining.signals import health, status
 from tapekit.graphs.eager import eager_gradients
-from tapekit.graphs.state import all_variables_kept
+from tapekit.graphs.state import all_variables_kept, draws_kept
 
 
 def run_eagerly(call: Call) -> list[str]:
     """Return the status of the gradient of each source from an eager tape."""
-    found = [None if g is None else flags(tf.convert_to_tensor(values_of(g))) for g in eager_gradients(call)]
-    return [status(*pair) for pair in zip(found, call.sources, strict=True)]
+    gradients = [None if g is None else tf.convert_to_tensor(values_of(g)) for g in eager_gradients(call)]
+    return [status(None if gradient is None else health(gradient).numpy()) for gradient in gradients]
 
 
-def reaches(call: Call, index: int) -> bool:
-    """Return whether the target changes with the numbers of source `index`; True where this cannot be tried."""
+def variables_read(call: Call) -> set[int]:
+    """Return the ids of the trainable variables that `fn` reads, which a tape records."""
+    with all_variables_kept(), draws_kept(), tf.GradientTape() as tape:
+        call()
+    return {id(variable) for variable in tape.watched_variables()}
+
+
+def depends(call: Call, index: int) -> bool | None:
+    """Return whether the target changes with the numbers of source `index`; None if that cannot be tried."""
+    before, after = _target(call, index, 0.0), _target(call, index, 0.1)
+    return None if before is None or after is None else before != after
+
+
+def is_partial(call: Call, index: int) -> bool:
+    """Return whether the gradient of a source lacks a part of what the target does when the source is moved.
+
+    Two differences with different steps must agree with each other, and differ from the gradient.
+    """
+    steps = (-2e-2, -1e-2, 0.0, 0.0, 1e-2, 2e-2)
+    values = np.array([_target(call, index, step) for step in steps], np.float64)  # None becomes NaN
+    gradient = eager_gradients(call)[index]
+    if gradient is None or not np.isfinite(values).all() or values[2] != values[3]:
+        return False
+    wide, narrow = (values[5] - values[0]) / 4e-2, (values[4] - values[1]) / 2e-2
+    along = float(np.sum(np.asarray(tf.convert_to_tensor(gradient), np.float64) * _direction(call.sources[index])))
+    scale = max(abs(wide), abs(narrow), abs(along), 1e-3 * abs(values[2]))
+    return bool(abs(wide - narrow) < 2e-2 * scale and abs(along - narrow) > 1e-1 * scale)
+
+
+def _direction(source: Any) -> np.ndarray:
+    """Return a step of its own for each element: a common one leaves differences of elements as they are."""
+    size = np.abs(np.asarray(source, np.float64))
+    steps = np.modf(np.arange(1, size.size + 1) * 0.618)[0].reshape(size.shape)
+    return (0.5 + steps) * np.maximum(size, 0.1)
+
+
+def _target(call: Call, index: int, step: float) -> float | None:
+    """Return the sum of the target with source `index` moved by `step` along `_direction`; None if `fn` fails."""
     source = call.sources[index]
     if isinstance(source, tf.RaggedTensor) or not (call.takes_vars or isinstance(source, tf.Variable)):
-        return True
-    results = []
-    for moved in (source, 1.25 * tf.convert_to_tensor(source) + 0.5):
-        with all_variables_kept():
-            leaves = list(call.leaves)
-            if isinstance(source, tf.Variable):
-                source.assign(moved)
-            else:
-                leaves[index] = moved
-            try:
-                results.append([np.asarray(each) for each in tf.nest.flatten(call(leaves))])
-            except Exception:  # fn may not accept the moved numbers
-                return True
-    return not all(np.array_equal(a, b) for a, b in zip(*results, strict=True))
-
-
-def flags(tensor: tf.Tensor) -> tf.Tensor:
-    """Return ``[every element is 0, every element is finite]``."""
-    tensor = tf.reshape(tensor, [-1])  # the gradient of a py_function need not have the shape that it claims
-    parts = [tf.math.real(tensor), tf.math.imag(tensor)] if tensor.dtype.is_complex else [tensor]
-    finite = [tf.reduce_all(tf.math.is_finite(part)) for part in parts]
-    return tf.stack([tf.reduce_all(tf.equal(tensor, 0)), tf.reduce_all(finite)])
-
-
-def status(answer: Any, source: Any) -> str:
-    """Return the status that the `flags` of a gradient, or None, stand for."""
-    if answer is None:
-        return "none"
-    zero, finite = answer
-    if not finite:
-        return "not_finite"
-    return "zero" if zero and source.shape.num_elements() != 0 else "ok"
+        return None
+    moved = tf.cast(np.asarray(source, np.float64) + step * _direction(source), source.dtype)
+    leaves = [moved if at == index else leaf for at, leaf in enumerate(call.leaves)]
+    with all_variables_kept(), draws_kept():
+        if isinstance(source, tf.Variable):
+            source.assign(moved)
+            leaves = call.leaves
+        try:
+            return float(sum(np.sum(np.asarray(part, np.float64)) for part in tf.nest.flatten(call(leaves))))
+        except Exception:  # fn may not accept the moved numbers
+            return None

@@ -13,17 +13,19 @@ from typing import Any
 
 import tensorflow as tf
 
+from tapekit._names import some
 from tapekit._sources import Call, bind, is_float
 from tapekit.explaining import words
 from tapekit.explaining.calls import left_at, path_of
-from tapekit.explaining.eager import flags, reaches, run_eagerly, status
-from tapekit.explaining.facts import Links, fact_of_nan, fact_of_zero, hear
+from tapekit.explaining.eager import depends, is_partial, run_eagerly, variables_read
+from tapekit.explaining.facts import Links, fact_of_nan, fact_of_value, fact_of_zero, hear
 from tapekit.explaining.flow import has_body
+from tapekit.explaining.inner import inner_gradients
 from tapekit.explaining.ready_made import spoken_names
 from tapekit.explaining.records import Explanation, Fact, Finding
+from tapekit.explaining.signals import health, status
 from tapekit.graphs.capture import LeftTensorFlow, Recording, capture, outside_of_graphs
-from tapekit.graphs.state import draws_kept, undisturbed
-from tapekit.tracing import trace
+from tapekit.graphs.state import undisturbed
 
 
 def explain(fn: Callable, vars: Any, /) -> Explanation:
@@ -53,32 +55,44 @@ def explain(fn: Callable, vars: Any, /) -> Explanation:
     call = bind("explain", fn, vars, integers=True)
     outside_of_graphs("explain")
     error: Exception | None = None
-    with undisturbed():
+    with undisturbed(), inner_gradients() as inner:
         if not any(isinstance(source, tf.RaggedTensor) for source in call.sources):
-            try:
-                return _from_graph(call)
-            except (LeftTensorFlow, tf.errors.OpError) as failure:
-                error = failure
-        with draws_kept():  # an error of fn's own is raised again here
+            for python in (True, False):
+                try:
+                    return _from_graph(call, python)
+                except tf.errors.OpError as failure:  # perhaps the gradient of a tf.py_function, which has no shape
+                    error = failure
+                except Exception as failure:
+                    error = failure
+                    break
+        try:
             return _from_eager_run(call, error)
+        except Exception:
+            if not inner:
+                raise  # an error of fn's own
+            return Explanation(_findings(call, ["none"] * len(call.names), [inner[0]] * len(call.names)))
 
 
-def _from_graph(call: Call) -> Explanation:
-    """Explain a `fn` that can be traced."""
+def _from_graph(call: Call, python: bool) -> Explanation:
+    """Explain a `fn` that can be traced; without `python`, no gradient passes through a tf.py_function."""
     links: list[Links] = []
 
     def ask(recording: Recording) -> list:
+        if not python:
+            recording.no_gradient += [op for op in recording.ops if op.type in words.PYTHON]
         gradients = recording.gradients(recording.sources)
-        if any(gradient is None for gradient in gradients):
-            links.append(Links(recording))
-        return [None if gradient is None else flags(gradient) for gradient in gradients]
+        links.append(Links(recording, all_pass=None not in gradients))
+        asked = [*gradients, recording.target if is_float(recording.target) else None]
+        return [None if tensor is None else health(tensor) for tensor in asked]
 
-    recording, answer = capture(call, ask)
-    statuses = by_tape = [status(*pair) for pair in zip(answer, call.sources, strict=True)]
+    recording, (*answer, value) = capture(call, ask)
+    statuses = by_tape = [status(row) for row in answer]
     if "zero" in statuses and any(has_body(op) for op in recording.ops):
         # where a branch or a loop loses the gradient, a graph returns zeros, and an eager tape None
         by_tape = run_eagerly(call)
-    signal = hear(call, statuses) if {"zero", "not_finite"} & {*statuses} else None
+    unsound = [index for index, word in enumerate(statuses) if word in ("zero", "not_finite")]
+    infinite = status(value) == "not_finite"
+    signal = hear(call, unsound) if unsound or infinite else None
     facts: list[Fact | None] = []
     for index, word in enumerate(statuses):
         if word == "none":
@@ -89,46 +103,68 @@ def _from_graph(call: Call) -> Explanation:
             facts.append(fact_of_nan(signal, index))
         else:
             facts.append(None)
+    notes = links[-1].squares()
+    if infinite and signal and "not_finite" not in statuses:
+        notes.append(fact_of_value(signal, [signal.flow.recording.target]) or Fact("nan", "given"))
+    cuts = [links[-1].cuts_of(index) for index in range(len(statuses))]
+    told = [words.note(fact) for fact in notes]
+    if others := links[-1].others():
+        told.append(f"Also read, but not in vars: {some([name for name, _, _ in others])}")
     whole = not recording.variables and all(is_float(source) for source in call.sources)
-    return Explanation(_findings(call, by_tape, facts), trace(call.fn, call.vars) if whole else None)
+    calculation = (call.fn, call.vars) if whole else None
+    return Explanation(_findings(call, by_tape, facts, cuts), tuple(dict.fromkeys(told)), calculation)
 
 
 def _from_eager_run(call: Call, error: Exception | None) -> Explanation:
-    """Explain a `fn` that cannot be traced: the numbers of an eager run, and the line at which tracing failed."""
+    """Explain a `fn` that cannot be traced: what an eager run tells, and the line at which tracing failed."""
     at, op = left_at(error) if error else (None, None)
+    statuses = run_eagerly(call)
+    if error and not isinstance(error, (LeftTensorFlow, tf.errors.OpError)):
+        raise error  # fn runs: the error is not its own
+    read = variables_read(call) if "none" in statuses else set()
+    left = Fact("left_tensorflow", words.leaving(op or ""), op=op, at=at)
+    if (op or "").split(".")[-1] in ("Variable", "constant", "convert_to_tensor"):
+        left = left._replace(cause="rewrapped", detail="")
     facts: list[Fact | None] = []
-    for index, (word, source) in enumerate(zip(statuses := run_eagerly(call), call.sources, strict=True)):
+    cuts: list[list[Fact]] = [[] for _ in statuses]
+    for index, (word, source) in enumerate(zip(statuses, call.sources, strict=True)):
         if word == "ok":
             facts.append(None)
+            cuts[index] = [left] if at and is_partial(call, index) else []
         elif word != "none":
             facts.append(Fact("zero" if word == "zero" else "nan"))
         elif not is_float(source):
             facts.append(Fact("integer_dtype", "source", dtype=source.dtype.name))
-        elif (op or "").split(".")[-1] in ("Variable", "constant", "convert_to_tensor"):
-            facts.append(Fact("rewrapped", op=op, at=at))
-        elif not reaches(call, index):
+        elif isinstance(source, tf.Variable) and source.trainable and id(source) not in read:
             facts.append(Fact("not_used"))
-        elif at or isinstance(error, LeftTensorFlow):
-            facts.append(Fact("left_tensorflow", op=op, at=at))
-        else:
+        elif (moves := depends(call, index)) is False:
+            facts.append(Fact("not_used", "unmoved"))
+        elif not at and not isinstance(error, LeftTensorFlow):
             facts.append(Fact("non_differentiable_op"))
-    return Explanation(_findings(call, statuses, facts))
+        else:
+            facts.append(left if moves else left._replace(detail="unknown"))
+    return Explanation(_findings(call, statuses, facts, cuts))
 
 
-def _findings(call: Call, statuses: Sequence[str], facts: Sequence[Fact | None]) -> tuple[Finding, ...]:
-    """Return the finding of each source; a source without a fact is fine."""
+def _findings(
+    call: Call, statuses: Sequence[str], facts: Sequence[Fact | None], cuts: Sequence[Sequence[Fact]] = ()
+) -> tuple[Finding, ...]:
+    """Return the finding of each source; a source without a fact is fine, with a note where one of its ways is cut."""
     called = spoken_names(call)
     return tuple(
-        _finding(call.names[index], called[index], statuses[index], fact) if fact else _fine(call, index, called[index])
+        _finding(call.names[index], called[index], statuses[index], fact)
+        if fact
+        else _fine(call, index, called[index], cuts[index])
         for index, fact in enumerate(facts)
     )
 
 
-def _fine(call: Call, index: int, called: str) -> Finding:
+def _fine(call: Call, index: int, called: str, cuts: Sequence[Fact]) -> Finding:
     source, advice = call.sources[index], ""
     if not call.takes_vars and not (isinstance(source, tf.Variable) and source.trainable):
         advice = words.UNWATCHED[isinstance(source, tf.Variable)].format(called)
-    return Finding(call.names[index], "ok", advice=advice, called=called)
+    notes = tuple(dict.fromkeys(words.note(fact, called) for fact in cuts))
+    return Finding(call.names[index], "ok", advice=advice, called=called, notes=notes)
 
 
 def _finding(source: str, called: str, status: str, fact: Fact) -> Finding:

@@ -1,8 +1,9 @@
 """What is known about the gradient of one source: the one place in which facts are found.
 
-`Links.fact_of_none`, `fact_of_zero` and `fact_of_nan` return a `Fact`, of which `words` makes sentences.
+`Links` finds them in a graph, `fact_of_zero` and `fact_of_nan` in its numbers; `words` makes sentences of a `Fact`.
 """
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,27 +11,48 @@ import tensorflow as tf
 
 from tapekit._sources import Call, is_float
 from tapekit.explaining import signals, words
-from tapekit.explaining.calls import backward_place, cause_of, spelled, stopped_inside
+from tapekit.explaining.calls import backward_place, called_by, cause_of, spelled
 from tapekit.explaining.flow import SHAPE, Flow, has_body, takes_twice
-from tapekit.explaining.ready_made import binding_of, first_use, other_variables, ready_made
+from tapekit.explaining.ready_made import added_losses, binding_of, entries, first_use, other_variables, ready_made
 from tapekit.explaining.records import Fact
-from tapekit.explaining.signals import Signal
+from tapekit.explaining.signals import Health, Signal
 from tapekit.graphs.capture import Place, Recording, capture, place
 
 
 class Links:
-    """What a graph tells about sources from which no gradient can be computed.
+    """What a graph tells about the ways from the sources to the target. Make it while the graph is being made."""
 
-    Make it while the graph of the recording is being made.
-    """
-
-    def __init__(self, recording: Recording) -> None:
+    def __init__(self, recording: Recording, *, all_pass: bool) -> None:
         self.recording = recording
         self.flow = Flow(recording)
         self.ways = self.flow.ways()
-        self.ready = ready_made(recording, self.flow)
-        # whether the target depends on no source at all
-        self.alone = not any(entry.ref() in self.flow.consumers for entry in recording.sources)
+        cuts = [(self._fact_of_break([op]), concerned) for op, concerned in self.flow.cuts(self.ways).items()]
+        # what a function of a library stops, or what belongs to a derivative, is no loss
+        self.cuts = [(fact, concerned) for fact, concerned in cuts if fact.at and not _order(fact.path[-1])]
+        self.cuts = [(fact, concerned) for fact, concerned in self.cuts if fact.detail != "library"]
+        self.losses = {} if all_pass else added_losses(recording)
+        self.ready = [] if all_pass else ready_made(recording, self.flow)
+
+    def cuts_of(self, index: int) -> list[Fact]:
+        """Return the facts that a part of the gradient of source `index` is lost at an operation."""
+        entry = self.recording.sources[index].ref()
+        return [fact for fact, concerned in self.cuts if entry in concerned]
+
+    def others(self) -> list:
+        """Return the trainable variables that the target depends on, and that are no sources."""
+        return other_variables(self.recording, self.flow)
+
+    def squares(self) -> list[Fact]:
+        """Return the element-wise operations that make ``[n, n]`` of ``[n]`` and ``[n, 1]``."""
+        dependent = {tensor.ref() for tensor in self.flow.after(self.recording.sources)}
+        found = []
+        for op in self.flow.ops:
+            shapes = [tuple(tensor.shape) for tensor in (*op.inputs, *op.outputs) if tensor.shape.rank is not None]
+            n = next((shape[0] for shape in shapes if len(shape) == 1), None) or 0
+            made = n > 1 and len(shapes) == 3 and {*shapes[:2]} == {(n,), (n, 1)} and shapes[2] == (n, n)
+            if made and any(tensor.ref() in dependent for tensor in op.inputs):
+                found.append(Fact("square", kind=op.type, op=spelled(op), at=place(op.traceback), dtype=str(n)))
+        return found
 
     def fact_of_none(self, index: int) -> Fact:
         """Return what is known about source `index`, whose gradient is None."""
@@ -47,26 +69,33 @@ class Links:
             return Fact("non_differentiable_op")
         if way.rank == SHAPE:
             return Fact("not_used", "shape", op=spelled(way.last), at=place(way.last.traceback))
-        cause, detail, dtype = cause_of(way.last, self.recording.inputs[way.last])
-        if self.flow.writes(way.last):
-            cause = "stateful"
-        return _fact_at(way.ops(), cause, detail, dtype=dtype, other=stopped_inside(way.last))
+        return self._fact_of_break(way.ops())
+
+    def _fact_of_break(self, path: Sequence[tf.Operation]) -> Fact:
+        cause, detail, dtype = cause_of(path[-1], self.recording.inputs[path[-1]])
+        if self.flow.writes(path[-1]):
+            cause, detail = "stateful", "library" if called_by(path[-1]) else ""
+        return _fact_at(path, cause, detail, dtype=dtype, other=called_by(path[-1]))
 
     def _fact_of_unread(self, index: int) -> Fact:
         """Return what is known about a source on which the target does not depend."""
-        at, op = first_use(self.recording, self.recording.sources[index])
+        entry = self.recording.sources[index]
+        at, op = first_use(self.recording, entry)
         if at and op:
-            return Fact("not_used", "unused", op=spelled(op), at=at)
+            owner = next((name for name, entries in self.losses.items() if entry.ref() in entries), "")
+            return Fact("not_used", "losses" if owner else "unused", op=spelled(op), at=at, other=owner)
         leaf, ready = self.recording.call.leaves[index], tuple(map(str, self.ready))
+        # whether the target depends on no source at all
+        alone = not any(each.ref() in self.flow.consumers for each in self.recording.sources)
         for each in self.ready:
             if each.holder is not None and any(value is leaf for value in vars(each.holder).values()):
                 return Fact("outside_tape", at=each.line(), other=each.name, ready=ready)
-        if self.alone and (fact := self._fact_of_twin(self.recording.call.sources[index])):
+        if alone and (fact := self._fact_of_twin(self.recording.call.sources[index])):
             return fact._replace(ready=ready)
         if not self.ready:
             return Fact("not_used")
         last = self.ready[0]
-        return Fact("outside_tape" if self.alone else "not_used", at=last.line(), other=last.name, ready=ready)
+        return Fact("outside_tape" if alone else "not_used", at=last.line(), other=last.name, ready=ready)
 
     def _fact_of_twin(self, source: Any) -> Fact | None:
         """Return the fact that `fn` reads another tensor or variable of the shape and dtype of `source`."""
@@ -76,20 +105,19 @@ class Links:
         for each in twins:
             if each.made and each.made.again:
                 return Fact("replaced_by_tensor", at=each.made.at, other=each.name)
-        for variable, read in other_variables(self.recording, self.flow):
-            if (variable.name, variable.shape) == (source.name, source.shape):
-                return Fact("wrong_tensor", at=read, other=variable.name.split(":")[0])
+        for name, variable, read in self.others():
+            if (variable.name.split("/")[-1], variable.shape) == (source.name.split("/")[-1], source.shape):
+                return Fact("wrong_tensor", at=read, other=name)
         return None
 
 
-def hear(call: Call, statuses: Sequence[str]) -> Signal:
-    """Return the sizes of what flows back to the sources whose gradient is zero or not finite."""
+def hear(call: Call, indexes: Sequence[int]) -> Signal:
+    """Return the numbers of the graph of `call`: its values, and what flows back to some of the sources."""
     heard: list[Signal] = []
-    numbers = [index for index, word in enumerate(statuses) if word in ("zero", "not_finite")]
 
     def ask(recording: Recording) -> list:
-        sources = [recording.sources[index] for index in numbers]
-        heard.append(Signal(Flow(recording), sources, values="not_finite" in statuses))
+        given = entries(recording, Flow(recording))
+        heard.append(Signal(Flow(recording), [recording.sources[index] for index in indexes], given))
         return heard[-1].question
 
     _, answer = capture(call, ask)
@@ -100,7 +128,7 @@ def hear(call: Call, statuses: Sequence[str]) -> Signal:
 def fact_of_zero(signal: Signal, index: int, status: str) -> Fact:
     """Return what is known about a gradient whose elements are all 0; an eager tape returns `status` for it."""
     recording = signal.flow.recording
-    path, cancels = signal.zero_at(recording.sources[index])
+    path, cancels = signal.zero_at(recording.sources[index], _is_flat)
     if not path:
         return Fact("zero")
     for op in reversed(path):
@@ -113,9 +141,32 @@ def fact_of_zero(signal: Signal, index: int, status: str) -> Fact:
     cause, _, _ = cause_of(last, recording.inputs[last])
     if cause == "custom_gradient":
         return _fact_at(path, cause, at=backward_place(signal.gradients_into(last), signals.__file__))
-    if cause == "left_tensorflow" or last.type in words.FLAT:
-        return _fact_at(path, cause)
-    return _fact_at(path, "zero", "cancels" if cancels or takes_twice(last) else "")
+    if cause == "left_tensorflow" or (last.type in words.FLAT and not _order(last)):
+        return _fact_at(path, cause, "python" if cause == "left_tensorflow" else "")
+    fact = fact_of_value(signal, signal.flow.inputs[last], path)
+    if fact and fact.detail == "overflow":
+        return fact
+    if not _is_flat(last) and (fact := _fact_of_factor(signal, path)):
+        return fact
+    return _fact_at(path, "zero", "cancels" if cancels or takes_twice(last) else "", order=_order(last))
+
+
+def _is_flat(op: tf.Operation) -> bool:
+    return op.type in words.FLATTENING and _order(op) == 0
+
+
+def _fact_of_factor(signal: Signal, path: Sequence[tf.Operation]) -> Fact | None:
+    """Return the fact that a factor is 0, with the operation that made it 0; None if no input is 0."""
+    last = path[-1]
+    zero = signal.first(signal.flow.inputs[last], lambda found: found.all_zero, _is_flat)
+    if zero is None:
+        return None
+    maker = zero.op
+    if maker in signal.flow.inputs and (_is_flat(maker) or _order(maker) > 1):
+        way = path[: path.index(maker) + 1] if maker in path else [*path, maker]
+        return _fact_at(way, "zero", order=_order(maker))
+    named = signal.given.get(zero.ref())
+    return _fact_at(path, "zero", other=named.name if named else spelled(maker), order=_order(last))
 
 
 def _lost_inside(recording: Recording, op: tf.Operation) -> str:
@@ -134,21 +185,76 @@ def fact_of_nan(signal: Signal, index: int) -> Fact:
     path = signal.nan_at(recording.sources[index])
     if not path:
         return Fact("nan")
-    origin = signal.origin(path[-1])
+    last = path[-1]
+    if fact := fact_of_value(signal, [*signal.flow.inputs[last], *last.outputs], path):
+        return fact
+    if _order(last) == 0 and _slope_is_finite(recording, last):
+        return _fact_at(path, "nan", "overflow", dtype=last.outputs[0].dtype.name)
+    return _fact_of_slope(signal, path)
+
+
+def _fact_of_slope(signal: Signal, path: Sequence[tf.Operation]) -> Fact:
+    behind = signal.flow.after(path[-1].outputs)
+    masked = any(tensor.op.type.startswith("Select") for tensor in behind)
+    return _fact_at(path, "nan", "masked" if masked else "slope", order=_order(path[-1]))
+
+
+def fact_of_value(signal: Signal, tensors: Sequence[tf.Tensor], path: Sequence[tf.Operation] = ()) -> Fact | None:
+    """Return what is known about the first value on the way to `tensors` that is NaN or infinite, if one is."""
+    origin = signal.first(tensors, lambda found: not found.finite, lambda op: False)
     if origin is None:
-        behind = signal.flow.after(path[-1].outputs)
-        masked = any(tensor.op.type.startswith("Select") for tensor in behind)
-        return _fact_at(path, "nan", "masked" if masked else "slope")
-    given = origin.op not in recording.inputs or origin.op.type in ("ReadVariableOp", "Const", "Placeholder")
-    at, detail = place(origin.op.traceback), "given" if given else "value"
-    return Fact("nan", detail, kind=origin.op.type, op=spelled(origin.op), at=at, path=tuple(path))
+        return None
+    op, at = origin.op, place(origin.op.traceback)
+    if op not in signal.flow.inputs or op.type == "ReadVariableOp" or origin.ref() in signal.given:
+        return _fact_at(path, "nan", "given")._replace(at=at, op=spelled(op), kind=op.type) if path else None
+    if op.type == "Const":
+        return Fact("nan", "constant", kind=op.type, op=spelled(op), at=at, path=tuple(path))
+    if path and op is path[-1] and op.type in words.SINGULAR:
+        return _fact_of_slope(signal, path)
+    overflows = op.type not in words.SINGULAR and not signal.value(origin).nan
+    fact = _fact_at([*path, op], "nan", "overflow" if overflows else "value", dtype=origin.dtype.name, order=_order(op))
+    return fact._replace(path=tuple(path))
+
+
+def _slope_is_finite(recording: Recording, op: tf.Operation) -> bool:
+    """Return whether the derivative of `op` by itself is finite, so that its product with what arrives is not."""
+    position = recording.ops.index(op)
+
+    def ask(again: Recording) -> list:
+        same = again.ops[position]
+        stop = [tensor for tensor in same.inputs if tensor.dtype != tf.resource]
+        return [signals.health(g) for g in again.vjp(same.outputs[:1], same.inputs, stop=stop) if g is not None]
+
+    return all(Health.of(row).finite for row in capture(recording.call, ask)[1])
+
+
+def _order(op: tf.Operation) -> int:
+    """Return how often TensorFlow differentiated to make `op`: 0 for an operation that `fn` calls itself."""
+    names = [re.fullmatch(r"_\w*?((?:Grad)+)(?:V\d|Helper)?", frame.name) for frame in op.traceback]
+    return max((name[1].count("Grad") for name in names if name), default=0)
+
+
+def _forward(op: tf.Operation, ops: Sequence[tf.Operation]) -> tf.Operation:
+    """Return the operation whose derivative `op` belongs to, or `op` itself."""
+    names = [re.fullmatch(r"_(\w*?)(?:Grad)+(?:V\d|Helper)?", frame.name) for frame in op.traceback]
+    kind = next((name[1] for name in reversed(names) if name), "")
+    alike = [each for each in ops[: ops.index(op)] if kind and each.type == kind and _order(each) == 0]
+    near = {tensor.ref() for tensor in op.inputs}
+    close = [each for each in alike if near & {tensor.ref() for tensor in (*each.inputs, *each.outputs)}]
+    return (close or alike or [op])[-1]
 
 
 def _fact_at(
-    path: Sequence[tf.Operation], cause: str, detail: str = "", *, at: Place | None = None, **facts: Any
+    path: Sequence[tf.Operation], cause: str, detail: str = "", *, at: Place | None = None, order: int = 0, **facts: Any
 ) -> Fact:
-    """Return the fact that the gradient is lost at the last operation of `path`."""
+    """Return the fact that the gradient is lost at the last operation of `path`.
+
+    An operation of a derivative that `fn` takes itself is told by the operation that is differentiated there.
+    """
     last = path[-1]
+    if order:
+        last = _forward(last, last.graph.get_operations())
+        detail = detail if detail == "cancels" else "second" if detail in ("", "slope") else "slope"
     named = {"rewrapped": "tf.Variable", "custom_gradient": "tf.custom_gradient"}
     op = named.get(cause) or spelled(last)
     return Fact(cause, detail, kind=last.type, op=op, at=at or place(last.traceback), path=tuple(path), **facts)

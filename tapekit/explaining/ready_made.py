@@ -43,11 +43,8 @@ class ReadyMade(NamedTuple):
         return f"{shown} ({', '.join(lines)})" if lines else shown
 
 
-def ready_made(recording: Recording, flow: Flow) -> list[ReadyMade]:
-    """Return the floating-point tensors from before `fn` on which the target depends, the last made first.
-
-    The sources are left out. Call it while the graph of the recording is being made.
-    """
+def entries(recording: Recording, flow: Flow) -> dict[Any, Reached]:
+    """Return the ``ref()`` of each tensor by which something that was made before `fn` ran enters the graph."""
     named: dict[Any, Reached] = {}
     arrays = []
     for reached in reachable(recording.call.fn):
@@ -57,19 +54,26 @@ def ready_made(recording: Recording, flow: Flow) -> list[ReadyMade]:
         elif isinstance(reached.value, np.ndarray):
             arrays.append(reached)
     for inside, outside in recording.captured():
-        if isinstance(outside, tf.Tensor):
+        if isinstance(outside, tf.Tensor) and inside.dtype != tf.resource:
             named.setdefault(inside.ref(), Reached("", outside, None))
     for op in flow.ops:
         alike = [each for each in arrays if op.type == "Const" and _alike(each.value, op.outputs[0])]
         if len(alike) == 1:  # an array has no identity in a graph: the only one of that shape and dtype
             named.setdefault(op.outputs[0].ref(), alike[0])
+    return named
+
+
+def ready_made(recording: Recording, flow: Flow) -> list[ReadyMade]:
+    """Return the floating-point tensors from before `fn` on which the target depends, the last made first.
+
+    The sources are left out. Call it while the graph of the recording is being made.
+    """
     found: dict[Any, ReadyMade] = {}
-    for ref, (name, _, code, holder) in named.items():
-        tensor, uses = ref.deref(), flow.consumers.get(ref)
-        if uses and is_float(tensor) and not any(tensor is entry for entry in recording.sources):
-            read = _first_place(uses)
+    for ref, (name, _, code, holder) in entries(recording, flow).items():
+        tensor, uses = ref.deref(), flow.consumers.get(ref, [])
+        if flow.leads(tensor) and is_float(tensor) and not any(tensor is entry for entry in recording.sources):
             made = last_binding(name, code, holder) if name and code else None
-            found.setdefault(name or ref, ReadyMade(name, tensor, read, made, holder))
+            found.setdefault(name or ref, ReadyMade(name, tensor, _first_place(uses), made, holder))
     return sorted(found.values(), key=lambda each: -each.made.at.line if each.made else 0)
 
 
@@ -83,14 +87,37 @@ def _alike(array: np.ndarray, tensor: tf.Tensor) -> bool:
     return array.size > 1 and tensor.shape.as_list() == list(array.shape) and tensor.dtype.as_numpy_dtype == array.dtype
 
 
-def other_variables(recording: Recording, flow: Flow) -> list[tuple[tf.Variable, Place | None]]:
-    """Return the trainable variables, no sources, on which the target depends, and where `fn` first reads each."""
+def other_variables(recording: Recording, flow: Flow) -> list[tuple[str, tf.Variable, Place | None]]:
+    """Return the trainable variables, no sources, on which the target depends: name, variable, and first use."""
     sources = {id(source) for source in recording.call.sources}
+    seen = [
+        (outside, _first_place(uses))
+        for inside, outside in recording.captured()
+        if isinstance(outside, tf.Variable) and outside.trainable and id(outside) not in sources
+        if (uses := flow.consumers.get(inside.ref()))
+    ]
+    reached = {id(as_variable(each.value)): each for each in reachable(recording.call.fn)} if seen else {}
     found = []
-    for inside, outside in recording.captured():
-        uses = flow.consumers.get(inside.ref())
-        if uses and isinstance(outside, tf.Variable) and outside.trainable and id(outside) not in sources:
-            found.append((outside, _first_place(uses)))
+    for variable, read in seen:
+        name, given, *_ = reached.get(id(variable), ("", variable))
+        if getattr(given, "trainable", True):  # a frozen layer of Keras leaves its tf.Variables trainable
+            own = getattr(given, "path", variable.name.split(":")[0])
+            found.append((name if own == "Variable" and name else own, variable, read))
+    return found
+
+
+def added_losses(recording: Recording) -> dict[str, set]:
+    """Return, for each object with ``losses`` within reach, the sources on which a loss made by `fn` depends."""
+    found: dict[str, set] = {}
+    for name, owner in owners(recording.call.fn):
+        pending = [each for each in tf.nest.flatten(owner.losses) if tf.is_tensor(each) and tf.is_symbolic_tensor(each)]
+        seen: set = set()
+        while pending:
+            tensor = pending.pop()
+            if tensor.ref() not in seen:
+                seen.add(tensor.ref())
+                pending += tensor.op.inputs
+        found[name] = seen
     return found
 
 
@@ -139,7 +166,7 @@ def _members(value: Any, name: str, code: Any) -> Iterator[tuple[str, Any, Any, 
         yield f"{name}.values", value.values, code, None
     elif hasattr(value, "__dict__"):
         held = {key: each for key, each in vars(value).items() if not key.startswith("_")}
-        for key in ("python_function", "layers"):  # of a tf.function, of a Keras model
+        for key in ("python_function", "layers", "variables"):  # of a tf.function; of a Keras model and layer
             if key not in held and (each := getattr(value, key, None)) is not None:
                 held[key] = each
         yield from ((f"{name}.{key}" if name else key, each, code, value) for key, each in held.items())
@@ -165,6 +192,12 @@ def _global_names(code: types.CodeType) -> Iterator[str]:
     for inner in code.co_consts:
         if isinstance(inner, types.CodeType):
             yield from _global_names(inner)
+
+
+def owners(fn: Any) -> list[tuple[str, Any]]:
+    """Return the objects with ``losses`` (models and layers of Keras) that a function can reach directly."""
+    found = [*_names(fn)] if isinstance(fn, types.FunctionType) else []
+    return [(name, each) for name, each in found if isinstance(getattr(each, "losses", None), list)]
 
 
 def spoken_names(call: Call) -> list[str]:

@@ -1,15 +1,17 @@
 """The records of `explain`: `Finding` and `Explanation` for the user, and `Fact`, from which a finding is written."""
 
 import dataclasses
+import functools
 import textwrap
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
 from tapekit._names import place_of, some
+from tapekit._tables import explanation_html
 from tapekit.graphs.capture import Place, short
-from tapekit.tracing import Trace
+from tapekit.tracing import Trace, trace
 
 
 class Fact(NamedTuple):
@@ -45,6 +47,7 @@ class Finding:
         path: the operations from the source up to there.
         why, advice: sentences.
         called: `source`, or the name of the Python variable where `source` is only a place in `vars`.
+        notes: sentences on what is true of this source and may be wanted: one of its ways is cut.
     """
 
     source: str
@@ -58,6 +61,7 @@ class Finding:
     why: str = ""
     advice: str = ""
     called: str = ""
+    notes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return _text([self])
@@ -65,10 +69,16 @@ class Finding:
 
 @dataclasses.dataclass(frozen=True)
 class Explanation:
-    """One `Finding` for each source, in order, and the trace if `fn` can be traced. True if every source is ok."""
+    """One `Finding` for each source, in order, and `notes` on the calculation. True if every source is ok."""
 
     findings: tuple[Finding, ...]
-    trace: Trace | None = dataclasses.field(default=None, repr=False)
+    notes: tuple[str, ...] = ()
+    calculation: tuple[Callable, Any] | None = dataclasses.field(default=None, repr=False, compare=False)
+
+    @functools.cached_property
+    def trace(self) -> Trace | None:
+        """The trace, made when it is first asked for; None if `fn` cannot be traced, or a source is not a float."""
+        return trace(*self.calculation) if self.calculation else None
 
     def __bool__(self) -> bool:
         return all(finding.status == "ok" for finding in self.findings)
@@ -88,10 +98,13 @@ class Explanation:
         return self.findings[which]
 
     def __repr__(self) -> str:
-        return _text(self.findings)
+        return _text(self.findings, self.notes)
+
+    def _repr_html_(self) -> str:
+        return explanation_html(self.findings, short)
 
 
-def _text(findings: Sequence[Finding]) -> str:
+def _text(findings: Sequence[Finding], notes: Sequence[str] = ()) -> str:
     """Return the text of an explanation: one line for what is fine, one paragraph for each group of findings."""
     fine = [finding for finding in findings if finding.status == "ok"]
     groups: dict[tuple, list[Finding]] = {}
@@ -99,12 +112,15 @@ def _text(findings: Sequence[Finding]) -> str:
         if each.status != "ok":
             groups.setdefault((each.status, each.cause, each.op, each.file, each.line), []).append(each)
     parts = [_fine(fine, len(findings))] if fine else []
-    return "\n\n".join([*parts, *(_paragraph(group) for group in groups.values())])
+    parts += [_paragraph(group) for group in groups.values()]
+    return "\n\n".join([*parts, *(_wrapped(f"Note: {note}.", "") for note in notes)])
 
 
 def _fine(fine: Sequence[Finding], total: int) -> str:
-    notes = "".join(f"\n    ({finding.advice}.)" for finding in fine[:3] if finding.advice)
-    return f"Fine ({len(fine)} of {total}): {some([each.called for each in fine])}.{notes}"
+    lines = [f"Fine ({len(fine)} of {total}): {some([each.called for each in fine])}."]
+    lines += [f"    ({finding.advice}.)" for finding in fine[:3] if finding.advice]
+    told = dict.fromkeys(note for finding in fine for note in finding.notes)
+    return "\n".join([*lines, *(_wrapped(f"Note: {note}.") for note in told)])
 
 
 def _paragraph(group: Sequence[Finding]) -> str:
@@ -115,7 +131,9 @@ def _paragraph(group: Sequence[Finding]) -> str:
         lines.append(f"    {short(first.file)}, line {first.line}" + (f":  {first.code}" if first.code else ""))
     if first.path:
         lines.append(f"    {first.path}")
-    for label, sentence in (("Why", first.why), ("Instead", first.advice)):
-        if sentence:
-            lines += textwrap.wrap(f"{label}: {sentence}.", 110, initial_indent="    ", subsequent_indent="        ")
-    return "\n".join(lines)
+    told = (("Why", first.why), ("Instead", first.advice))
+    return "\n".join([*lines, *(_wrapped(f"{label}: {sentence}.") for label, sentence in told if sentence)])
+
+
+def _wrapped(text: str, indent: str = "    ") -> str:
+    return textwrap.fill(text, 110, initial_indent=indent, subsequent_indent=indent + "    ", break_long_words=False)

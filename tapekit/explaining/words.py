@@ -27,8 +27,17 @@ STATIONARY = "Square Pow Abs Cos Sin Cosh SquaredDifference ComplexAbs Prod"
 PRODUCT = "Mul MatMul BatchMatMulV2 Einsum Conv2D DepthwiseConv2dNative Conv3D RealDiv SparseTensorDenseMatMul"
 SELECT = "Select SelectV2"
 SPECTRUM = "Svd SelfAdjointEigV2 Eig"
+LOGARITHM = "Log Log1p Xlogy Xlog1py Lgamma Digamma"
+ROOT = "Sqrt Rsqrt EuclideanNorm"
+QUOTIENT = "RealDiv Reciprocal Inv Div Xdivy FloorMod"
+DOMAIN = "Acos Asin Atanh Acosh Erfinv Ndtri"
+ANGLE = "Atan2 Angle ComplexAbs"
 POSITIVE = "Cholesky LogMatrixDeterminant"
 INVERSE = "MatrixInverse MatrixSolve MatrixTriangularSolve MatrixDeterminant MatrixSolveLs"
+FLATTENING = {*f"{RELU} {LIMIT} {SATURATED} {QUANTISED} {SELECT} {DECISION} {STEP} Sigmoid Softmax".split()}
+SINGULAR = {
+    *f"{ROOT} {LOGARITHM} {QUOTIENT} {DOMAIN} {ANGLE} {POSITIVE} {INVERSE} {SPECTRUM} Pow Mean SegmentMean".split()
+}
 LOSING = {kind for kinds in (STEP, DECISION, PLACE, CLASSES, COUNTS, DRAWS, HISTOGRAM) for kind in kinds.split()} | {
     "StopGradient"
 }
@@ -49,158 +58,236 @@ class Row(NamedTuple):
     why: str
     advice: str
 
+    def fits(self, fact: Any) -> bool:
+        """Return whether the row is for this fact."""
+        return (
+            self.cause == fact.cause
+            and self.detail in ("", fact.detail)
+            and (not self.kinds or fact.kind in self.kinds.split())
+        )
+
 
 _LEAVE_OUT = "leave {name} out of vars, or ask for unconnected='zero'"
-_STRAIGHT = "x + tf.stop_gradient(step(x) - x)"
 _TAKES_NUMBER = (
     "{op} takes the value out of TensorFlow, as a NumPy array or a Python number. A tape records only operations of "
     "TensorFlow: the gradient to {name} ends here"
 )
-_UNDEFINED = "the value itself is NaN or infinite from {inside} on, and the derivative with it"
-_SLOPE = "the slope of {inside} is infinite or undefined at this input"
+_STATE = "the {what} of {inside} is infinite or undefined at this input"
+_CLIP = "tf.clip_by_value(x, -1 + 1e-6, 1 - 1e-6)"
+_SEPARATE = (
+    "Make the values distinct, by adding a small diagonal such as tf.linalg.diag(1e-3 * tf.range(n)), or use a "
+    "function of all of them: tf.linalg.trace, tf.linalg.logdet, tf.norm"
+)
 
-TABLE = [
+# cause, detail, operations, why, advice
+TABLE = [Row(*row) for row in (
     # ------------------------------------------------------------------------------------------ nothing is read
-    Row("not_used", "branch", "", "fn reads {name} only in the branch that it does not take with these numbers",
-        "Give numbers that take the branch, or " + _LEAVE_OUT),
-    Row("not_used", "shape", "", "fn reads only the shape of {name} here, and not its values",
-        "Use the values of {name} in the target; if only the shape matters, " + _LEAVE_OUT),
-    Row("not_used", "unused", "", "fn reads {name} here, but the target does not depend on the result",
-        "Let the value that fn returns depend on the result; if that is not wanted, " + _LEAVE_OUT),
-    Row("not_used", "", "", "fn does not read {name}{instead}",
-        "Use {name} inside fn; if it is not to matter, " + _LEAVE_OUT),
-    Row("outside_tape", "", "", "fn does not read {name}. It reads tensors that were made before it ran, when no tape "
-        "was recording: {ready}", "Move the line that computes {what} from {name} into fn (for a layer: out of "
-        "__init__ or build, into call)"),
-    Row("wrong_tensor", "", "", "fn does not read {name}. It reads {what}, another object of the same shape",
-        "Use {name} itself inside fn, or ask for the gradient with respect to what fn uses"),
-    Row("replaced_by_tensor", "", "", "the name {other} was bound again, to a tensor: fn reads that tensor, "
-        "and not the variable {name}", "Keep the variable and update it in place, {other}.assign(...) or "
-        "{other}.assign_sub(...): {other} = {other} - step makes a tensor"),
+    ("not_used", "branch", "", "fn reads {name} only in the branch that it does not take with these numbers",
+     "Give numbers that take the branch, or " + _LEAVE_OUT),
+    ("not_used", "shape", "", "fn reads only the shape of {name} here, and not its values",
+     "Use the values of {name} in the target; if only the shape matters, " + _LEAVE_OUT),
+    ("not_used", "losses", "", "fn reads {name} for a loss that {other} keeps (add_loss), and does not return it",
+     "Add it to what fn returns: loss + sum({other}.losses)"),
+    ("not_used", "unused", "", "fn reads {name} here, but the target does not depend on the result",
+     "Let the value that fn returns depend on the result; if that is not wanted, " + _LEAVE_OUT),
+    ("not_used", "unmoved", "", "the target stays the same when the numbers of {name} are moved",
+     "Let the value that fn returns depend on {name}; if that is not wanted, " + _LEAVE_OUT),
+    ("not_used", "inner", "", "{op} inside fn returns None: its target does not depend on its source (the derivative "
+     "of something linear is a constant)", "Ask for zeros there: {op}(..., unconnected_gradients='zero')"),
+    ("not_watched", "", "", "{op} inside fn returns None: its tape does not watch its source",
+     "Call tape.watch(...) on the source inside the with block of that tape, before it is used"),
+    ("outside_tape", "inner", "", "{op} inside fn returns None: its tape did not record how its target was computed",
+     "Compute the target of {op} inside the with block of that tape, after tape.watch"),
+    ("not_used", "", "", "fn does not read {name}{ready}", "Use {name} inside fn{move}; if it is not to matter, "
+     + _LEAVE_OUT),
+    ("outside_tape", "", "", "fn does not read {name}{ready}", "Move the line that computes {other} from {name} into "
+     "fn (for a layer: out of __init__ or build, into call)"),
+    ("wrong_tensor", "", "", "fn does not read {name}, but {other}, another object of the same shape{ready}",
+     "Use {name} itself inside fn, or ask for the gradient with respect to what fn uses"),
+    ("replaced_by_tensor", "", "", "the name {other} was bound again, to a tensor: fn reads that tensor, and not the "
+     "variable {name}{ready}", "Keep the variable and update it in place, {other}.assign(...) or "
+     "{other}.assign_sub(...): {other} = {other} - step makes a tensor"),
     # ------------------------------------------------------------------------------------------ integers
-    Row("integer_dtype", "source", "", "{name} is {dtype}, and only floating-point numbers have a derivative",
-        "Make {name} a float where it is made, 3.0 and not 3, or dtype=tf.float32. If it is an index, a count or a "
-        "text, it has no gradient in any case: leave it out of vars"),
-    Row("integer_dtype", "call", "", "the value becomes {dtype} inside this call, and integers have no derivative",
-        "The call takes whole numbers (an index, a label): leave {name} out of vars, or do without the call"),
-    Row("integer_dtype", "", "", "here the value becomes {dtype}, which jumps from one number to the next and has no "
-        "derivative", "Leave out the cast; if a decision is wanted, tf.sigmoid((x - threshold) / width) is smooth"),
+    ("integer_dtype", "text", "", "{name} is a text, which has no derivative", "Leave {name} out of vars"),
+    ("integer_dtype", "source", "", "{name} is {dtype}, and only floating-point numbers have a derivative",
+     "Make {name} a float where it is made, 3.0 and not 3, or dtype=tf.float32. If it is an index, a count or a "
+     "text, it has no gradient in any case: leave it out of vars"),
+    ("integer_dtype", "call", "", "the value becomes {dtype} inside this call, and integers have no derivative",
+     "The call takes whole numbers (an index, a label): leave {name} out of vars, or do without the call"),
+    ("integer_dtype", "", "", "here the value becomes {dtype}, which jumps from one number to the next and has no "
+     "derivative", "Leave out the cast, and divide with / and not //; if a decision is wanted, "
+     "tf.sigmoid((x - threshold) / width) is smooth"),
     # ------------------------------------------------------------------------------------------ out of TensorFlow
-    Row("left_tensorflow", "python", "", "{op} runs Python and NumPy code, whose derivative TensorFlow does not know",
-        "Write its body with tf.* operations and call it directly (tf.py_function does differentiate those)"),
-    Row("left_tensorflow", "predict", "", _TAKES_NUMBER,
-        "Call the model itself: {owner}(x) returns a tensor that keeps the gradient"),
-    Row("left_tensorflow", "weights", "", _TAKES_NUMBER,
-        "Read the variables themselves, {owner}.trainable_variables (or .kernel), and not copies of their values"),
-    Row("left_tensorflow", "numpy", "", _TAKES_NUMBER, "Write {written} in the place of {op}"),
-    Row("left_tensorflow", "", "", _TAKES_NUMBER,
-        "Keep the tensor as it is and go on with tf.* operations; .numpy() and float() are for printing"),
-    Row("rewrapped", "", "", "{op} makes a new object out of the value that {name} has now. The new object does not "
-        "depend on {name}", "Use {name} itself, or tf.identity({name}) for a copy that keeps the gradient"),
-    Row("stateful", "", "", "{written} writes the value into a variable or a table. A tape follows values, not what is "
-        "written into a state: what is read there later has no gradient to {name}",
-        "Go on with the value made from {name} as a tensor, and assign it after the gradient is taken"),
+    ("left_tensorflow", "python", "", "{op} runs Python and NumPy code, whose derivative TensorFlow does not know",
+     "Write its body with tf.* operations and call it directly (tf.py_function does differentiate those)"),
+    ("left_tensorflow", "predict", "", _TAKES_NUMBER,
+     "Call the model itself: {owner}(x) returns a tensor that keeps the gradient"),
+    ("left_tensorflow", "weights", "", _TAKES_NUMBER,
+     "Read the variables themselves, {owner}.trainable_variables (or .kernel), and not copies of their values"),
+    ("left_tensorflow", "numpy", "", _TAKES_NUMBER, "Write {written} in the place of {op}"),
+    ("left_tensorflow", "unknown", "", "fn leaves TensorFlow at {op}. Whether {name} takes that way cannot be "
+     "measured, as fn closes over it", "Keep tensors as they are, with tf.* operations, or let fn take {name}"),
+    ("left_tensorflow", "", "", _TAKES_NUMBER,
+     "Keep the tensor as it is and go on with tf.* operations; .numpy() and float() are for printing"),
+    ("rewrapped", "", "", "{op} makes a new object out of the value that {name} has now. The new object does not "
+     "depend on {name}", "Use {name} itself, or tf.identity({name}) for a copy that keeps the gradient"),
+    ("stateful", "", "", "{written} writes the value into a variable or a table. A tape follows values, not what is "
+     "written into a state: what is read there later has no gradient to {name}",
+     "Go on with the value made from {name} as a tensor, and assign it after the gradient is taken"),
     # ------------------------------------------------------------------------------------------ stopped on purpose
-    Row("stop_gradient", "library", "", "{other} calls tf.stop_gradient inside: no gradient passes",
-        "Use {name} where {other} lets the gradient pass; if this is wanted, leave {name} out of vars"),
-    Row("stop_gradient", "", "", "tf.stop_gradient returns its input, and lets no gradient pass",
-        "Take tf.stop_gradient away if {name} is to be trained through here; if not, leave {name} out of vars"),
-    Row("custom_gradient", "", "", "a function under tf.custom_gradient defines what flows back, and returns None or "
-        "0 here", "Let its inner function return a gradient for every input, dy * derivative, or dy unchanged"),
+    ("stop_gradient", "library", "", "{other} calls tf.stop_gradient inside: no gradient passes",
+     "Use {name} where {other} lets the gradient pass; if this is wanted, leave {name} out of vars"),
+    ("stop_gradient", "", "", "tf.stop_gradient returns its input, and lets no gradient pass",
+     "Take tf.stop_gradient away if {name} is to be trained through here; if not, leave {name} out of vars"),
+    ("custom_gradient", "", "", "a function under tf.custom_gradient returns None or 0 as its gradient here",
+     "Let its inner function return a gradient for every input, dy * derivative, or dy to pass it on"),
     # ------------------------------------------------------------------------------------------ no derivative
-    Row("non_differentiable_op", "", STEP, "{op} is constant between its jumps, so that its derivative is 0 or missing",
-        f"If the step is wanted, let the gradient pass by it, {_STRAIGHT}; if not, leave it out of the loss"),
-    Row("non_differentiable_op", "", DECISION, "{op} returns yes or no, which has no derivative",
-        "Make it smooth, tf.sigmoid((x - threshold) / width), and keep the comparison for the metric"),
-    Row("non_differentiable_op", "", PLACE, "{op} returns a position, which has no derivative",
-        "Train on the scores themselves: tf.nn.softmax(scores) in its place, or a cross-entropy loss on them"),
-    Row("non_differentiable_op", "", CLASSES, "{op} draws a class at random, and a class has no derivative",
-        "Use the log-probability of the class times the reward, tf.nn.log_softmax(logits), or draw softly (Gumbel): "
-        "tf.nn.softmax(logits - tf.math.log(-tf.math.log(uniform)))"),
-    Row("non_differentiable_op", "", COUNTS, "{op} draws a count at random, and TensorFlow does not know how it would "
-        "change with {name}", "Use its expected value in the loss, or its log-probability times the reward"),
-    Row("non_differentiable_op", "", DRAWS, "{op} draws at random, and TensorFlow does not know how the draw would "
-        "change with {name}", "Write the draw as a function of its parameters: mean + std * tf.random.normal(shape)"),
-    Row("non_differentiable_op", "", HISTOGRAM, "{op} counts, and a count has no derivative",
-        "Count softly: tf.reduce_sum(tf.nn.softmax(-((x[:, None] - centres) ** 2) / width), axis=0)"),
-    Row("non_differentiable_op", "", TEXT, "{op} makes a text or bytes, which have no derivative",
-        "Compute with the numbers themselves, and make the text outside of the loss"),
-    Row("non_differentiable_op", "", "", "TensorFlow has no derivative of {op} with respect to {name}",
-        "Write {op} with other tf.* operations, or define its derivative with tf.custom_gradient"),
+    ("non_differentiable_op", "", STEP, "{op} is constant between its jumps, so that its derivative is 0 or missing",
+     "If the step is wanted, let the gradient pass by it, x + tf.stop_gradient(step(x) - x); if not, leave it out of "
+     "the loss"),
+    ("non_differentiable_op", "", DECISION, "{op} returns yes or no, which has no derivative",
+     "Make it smooth, tf.sigmoid((x - threshold) / width), and keep the comparison for the metric (for a random yes or "
+     "no of probability p: tf.sigmoid((tf.math.log(p / (1 - p)) + logistic_noise) / width))"),
+    ("non_differentiable_op", "", PLACE, "{op} returns positions, which have no derivative",
+     "Use values, not positions: tf.nn.softmax(scores), a cross-entropy loss on the scores, tf.gather(x, positions), "
+     "or the sorted values of tf.sort and tf.nn.top_k"),
+    ("non_differentiable_op", "", CLASSES, "{op} draws a class at random, and a class has no derivative",
+     "Use the log-probability of the class times the reward, with tf.nn.log_softmax(logits), or draw softly (Gumbel): "
+     "tf.nn.softmax(logits - tf.math.log(-tf.math.log(uniform)))"),
+    ("non_differentiable_op", "", COUNTS, "{op} draws a count at random, and a count has no derivative",
+     "Use the expected value in the loss, or the log-probability of the count times the reward"),
+    ("non_differentiable_op", "", DRAWS, "{op} draws at random, and TensorFlow does not know how the draw would change "
+     "with {name}", "Write the draw as a function of its parameters: mean + std * tf.random.normal(shape)"),
+    ("non_differentiable_op", "", HISTOGRAM, "{op} counts, and a count has no derivative",
+     "Count softly: tf.reduce_sum(tf.nn.softmax(-((x[:, None] - centres) ** 2) / width), axis=0)"),
+    ("non_differentiable_op", "", TEXT, "{op} makes a text, or bytes, which have no derivative",
+     "Compute with the numbers themselves, and make the text outside of the loss"),
+    ("non_differentiable_op", "", "", "TensorFlow has no derivative of {op} with respect to {name}",
+     "Write {op} with other tf.* operations, or define its derivative with tf.custom_gradient"),
     # ------------------------------------------------------------------------------------------ zero
-    Row("zero", "cancels", "", "{name} reaches the target along several ways, whose gradients add up to exactly 0",
-        "Look for a difference of equal things (x - x, a mean taken from itself, a softmax that sums to 1): the target "
-        "does not change with it"),
-    Row("zero", "", RELU, "every input of this ReLU is negative, where its slope is 0",
-        "Use tf.nn.leaky_relu, a smaller learning rate, or no ReLU at the output"),
-    Row("zero", "", LIMIT, "every value is beyond the limit of {op}, where the slope is 0",
-        "Move the limit, or clip only what is shown"),
-    Row("zero", "", "Sigmoid", "the inputs of {op} are so large that its slope is 0",
-        "Give the inputs of the sigmoid to the loss, with from_logits=True; without such a loss, scale them down"),
-    Row("zero", "", SATURATED, "the inputs of {op} are so large that its slope is 0", "Scale the inputs of {op} down"),
-    Row("zero", "", "Softmax", "the outputs of {op} add up to 1 (over one unit each is 1), and do not change here",
-        "Use tf.sigmoid for one unit, and a loss with from_logits=True"),
-    Row("zero", "", "Complex", "the target is complex, and only its real part is differentiated",
-        "Return tf.math.real, tf.math.imag or tf.abs of it"),
-    Row("zero", "", "Cast", "the gradient is imaginary here, and the source is real",
-        "Let the target be real: tf.math.real or tf.abs"),
-    Row("zero", "", STATIONARY, "the slope of {op} is 0 at its input",
-        "If this is the loss at its minimum, 0 is right; if not, print the input of {op}"),
-    Row("zero", "", PRODUCT, "the other factor of {op} is 0", "See why it is: a mask, a weight, an initial value"),
-    Row("zero", "", SELECT, "no element of this branch is taken",
-        "Print the condition, and see why no element takes this branch"),
-    Row("zero", "", "", "the gradient arrives at {op}, and is 0 behind it", "Print the inputs of {op}"),
+    ("zero", "cancels", "", "{name} reaches the target along several ways, whose gradients add up to exactly 0",
+     "Look for a difference of equal things (x - x, a mean taken from itself, a softmax that sums to 1): the target "
+     "does not change with it"),
+    ("zero", "second", RELU + " LeakyRelu Abs Maximum Minimum", "the second derivative of {op} is 0: it is straight on "
+     "both sides of 0", "Use tf.tanh, tf.nn.softplus or tf.nn.swish in its place"),
+    ("zero", "second", "", "the second derivative of {op} is 0 at this input", "Use an operation that is curved here"),
+    ("zero", "", RELU, "every input of this ReLU is negative, where its slope is 0",
+     "Use tf.nn.leaky_relu, a smaller learning rate, or no ReLU at the output"),
+    ("zero", "", LIMIT, "every value is beyond the limit of {op}, where the slope is 0",
+     "Move the limit, or clip only what is shown"),
+    ("zero", "", QUANTISED, "every value is outside the range of {op}, where the slope is 0",
+     "Widen the range (min, max) so that it covers the values, or scale the values into it"),
+    ("zero", "", "Sigmoid", "the inputs of {op} are so large that its slope is 0",
+     "Give the logits, which are the inputs of the sigmoid, to a loss with from_logits=True; without such a loss, "
+     "scale them down"),
+    ("zero", "", SATURATED, "the inputs of {op} are so large that its slope is 0", "Scale the inputs of {op} down"),
+    ("zero", "", "Softmax LogSoftmax", "the outputs of {op} add up to 1 (over one unit each is 1), and do not "
+     "change here", "Use tf.sigmoid for one unit, and give the logits, the inputs of the softmax, to a loss with "
+     "from_logits=True"),
+    ("zero", "", SPECTRUM, "{op} met equal values, at which its derivative is not defined: TensorFlow puts 0 there",
+     _SEPARATE),
+    ("zero", "", "Complex", "the target is complex, and only its real part is differentiated",
+     "Return tf.math.real, tf.math.imag or tf.abs of it"),
+    ("zero", "", "Cast", "the gradient is imaginary here, and the source is real",
+     "Let the target be real: tf.math.real or tf.abs"),
+    ("zero", "", STATIONARY, "the slope of {op} is 0 at its input",
+     "If this is the loss at its minimum, 0 is right; if not, start from another value"),
+    ("zero", "", PRODUCT, "the other factor of {op} is 0{factor}",
+     "Make the factor another number than 0: a mask, a weight, an initial value (small random numbers, not zeros)"),
+    ("zero", "", SELECT, "no element of this branch of {op} is taken",
+     "Print the condition, and see why no element takes this branch"),
+    ("zero", "", "", "a gradient arrives at {op}, and the one that it sends back to {name} is 0 at this input",
+     "Start from another value, or use an operation whose slope is not 0 there"),
     # ------------------------------------------------------------------------------------------ NaN and infinity
-    Row("nan", "given", "", "a value that comes in is NaN or infinite already",
-        "Look at the data, and at {name} itself, before fn"),
-    Row("nan", "masked", "", _SLOPE + ". tf.where takes the other branch, but multiplies the gradient of this one "
-        "by 0, and 0 times infinity is NaN", "Choose a safe input first, then the result: "
-        "safe = tf.where(ok, x, 1.0), and tf.where(ok, {masked}, other)"),
-    Row("nan", "value", "Exp", _UNDEFINED, "Use tf.reduce_logsumexp or tf.nn.softmax, which do not overflow"),
-    Row("nan", "value", "", _UNDEFINED, "Keep the input of {op} in its range: {safe}"),
-    Row("nan", "slope", "", _SLOPE, "Write {safe}"),
-    Row("zero", "", "", "the gradient arrives, and every element of it is 0", "Print what {name} goes into"),
-    Row("nan", "", "", "some element of the gradient is NaN or infinite", "Print what {name} goes into"),
-]  # fmt: skip
+    ("nan", "given", "", "a value that comes in is NaN or infinite already",
+     "Look at the data, and at {name} itself, before fn"),
+    ("nan", "constant", "", "the constant that is made here is NaN or infinite, and reaches the gradient",
+     "Write a large finite number, -1e9, in its place, or apply tf.where after the operation that does not take it"),
+    ("nan", "masked", "", "the slope of {inside} is infinite or undefined here. tf.where takes the other branch, but "
+     "multiplies the gradient of this one by 0, and 0 times infinity is NaN",
+     "Choose a safe input first, then the result: safe = tf.where(ok, x, {inner}), and tf.where(ok, {masked}, other)"),
+    ("nan", "overflow", "Exp Expm1 Cosh Sinh", "the result of {inside} is larger than the largest {dtype}, {limit}",
+     "Use tf.reduce_logsumexp, tf.nn.softmax or tf.nn.log_softmax, which do not overflow; or scale the input down, or "
+     "{wider}"),
+    ("nan", "overflow", "", "a number made by {inside} is larger than the largest {dtype}, {limit}",
+     "Scale the numbers down, or {wider}"),
+    ("nan", "", "Log", _STATE, "Write {safe}; behind a softmax or a sigmoid, give the logits to tf.nn.log_softmax, "
+     "tf.math.log_sigmoid or a loss with from_logits=True"),
+    ("nan", "", POSITIVE, "the matrix that {inside} takes is not positive definite", "Add a small diagonal to it: "
+     "a + 1e-3 * tf.eye(n), larger than the rounding of its elements"),
+    ("nan", "", INVERSE, "the matrix that {inside} takes is singular, or nearly so", "Add a small diagonal to it: "
+     "a + 1e-3 * tf.eye(n), or use tf.linalg.pinv or tf.linalg.lstsq with l2_regularizer"),
+    ("nan", "", SPECTRUM, "{inside} met equal values, at which its derivative is not defined", _SEPARATE),
+    ("nan", "", "Mean SegmentMean", "{inside} takes the mean of no elements, 0 / 0",
+     "Write tf.math.divide_no_nan(tf.reduce_sum(x), count)"),
+    ("nan", "", "", _STATE, "Write {safe}"),
+)]  # fmt: skip
 
-# Operation -> how to write it so that its value and slope are finite, and the same behind a tf.where.
+# Operations -> how to write them so that value and slope are finite; a safe input behind a tf.where; the result there.
 _SAFE = {
-    "Log": ("tf.math.log(x + 1e-7), or a loss with from_logits=True", "tf.math.log(safe)"),
-    "Sqrt": ("tf.sqrt(x + 1e-12)", "tf.sqrt(safe)"),
-    "Pow": ("tf.pow(tf.maximum(x, 1e-6), a)", "safe ** a"),
-    "RealDiv": ("tf.math.divide_no_nan(a, b), or b + 1e-7", "1 / safe"),
+    "Log": ("tf.math.log(tf.maximum(x, 0.0) + 1e-7)", "1.0", "tf.math.log(safe)"),
+    "Sqrt": (
+        "tf.sqrt(tf.maximum(x, 0.0) + 1e-12); for a norm, tf.sqrt(tf.reduce_sum(x**2) + 1e-12)",
+        "1.0",
+        "tf.sqrt(safe)",
+    ),
+    "Rsqrt": ("tf.math.rsqrt(tf.maximum(x, 0.0) + 1e-12)", "1.0", "tf.math.rsqrt(safe)"),
+    "Pow": ("tf.pow(tf.maximum(x, 1e-6), a)", "1.0", "safe ** a"),
+    "RealDiv": ("tf.math.divide_no_nan(a, b), or b + 1e-7", "1.0", "1 / safe"),
+    "Reciprocal": ("tf.math.divide_no_nan(1.0, x), or 1 / (x + 1e-7)", "1.0", "1 / safe"),
+    "Acosh": ("the input as tf.maximum(x, 1 + 1e-6)", "2.0", "tf.acosh(safe)"),
+    "Atan2": ("a point that is not 0: tf.atan2(y, x + 1e-7)", "1.0", "tf.atan2(y, safe)"),
+    "Angle": ("the angle of a number that is not 0: tf.math.angle(z + 1e-7)", "1.0", "tf.math.angle(safe)"),
+    "ComplexAbs": ("tf.sqrt(tf.math.real(z) ** 2 + tf.math.imag(z) ** 2 + 1e-12)", "1.0", "tf.abs(safe)"),
+    **dict.fromkeys(("Acos", "Asin", "Atanh", "Erfinv"), ("its input as " + _CLIP, "0.0", "f(safe)")),
+    "Ndtri": ("its input as tf.clip_by_value(x, 1e-6, 1 - 1e-6)", "0.5", "f(safe)"),
 }
+_LIMITS = {"float16": "65504", "bfloat16": "3.4e38", "float32": "3.4e38", "float64": "1.8e308"}
 
 
 def sentences(fact: Any, name: str) -> tuple[str, str]:
     """Return ``(why, advice)`` for the gradient of the source `name`, each without its full stop."""
-    row = next(row for row in TABLE if _fits(row, fact))
+    row = next(row for row in TABLE if row.fits(fact))
     op, code = fact.op or "this operation", fact.at.code if fact.at else ""
-    safe, masked = _SAFE.get(fact.kind, ("another input, or another operation", "f(safe)"))
+    inside = op if fact.kind.lower() in op.lower() else f"{fact.kind} in {op}"
+    what = {"value": "value", "second": "second derivative"}.get(fact.detail, "slope")
+    safe, inner, masked = _SAFE.get(fact.kind, (f"{op} with inputs at which it is smooth", "1.0", "f(safe)"))
     writes = re.search(r"[\w.]+(?:\[[^\]]*\]\.)?(?:assign\w*|update_state|set_weights|insert)\(", code)
+    ready = f". It reads tensors that were made before it ran: {'; '.join(fact.ready)}" if fact.ready else ""
     told = {
-        "name": name,
-        "op": op,
-        "inside": op if fact.kind.lower() in op.lower() else f"{fact.kind} in {op}",
-        "owner": op.rpartition(".")[0],
-        "dtype": fact.dtype,
-        "other": fact.other,
-        "what": fact.other or "another tensor",
-        "ready": "; ".join(fact.ready),
-        "instead": ". It reads tensors that were made before it ran: " + "; ".join(fact.ready) if fact.ready else "",
         "written": writes[0] + "...)" if writes else in_tensorflow(op) or op,
-        "safe": safe,
-        "masked": masked,
+        "wider": f"make {name} a float32" if "16" in fact.dtype else "compute in float64",
+        "factor": f", {fact.other}" if fact.other else "",
+        "move": ". If one of these was computed from it, move that line into fn" if fact.ready else "",
     }
+    told |= {"name": name, "op": op, "inside": inside, "what": what, "safe": safe, "inner": inner, "masked": masked}
+    told |= {"dtype": fact.dtype, "limit": _LIMITS.get(fact.dtype, ""), "owner": op.rpartition(".")[0], "ready": ready}
+    told |= {"other": fact.other or "another tensor"}
     return row.why.format(**told), row.advice.format(**told)
 
 
-def _fits(row: Row, fact: Any) -> bool:
-    return (
-        row.cause == fact.cause
-        and row.detail in ("", fact.detail)
-        and (not row.kinds or fact.kind in row.kinds.split())
-    )
+def note(fact: Any, name: str = "the target") -> str:
+    """Return a sentence on what is true of a gradient that is fine, and may be wanted."""
+    line = f" on line {fact.at.line}" if fact.at else ""
+    if fact.cause == "square":
+        n = fact.dtype
+        return (
+            f"{fact.op}{line} makes [{n}, {n}] of [{n}] and [{n}, 1]: reshape one of them, unless all pairs are meant"
+        )
+    if fact.cause == "nan":
+        why = sentences(fact, name)
+        return f"the value of the target is not finite, although its gradients are: {why[0]}{line}. {why[1]}"
+    return f"one of the ways from {name} to the target is cut: no gradient passes {fact.op}{line}"
+
+
+def leaving(op: str) -> str:
+    """Return the detail of a call that takes a value out of TensorFlow."""
+    call = op.rpartition(".")[2]
+    if call.startswith(("predict", "evaluate")):
+        return "predict"
+    if call == "get_weights":
+        return "weights"
+    return "numpy" if op.split(".")[0] in ("np", "numpy", "math") and in_tensorflow(op) else ""
 
 
 def in_tensorflow(call: str) -> str:

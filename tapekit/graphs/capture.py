@@ -191,7 +191,7 @@ def graph_of(call: Call, ask: Callable) -> tuple[Any, Recording]:
         try:
             if not autograph:
                 return _trace(call, ask, inline=inline)
-            converted = dataclasses.replace(call, fn=tf.autograph.to_graph(call.fn))
+            converted = dataclasses.replace(call, fn=_converted(call.fn))
             concrete, recording = _trace(converted, ask, inline=inline)
             if _same_gradients(call, converted, inline):
                 return concrete, recording
@@ -202,13 +202,22 @@ def graph_of(call: Call, ask: Callable) -> tuple[Any, Recording]:
     raise LeftTensorFlow(call.where, place(traceback.extract_tb(errors[0].__traceback__)), errors[0]) from errors[0]
 
 
+def _converted(fn: Callable) -> Callable:
+    """Return `fn` as AutoGraph converts it: called by a converted function, it keeps its own lines in tracebacks."""
+    return tf.autograph.to_graph(lambda *args, **kwargs: fn(*args, **kwargs))
+
+
 def _same_gradients(call: Call, converted: Call, inline: bool) -> bool:
     """Return whether an eager tape has the gradients of the graph: AutoGraph makes a cast of float(), which has one."""
     concrete, _ = _trace(converted, lambda recording: recording.gradients(recording.sources), inline=inline)
     with variables_kept(concrete, []):
         in_graph = concrete()
-    pairs = zip(eager_gradients(call), in_graph, strict=True)
-    return all(b is None or (a is not None and np.allclose(dense([a])[0], b, 1e-3, equal_nan=True)) for a, b in pairs)
+    for eager, graph in zip(eager_gradients(call), in_graph, strict=True):
+        if eager is None and graph is not None and np.any(graph):  # a loop that loses the gradient returns zeros
+            return False
+        if None not in (eager, graph) and not np.allclose(dense([eager])[0], graph, 1e-3, equal_nan=True):
+            return False
+    return True
 
 
 def _trace(call: Call, ask: Callable, *, inline: bool) -> tuple[Any, Recording]:
@@ -245,7 +254,8 @@ def _target(call: Call, result: Any) -> tf.Tensor:
     flat = tf.nest.flatten(result, expand_composites=True)
     try:
         if len(flat) == 1:
-            return tf.convert_to_tensor(flat[0])
+            only = tf.convert_to_tensor(flat[0])
+            return only if tf.is_symbolic_tensor(only) else tf.identity(only)
         parts = [tf.convert_to_tensor(part) for part in flat]
         if isinstance(result, tf.RaggedTensor):
             parts = [part for part in parts if is_float(part)]

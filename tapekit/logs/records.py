@@ -1,24 +1,37 @@
 """`Records`: the rows of a `GradientLog` at one moment, as arrays; `VariableLog`: the rows of one variable."""
 
-import collections
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from tapekit import _sources
 from tapekit._names import place_of
+from tapekit._tables import log_html, variable_html
 from tapekit.logs.findings import findings, table
 from tapekit.logs.histograms import Histogram, histogram_of
 from tapekit.logs.statistics import STATISTICS
 
 FIELDS = ("names", "steps", "rows", "counts", "updates", "has_loss", "clipping", "lost")  # those that are saved
 COLUMNS = (*STATISTICS, "update_ratio")
-VariableLog = collections.namedtuple(
-    "VariableLog", "steps norm mean std max_abs zero_fraction nonfinite missing update_ratio"
-)
-VariableLog.__doc__ = "The rows of one variable, as arrays `[rows]`."
+
+
+class VariableLog(NamedTuple):
+    """The rows of one variable, as arrays `[rows]`."""
+
+    steps: np.ndarray
+    norm: np.ndarray
+    mean: np.ndarray
+    std: np.ndarray
+    max_abs: np.ndarray
+    zero_fraction: np.ndarray
+    nonfinite: np.ndarray
+    missing: np.ndarray
+    update_ratio: np.ndarray
+
+    def _repr_html_(self) -> str:
+        return variable_html(self)
 
 
 @dataclasses.dataclass(eq=False, repr=False)
@@ -114,6 +127,9 @@ class Records:
 
     def __repr__(self) -> str:
         return table(self.read())
+
+    def _repr_html_(self) -> str:
+        return log_html(self.read())
 
     def findings(self) -> tuple[str, ...]:
         """Return what is wrong, in sentences that name the first step, the variable and the threshold."""

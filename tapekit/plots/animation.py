@@ -1,7 +1,9 @@
 """Backpropagation as a film: `animate_trace`."""
 
-from collections import defaultdict
+import base64
 from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,23 +14,21 @@ from tapekit.plots.shapes import GREY, number
 if TYPE_CHECKING:
     from matplotlib.animation import FuncAnimation
 
-    from tapekit.tracing import Op, Trace
-
-STAY = 3  # frames for which the finished circuit stays at the end
+    from tapekit.tracing import Trace
 
 
 def animate_trace(trace: "Trace", *, interval: int = 600) -> "FuncAnimation":
     """Play backpropagation: boxes light up with their values, then edges with what flows back and adds up at forks.
 
-    The first frame is the finished circuit, which is what a viewer shows that does not play. As the last expression of
-    a notebook's cell the film plays in the page.
+    The first frame is the finished circuit, for viewers that do not play. As the last expression of a notebook's cell
+    the film plays.
 
     Args:
         trace: a small one, such as a circuit of scalars.
         interval: milliseconds between two steps.
 
     Returns:
-        The animation: `.to_jshtml()` steps through it in a page, `.save("circuit.gif", writer="pillow")` saves it.
+        The animation. `.save("circuit.gif", writer="pillow")` saves it; `.to_jshtml()` is HTML that steps through it.
 
     Raises:
         TypeError: `trace` is no `Trace`.
@@ -47,9 +47,11 @@ def animate_trace(trace: "Trace", *, interval: int = 600) -> "FuncAnimation":
 
     class Film(FuncAnimation):
         def _repr_html_(self) -> str:
-            html = self.to_jshtml()
+            with TemporaryDirectory() as folder:
+                self.save(f"{folder}/film.gif", writer="pillow")
+                data = base64.b64encode(Path(folder, "film.gif").read_bytes()).decode()
             plt.close(figure)  # type: ignore[arg-type]  # or the notebook would show the figure as well
-            return html
+            return f'<img style="max-width:100%" alt="the two passes" src="data:image/gif;base64,{data}">'
 
     show, frames = film(picture)
     return Film(figure, show, frames=frames, interval=interval, blit=False)  # type: ignore[arg-type]
@@ -58,18 +60,16 @@ def animate_trace(trace: "Trace", *, interval: int = 600) -> "FuncAnimation":
 def film(picture: Picture) -> tuple[Callable[[int], list], int]:
     """Return the function that draws a frame, in any order, and the number of frames."""
     trace = picture.trace
-    order = {op.name: step for step, op in enumerate((*trace.sources, *trace.constants, *trace.ops))}
-    position = {op.name: step for step, op in enumerate(trace.ops)}
-    edges = [(edge, arrow, label) for edge, arrow, label in picture.edges if edge.kind != "constant"]
-    edges.sort(key=lambda each: -position[each[0].op])
-    leaves = len(order) - len(trace.ops)
-    forward = len(trace.ops) + 1  # the leaves together, then the operations one by one
-    frames = 1 + forward + len(edges) + STAY
+    order = [op.name for op in (*trace.sources, *trace.constants, *trace.ops) if op.name in picture.boxes]
+    edges = [each for each in picture.edges if each[0].kind != "constant"]
+    edges.sort(key=lambda each: -order.index(each[0].op))
+    leaves, forward = len(order) - len(trace.ops), len(trace.ops) + 1  # the leaves together, then one by one
+    frames = 1 + forward + len(edges) + 3  # the finished circuit stays for three frames
 
     def show(frame: int) -> list:
-        step = frame - 1 if frame else frames  # the first frame is the finished circuit
+        step = frame - 1 if frame else frames
         lit = leaves + step
-        arrived: dict[str, list] = defaultdict(list)
+        arrived: dict[str, list] = {name: [] for name in order}
         if step >= forward:
             arrived[trace.target.name].append(trace.target.gradient)
         for place, (edge, arrow, label) in enumerate(edges, start=forward + 1):
@@ -78,20 +78,15 @@ def film(picture: Picture) -> tuple[Callable[[int], list], int]:
             arrow.set_linewidth(2.2 if step == place else 1.2)
             if label:
                 label.set_visible(passed)
-            if passed:
-                arrived[edge.source].append(trace[edge.op].contributions[edge.which])
-        for name, box in picture.boxes.items():
-            box.frame.set_alpha(1.0 if order[name] < lit else 0.25)
-            box.frame.set_linewidth(2.4 if order[name] == lit - 1 and 0 < step < forward else 1.2)
-            box.value.set_visible(order[name] < lit)
-            box.gradient.set_text(_sum(trace[name], arrived[name]))
+            flow = trace[edge.op].contributions[edge.which]
+            arrived[edge.source] += [flow] if passed and flow is not None else []
+        for place, (name, flows) in enumerate(arrived.items()):
+            box = picture.boxes[name]
+            box.frame.set_alpha(1.0 if place < lit else 0.25)
+            box.frame.set_linewidth(2.4 if place == lit - 1 and 0 < step < forward else 1.2)
+            box.value.set_visible(place < lit)
+            with np.errstate(all="ignore"):  # inf - inf is shown as nan
+                box.gradient.set_text(number(sum(flows[1:], flows[0]), trace[name].shape) if flows else "")
         return []
 
     return show, frames
-
-
-def _sum(op: "Op", flows: list) -> str:
-    """The gradient of `op` after `flows` have arrived."""
-    flows = [flow for flow in flows if flow is not None]
-    with np.errstate(all="ignore"):  # inf - inf is shown as nan
-        return number(sum(flows[1:], flows[0]), op.shape) if flows else ""

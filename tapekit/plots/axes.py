@@ -7,22 +7,17 @@ from typing import Any, NamedTuple
 import numpy as np
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # Okabe and Ito: for colour-blind eyes
-BELOW = 0.45  # inches: under the ticks and the label of the x axis
 TICKS = 30  # more names than this cannot be read beside an axis
 
 
 class Mark(NamedTuple):
-    """How a gradient without a finite, positive norm is drawn.
-
-    In lines and points it is a marker at `height`, a share of the axes' height; in a heatmap a cell of `colour`, with a
-    hatch of `ink`.
-    """
+    """How a gradient without a finite, positive norm is drawn."""
 
     word: str
-    marker: str
-    height: float
-    colour: str
-    ink: str
+    marker: str  # on axes of numbers
+    height: float  # of the marker, as a share of the axes
+    colour: str  # of a cell of the heatmap
+    ink: str  # of its hatch
     hatch: str
 
 
@@ -44,7 +39,7 @@ def legend_below(ax: Any, handles: Sequence, labels: Sequence[str]) -> None:
     """Draw a legend under the axes, where it covers no line."""
     from matplotlib.transforms import ScaledTranslation
 
-    under = ax.transAxes + ScaledTranslation(0, -BELOW, ax.figure.dpi_scale_trans)
+    under = ax.transAxes + ScaledTranslation(0, -0.45, ax.figure.dpi_scale_trans)  # inches, under the axis' label
     place = {"loc": "upper center", "bbox_to_anchor": (0.5, 0), "bbox_transform": under}
     columns = 3 if max(map(len, labels)) < 36 else 2
     ax.legend(handles, labels, fontsize="small", ncols=columns, frameon=False, **place)
@@ -84,4 +79,4 @@ def step_axis(ax: Any) -> None:
     from matplotlib.ticker import MaxNLocator
 
     ax.set_xlabel("step")
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 5, 10], integer=True))

@@ -107,7 +107,7 @@ def draw(
     whole, (trace, inside) = trace, trace.fold_to(boxes)
     held = {source.name for sources in inside.values() for source in sources}
     records = {op.name: op for op in (*trace.sources, *trace.constants, *trace.ops) if op.name not in held}
-    short = dict(zip(records, labels(list(records), most=24, last=1, shortest=True), strict=True))
+    short = dict(zip(records, labels(list(records), most=24, shortest=True), strict=True))
     texts = {name: _text(op, short[name], inside.get(name, [])) for name, op in records.items()}
     edges = _edges(trace, records)
     right = direction == "right"
@@ -118,7 +118,9 @@ def draw(
     place, routes = layered([(edge.source, edge.op) for edge in edges], gaps, sizes, right)
 
     shades = _shades(list(records.values())) if shaded else None
-    ax, points, corner = _axes(ax, place, sizes, routes, room=3.5 if shades else 0.0)
+    note = _note(list(records.values())) if shades else ""
+    strip = (15 + shapes.width(note) * shapes.SMALL, 3.5) if shades else (0.0, 0.0)
+    ax, points, corner = _axes(ax, place, sizes, routes, strip)
     ax.set_title(_title(whole, trace, short, boxes < len(records)), fontsize=max(points, 7), parse_math=False)
     colours = ("black", "black") if shades else (shapes.FORWARD, shapes.BACKWARD)
     drawn = {}
@@ -126,7 +128,7 @@ def draw(
         look = _look(records[name], trace.target.name == name, shades)
         drawn[name] = shapes.draw_box(ax, text, place[name], look, colours, points)
     if shades:
-        _draw_shades(ax, shades, list(records.values()), corner, points)
+        _draw_shades(ax, shades, note, corner, points)
     lower = [0.0 if right else (room - shapes.LINE) / 2 for room in below]
     arrows = []
     for edge, route, at in zip(edges, routes, _label_places(edges, routes, lower), strict=True):
@@ -211,33 +213,37 @@ def _look(op: "Op", is_target: bool, shades: "ScalarMappable | None") -> dict[st
     return edge | {"facecolor": shades.to_rgba(np.log10(shapes.norm(op.gradient))), "edgecolor": "black"}
 
 
-def _draw_shades(ax: "Axes", shades: "ScalarMappable", records: list["Op"], corner: tuple, points: float) -> None:
-    """A small colour bar at the lower left corner, and what the other looks mean."""
+def _note(records: list["Op"]) -> str:
+    """What the shades mean, and the looks without a shade that occur."""
+    others = dict.fromkeys(_unshaded(op) for op in records if op.type not in CONSTANTS and _unshaded(op))
+    return "; ".join(["log10 of the gradient's L2 norm", *others])
+
+
+def _draw_shades(ax: "Axes", shades: "ScalarMappable", note: str, corner: tuple, points: float) -> None:
+    """A small colour bar at the lower left corner, and its note."""
     from matplotlib.ticker import MaxNLocator
 
     x, y = corner
     bar = ax.inset_axes((x + 1, y + 2.2, 12, 0.8), transform=ax.transData)
     colorbar = ax.figure.colorbar(shades, cax=bar, orientation="horizontal", ticks=MaxNLocator(4))
     colorbar.ax.tick_params(labelsize=points * shapes.SMALL, length=2)
-    others = dict.fromkeys(_unshaded(op) for op in records if op.type not in CONSTANTS and _unshaded(op))
-    note = "; ".join(["log10 of the gradient's L2 norm", *others])
     ax.text(x + 13.7, y + 2.6, note, fontsize=points * shapes.SMALL, va="center_baseline")
 
 
 def _axes(
-    ax: "Axes | None", place: dict, sizes: dict, routes: list, room: float
+    ax: "Axes | None", place: dict, sizes: dict, routes: list, strip: tuple[float, float]
 ) -> tuple["Axes", float, tuple[float, float]]:
     """Axes whose unit is the font size, the same in both directions; that size in points; the lower left corner.
 
-    `room` is the height of a strip below the circuit.
+    `strip` is the least width of the axes, and the height of the room below the circuit.
     """
     from matplotlib import pyplot as plt
 
     centres, halves = np.array(list(place.values())), np.array([sizes[name] for name in place]) / 2
     corners = np.concatenate([centres - halves, centres + halves, *map(np.array, routes)])
     low, high = corners.min(0) - 1.0, corners.max(0) + 1.0
-    low[1] -= room
-    high[0] = max(high[0], low[0] + (48.0 if room else 0.0))
+    beside = max(0.0, strip[0] - (high - low)[0]) / 2
+    low, high = low - np.array([beside, strip[1]]), high + np.array([beside, 0.0])
     size = high - low
     if ax is None:
         inches = np.maximum(size * POINTS / 72, [4.5, 1.0])

@@ -81,12 +81,10 @@ def draw_box(ax: "Axes", text: BoxText, at: tuple, look: dict, colours: tuple[st
     first, last = y + ROW * len(text.lines) / 2, y - ROW * len(text.lines) / 2
     for row, line in enumerate(text.lines):
         ax.text(x, first - ROW * row, line, ha="center", **font)
-    if not text.gradient:
-        return Box(frame, ax.text(x, last, text.value, ha="center", color=colours[0], **font), ax.text(x, last, ""))
-    bar = x + (width(text.value) - width(text.gradient)) / 2
-    ax.text(bar, last, "|", ha="center", color=GREY, **font)
-    value = ax.text(bar - 0.35, last, text.value, ha="right", color=colours[0], **font)
-    return Box(frame, value, ax.text(bar + 0.35, last, text.gradient, ha="left", color=colours[1], **font))
+    bar, apart = x + (width(text.value) - width(text.gradient)) / 2, 0.35 if text.gradient else 0.0
+    ax.text(bar, last, "|" if text.gradient else "", ha="center", color="0.35", **font)
+    value = ax.text(bar - apart, last, text.value, ha="right", color=colours[0], **font)
+    return Box(frame, value, ax.text(bar + apart, last, text.gradient, ha="left", color=colours[1], **font))
 
 
 def draw_arrow(ax: "Axes", route: list, look: dict, right: bool, points: float) -> "FancyArrowPatch":

@@ -62,7 +62,7 @@ def plot_gradient_flow(log: Any, variables: Sequence | None = None, *, step: int
     for mark, mask in marks.items():
         if mask.any():
             axes.draw_marks(ax, place[mask], mark, mark.word)
-    names = labels(layers, last=1)
+    names = labels(layers, shortest=True)
     slanted: dict[str, Any] = {"rotation": 60, "ha": "right", "rotation_mode": "anchor"}
     axes.name_ticks(ax.xaxis, names, **(slanted if sum(map(len, names)) > 60 else {}))
     ax.set_xlim(-0.5, len(layers) - 0.5)

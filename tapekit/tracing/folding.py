@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from itertools import takewhile
+from itertools import count, takewhile
 from typing import Any, NamedTuple
 
 NEARLY_ALL = 0.9  # the share of the weights in one scope above which that scope is the whole model
@@ -45,8 +45,7 @@ def fold(
     for name in inputs:
         members[exits[name]].append(name)
 
-    leaves = {feed for feeds in inputs.values() for feed in feeds} - set(inputs)
-    labels = Counter([*(scope[name] or name for name in members), *leaves])
+    labels = _labels(inputs, scope, members)
     shown_alone = {feed for name, feeds in inputs.items() if not scope[name] for feed in feeds}
     hidden = set(constants) - shown_alone
     groups = {}
@@ -56,9 +55,26 @@ def fold(
             continue
         feeds = dict.fromkeys(feed for member in inside for feed in inputs[member])
         outer = [feed for feed in feeds if exits.get(feed) != name and feed not in hidden]
-        label = scope[name] if labels[scope[name]] == 1 else name  # a scope with several outputs, or called as a source
-        groups[name] = Group(label, outer, inside, scope[name])
+        groups[name] = Group(labels[name], outer, inside, scope[name])
     return groups
+
+
+def _labels(inputs: Mapping[str, Sequence[str]], scope: Mapping[str, str], names: Collection[str]) -> dict[str, str]:
+    """The unique names of groups: "dense", and "dense (2)" for the next output of a scope, as of a second pass."""
+    alone = {feed for feeds in (*inputs.values(), names) for feed in feeds if not scope.get(feed)}
+    labels: dict[str, str] = {}
+    taken: set[str] = set()
+    for name in names:
+        here = scope[name]
+        numbered = (f"{here} ({number})" for number in count(2))
+        if not here or here in alone:  # also a scope that is called as a source is
+            labels[name] = name
+        elif here not in taken:
+            labels[name] = here
+        else:
+            labels[name] = next(each for each in numbered if each not in taken and each not in scope.values())
+        taken.add(labels[name])
+    return labels
 
 
 def _scopes_at(depth: int | None, scopes: Mapping[str, str], model: str) -> dict[str, str]:
@@ -104,8 +120,8 @@ def model_scope(scopes: Iterable[str], weights: Sequence[str]) -> str:
         level = model.count("/") + 1 if model else 0
         inside = [scope.split("/") for scope in weights if not model or scope.startswith(f"{model}/")]
         counts = Counter("/".join(parts[: level + 1]) for parts in inside)
-        inner, count = max(counts.items(), key=lambda item: item[1], default=("", 0))
-        if inner not in opened or count < NEARLY_ALL * len(weights):
+        inner, uses = max(counts.items(), key=lambda item: item[1], default=("", 0))
+        if inner not in opened or uses < NEARLY_ALL * len(weights):
             return model
         model = inner
 

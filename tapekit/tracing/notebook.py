@@ -19,8 +19,12 @@ def trace_html(trace: Any) -> Html:
     ]
     table = html_table([(*head[:2], "shape", *head[2:]), *cells], right=(3, 4))
     count = f"{len(trace.ops)} operations, {len(trace.sources)} sources, {len(trace.constants)} constants"
+    count += " (of tensors, the L2 norms)"
     opened = " open" if len(rows) <= OPENED else ""
-    return block(_picture(trace), Html(f"<details{opened}><summary>{count}</summary>{table}</details>"))
+    return block(
+        _picture(trace),
+        Html(f"<details{opened}><summary>{count}</summary>{table}</details>"),
+    )
 
 
 def _number(summary: str) -> Html:

@@ -54,8 +54,8 @@ def layer_weights(trace: Any, *, own: bool = False) -> dict[str, list]:
 
 def _layer(op: Any) -> str | None:
     """The layer or scope that a record stands for, the same for every pass; None for a single operation."""
-    grouped = op.type == "Scope" or op.name == op.scope
-    return re.sub(r" \(\d+\)", "", op.scope or op.name) if grouped else None
+    name, scope = (re.sub(r" \(\d+\)", "", each) for each in (op.name, op.scope))
+    return scope or name if op.type == "Scope" or name == scope else None
 
 
 def _coarser(trace: Any, boxes: int) -> Iterator[Any]:

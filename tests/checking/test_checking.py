@@ -695,7 +695,7 @@ def test_the_random_state_is_left_as_it_was():
 
 def test_a_table_of_weighted_slopes_says_so():
     words = "several numbers: the slopes are those of their sum with random weights"
-    assert f"(fn gives {words}.)" in str(check_gradient(tf.sin, X))
+    assert f"(the result of fn has {words}.)" in str(check_gradient(tf.sin, X))
     assert f"(the gradient has {words}.)" in str(check_gradient(lambda x: tf.reduce_sum(x**3), X, order=2))
     assert words not in str(check_gradient(lambda x: tf.reduce_sum(x**3), X))
 

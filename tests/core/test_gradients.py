@@ -406,6 +406,18 @@ def test_jacobian_is_the_raw_tapes():
     same(tapekit.jacobian(lambda x: tf.sin(x)[:, None] * x, x), tape.jacobian(y, x))
 
 
+def test_a_jacobian_that_cannot_fit_in_memory_is_refused_with_its_size():
+    x = tf.zeros([200_000])
+    size = "200,000 outputs by 200,000 inputs in float32 take 149 GiB"
+    with pytest.raises(ValueError, match=f"jacobian: {size}. The array must fit .* Write tapekit.vjp"):
+        tapekit.jacobian(lambda x: x**2, x)
+    with pytest.raises(ValueError, match=f"hessian: {size}"):
+        tapekit.hessian(lambda x: tf.reduce_sum(x**2), x)
+    with pytest.raises(ValueError, match="jacobian: 200,000 outputs by 400,000 inputs in float32 take 298 GiB"):
+        tapekit.jacobian(lambda x, y: x * y, [x, x])
+    assert tapekit.jacobian(lambda x: x[:2] ** 2, x).shape == [2, 200_000]
+
+
 def test_jacobian_falls_back_where_tensorflow_cannot_vectorize():
     @tf.custom_gradient
     def square(x):

@@ -238,3 +238,17 @@ def test_two_passes_and_layers_of_the_same_name_are_told_apart():
     names = [op.name for op in found.ops]
     assert {"transformer/block_0/add", "transformer/block_1/add"} <= set(names)
     assert {"transformer/block_0/add (2)", "transformer/block_1/add (2)"} <= set(names)
+
+
+def test_a_scope_with_two_outputs_is_numbered_as_two_passes_are():
+    def passes(x):
+        with tf.name_scope("net"):
+            with tf.name_scope("dense/"):  # as tf_keras opens the scope of a layer again
+                first = tf.tanh(x * W)
+            with tf.name_scope("dense/"):
+                second = tf.tanh(tf.sin(first) * W)
+            return tf.reduce_sum(first * second)
+
+    found = trace(passes, [tf.ones([2, 3])], depth=1)
+    assert [op.name for op in found.ops if op.scope == "dense"] == ["dense", "dense (2)"]
+    check_whole(found)

@@ -1,0 +1,353 @@
+"""Large, cancelling and masked functions: rounding is no mistake, and hides none."""
+
+import io
+import sys
+import threading
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tapekit.checking import check_gradient
+from tapekit.checking.progress import Progress
+from tests.checking.test_checking import in_float32, only, planted
+
+FLOATS = ["float16", "bfloat16", "float32", "float64"]
+
+
+def normal(*shape, seed=0, dtype="float32"):
+    return tf.constant(np.random.default_rng(seed).normal(size=shape), dtype)
+
+
+# --- blocks have a second opinion in float64 --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("width", [45, 46, 100])
+@pytest.mark.parametrize("as_variable", [False, True])
+def test_the_sum_of_a_softmax_has_slope_0_however_many_weights_there_are(width, as_variable):
+    z, w = normal(8, width), normal(width, width, seed=1)
+    if as_variable:
+        w = tf.Variable(w)
+        check = check_gradient(lambda: tf.reduce_sum(tf.nn.softmax(z @ w)), w)
+    else:
+        check = check_gradient(lambda w: tf.reduce_sum(tf.nn.softmax(z @ w)), w)
+    assert only(check).cause == "the slope is 0 up to rounding"
+    assert check
+
+
+@pytest.mark.parametrize("width", [30, 60])
+def test_dense_dense_normalization_passes_below_and_above_2048_parameters(width):
+    keras.utils.set_random_seed(0)
+    layers = [keras.layers.Dense(width, "relu"), keras.layers.Dense(width, "gelu"), keras.layers.LayerNormalization()]
+    model = keras.Sequential([keras.Input([12]), *layers])
+    x = normal(16, 12)
+    check_gradient(lambda: tf.reduce_mean(model(x) ** 2), model.trainable_variables).raise_if_failed()
+
+
+def test_attention_passes_in_every_source():
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input([6, 24])
+    attended = keras.layers.MultiHeadAttention(3, 8)(inputs, inputs)
+    normalized = keras.layers.LayerNormalization()(inputs + attended)
+    model = keras.Model(inputs, keras.layers.Dense(24, "gelu")(normalized))
+    x, y = normal(2, 6, 24), normal(2, 6, 24, seed=1)
+    check_gradient(lambda: tf.reduce_mean((model(x) - y) ** 2), model.trainable_variables).raise_if_failed()
+
+
+@pytest.mark.parametrize("size", [1, 45 * 45, 46 * 46, 10_000])
+@pytest.mark.parametrize("mistake", ["factor", "element", "sign"])
+def test_a_planted_mistake_fails_at_every_size(size, mistake):
+    factor = np.ones(size, "float32")
+    factor[size // 3] = 1.3
+    factor = {"factor": np.float32(1.01), "element": factor, "sign": np.float32(-1.0)}[mistake]
+    w = tf.Variable(normal(size) + 2.0)
+    wrong = planted(tf.sin, lambda dy, x: dy * tf.cos(x) * factor)
+    check = check_gradient(lambda: tf.reduce_sum(wrong(w + 0.0) * tf.nn.sigmoid(w)) / size, w)
+    assert check.verdict == "fail", str(check)
+    if mistake == "element":
+        assert only(check).index == (size // 3,)
+
+
+# --- functions that cancel to a constant ------------------------------------------------------------------------------
+
+
+def normalized_mean(x):
+    mean, variance = tf.nn.moments(x, [0])
+    return tf.reduce_mean((x - mean) * tf.math.rsqrt(variance + tf.cast(1e-3, x.dtype)))
+
+
+CONSTANT = {
+    "log of the sum of a softmax": lambda x: tf.math.log(tf.reduce_sum(tf.nn.softmax(x))),
+    "mean of a batch normalization": normalized_mean,
+    "sine and cosine": lambda x: tf.reduce_sum(tf.sin(x) ** 2 + tf.cos(x) ** 2),
+    "norm of a unit vector": lambda x: tf.norm(x / tf.norm(x)),
+    "log of a softmax": lambda x: tf.reduce_logsumexp(tf.nn.log_softmax(x)),
+}
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("name", CONSTANT)
+def test_a_function_that_cancels_to_a_constant_has_slope_0_up_to_rounding(name, dtype):
+    for seed in range(3):
+        check = check_gradient(CONSTANT[name], normal(5, seed=seed, dtype=dtype))
+        assert check, str(check)
+        assert only(check).cause in ("", "the slope is 0 up to rounding")
+
+
+@pytest.mark.parametrize("name", CONSTANT)
+def test_a_wrong_gradient_of_a_constant_fails(name):
+    for dtype in ("float32", "float64"):
+        wrong = planted(CONSTANT[name], lambda dy, x: dy * 0.01 * x)
+        assert check_gradient(wrong, normal(5, dtype=dtype)).verdict == "fail"
+
+
+def test_lost_to_rounding_in_the_dtype_of_the_source_is_not_said_of_float64():
+    for gap in (20.0, 30.0, 40.0):
+        check = check_gradient(saturated, tf.constant([[gap, 0.0, 0.5]], tf.float64))
+        assert "right in float64" not in str(check)
+
+
+def test_numbers_on_the_way_that_swallow_the_source_are_no_mistake():
+    for large in (1e8, 1e12, 1e20):
+        check = check_gradient(lambda x, large=large: (x + large) - large, tf.constant([1.0, 2.0], tf.float64))
+        assert check.verdict in ("pass", "inconclusive"), str(check)
+
+
+@pytest.mark.parametrize("size", [1e-12, 1e-5, 1e5])
+def test_a_small_function_without_cancelling_hides_no_mistake(size):
+    wrong = planted(lambda x: size * x * x, lambda dy, x: dy * 2.002 * size * x)
+    assert check_gradient(wrong, normal(3)).verdict == "fail"
+    assert check_gradient(wrong, normal(3, dtype="float64")).verdict == "fail"
+
+
+# --- jumps ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("distance", [1e-3, -1e-3, 1e-5, -1e-6])
+def test_a_jump_near_the_point_is_none_at_the_point(distance):
+    def fn(x):
+        return tf.where(x > 1 + distance, tf.constant(5.0, x.dtype), x * 0 + 2)
+
+    x = tf.constant(1.0, tf.float64)
+    check_gradient(fn, x).raise_if_failed()
+    assert check_gradient(planted(fn, lambda dy, x: 7.0 * dy), x).verdict == "fail"
+    both = lambda x: tf.reduce_sum(fn(x) + x**2)  # noqa: E731
+    check_gradient(both, x).raise_if_failed()
+    assert check_gradient(planted(both, lambda dy, x: 2.2 * dy * x), x).verdict == "fail"
+
+
+@pytest.mark.parametrize(
+    "fn",
+    [
+        lambda x: tf.where(tf.equal(x[1], 0.0), 1.0, 0.5) + 0.0 * tf.reduce_sum(x),
+        lambda x: tf.where(x[1] > 0.0, 1.0, 0.5) + 0.0 * tf.reduce_sum(x),
+        lambda x: tf.reduce_sum(tf.cast(tf.equal(x, 0.0), tf.float32)) + tf.reduce_sum(x),
+    ],
+)
+def test_a_jump_of_one_among_several_is_a_kink(fn):
+    assert check_gradient(fn, tf.zeros(3)).verdict == "kink"
+    assert check_gradient(lambda a, b: fn(tf.stack([a, b, a])), [tf.constant(0.0), tf.constant(0.0)]).verdict == "kink"
+
+
+# --- outputs that do not move -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mask", [-1e9, -1e20, -1e30, -3.4e38, -np.inf])
+def test_an_output_that_does_not_move_hides_nothing(mask):
+    def fn(x):
+        return tf.concat([x**2, tf.fill([2], tf.constant(mask, x.dtype))], 0)
+
+    x = tf.constant([1.0, 2.0])
+    check_gradient(fn, x).raise_if_failed()
+    check = check_gradient(planted(fn, lambda dy, x: dy[:-2] * (2 * x + 1.5)), x)
+    assert check.verdict == "fail", str(check)
+    where = lambda x: tf.where([True, False, True], x**2, tf.constant(mask, x.dtype))  # noqa: E731
+    keep = tf.constant([1.0, 0.0, 1.0])
+    check_gradient(where, tf.constant([1.0, 2.0, 3.0])).raise_if_failed()
+    check = check_gradient(planted(where, lambda dy, x: dy * keep * (2 * x + 1.5)), tf.constant([1.0, 2.0, 3.0]))
+    assert check.verdict == "fail", str(check)
+
+
+def test_an_output_in_which_a_mask_swallows_the_source_is_no_mistake():
+    mask = tf.constant([0.0, -1e30, 0.0])
+    check = check_gradient(lambda x: x**2 + mask, tf.constant([1.0, 2.0, 3.0]))
+    assert check.verdict in ("pass", "inconclusive"), str(check)
+    check = check_gradient(lambda b: tf.ones([3]) * b + mask, tf.constant(0.5))
+    assert check.verdict in ("pass", "inconclusive"), str(check)
+    check_gradient(lambda x: tf.nn.softmax(x + mask), tf.constant([1.0, 2.0, 3.0])).raise_if_failed()
+    check = check_gradient(lambda x: tf.nn.softmax(x - 1e9), tf.constant([1.0, 2.0, 3.0]))
+    assert check.verdict in ("pass", "inconclusive"), str(check)
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_empty_segments_pass(dtype):
+    x = tf.constant([1.0, 2.5, 3.0], dtype)
+    for fn in (tf.math.unsorted_segment_max, tf.math.unsorted_segment_min, tf.math.unsorted_segment_prod):
+        check_gradient(lambda x, fn=fn: fn(x, [0, 2, 0], 4), x).raise_if_failed()
+
+
+# --- the second order of a scalar -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("fn", "x", "second"),
+    [
+        (tf.exp, 0.7, np.exp(0.7)),
+        (tf.sin, 0.3, -np.sin(0.3)),
+        (lambda x: tf.reduce_sum(x**3), [0.5], 3.0),
+    ],
+)
+def test_the_second_order_of_a_scalar_is_the_number_of_the_textbook(fn, x, second):
+    check = check_gradient(fn, tf.constant(x, tf.float64), order=2)
+    assert only(check).numeric == pytest.approx(second, rel=1e-9)
+    assert only(check).analytic == pytest.approx(second, rel=1e-9)
+    assert "random weights" not in str(check)
+
+
+def test_what_is_weighted_says_so():
+    words = "several numbers: the slopes are those of their sum with random weights"
+    vector, scalar = tf.constant([0.3, 0.4]), tf.constant(0.3)
+    assert f"(the gradient has {words}.)" in str(check_gradient(lambda x: tf.reduce_sum(x**3), vector, order=2))
+    assert f"(the result of fn and the gradient have {words}.)" in str(check_gradient(tf.sin, vector, order=2))
+    assert f"(the result of fn has {words}.)" in str(check_gradient(lambda x: x * vector * x, scalar, order=2))
+
+
+# --- chance -----------------------------------------------------------------------------------------------------------
+
+
+def small_slope(x):
+    return 1e4 + 1e-2 * tf.sin(x)
+
+
+def test_a_draw_that_feeds_nothing_does_not_count():
+    def seeds(x):
+        tf.random.stateless_uniform([1], seed=(1, 2))
+        return small_slope(x)
+
+    def loop(x):
+        def body(row):
+            tf.random.stateless_uniform([1], seed=(1, 2), maxval=9, dtype=tf.int32)
+            return small_slope(row)
+
+        return tf.map_fn(body, x)
+
+    def split(x):
+        tf.random.experimental.stateless_split((1, 2), 3)
+        tf.py_function(lambda: 1.0, [], tf.float32)
+        return small_slope(x)
+
+    for fn in (seeds, loop, split):
+        check = check_gradient(fn, tf.constant([0.3, 0.4]))
+        assert check, str(check)
+        assert only(check).uncertainty < 1e-7
+
+
+def test_a_draw_that_does_not_depend_on_the_source_is_drawn_as_it_was():
+    def dropout(x):
+        return tf.reduce_sum(small_slope(x) * tf.random.stateless_uniform([2], seed=(1, 2)))
+
+    x = tf.constant([0.3, 0.4])
+    assert only(check_gradient(dropout, x)).uncertainty < 1e-7
+    wrong = planted(dropout, lambda dy, x: dy * tf.cos(x))
+    assert check_gradient(wrong, x).verdict == "fail"
+    check_gradient(lambda: dropout(x), x).raise_if_failed()
+    check_gradient(lambda m: m + tf.random.stateless_normal([3], (1, 2), stddev=2.0), 0.5).raise_if_failed()
+
+
+@pytest.mark.parametrize(
+    "fn",
+    [
+        lambda a: tf.random.stateless_gamma([4], seed=(1, 2), alpha=a),
+        lambda a: tf.random.stateless_gamma([4], seed=(1, 2), alpha=a, beta=2.0) ** 2,
+        lambda a: beta(a, tf.constant(3.0)),
+    ],
+)
+def test_a_sampler_whose_gradient_is_that_of_the_expected_value_is_inconclusive(fn):
+    source = only(check_gradient(fn, tf.constant(2.0)))
+    assert source.verdict == "inconclusive"
+    assert source.cause.startswith("a sampler: its gradient is that of the expected value")
+    check = check_gradient(lambda a, w: w * tf.stop_gradient(w) * fn(a), [tf.constant(2.0), tf.constant(3.0)])
+    assert [source.verdict for source in check] == ["inconclusive", "fail"]
+
+
+def beta(a, b):
+    x = tf.random.stateless_gamma([4], seed=(1, 2), alpha=a)
+    return x / (x + tf.random.stateless_gamma([4], seed=(3, 4), alpha=b))
+
+
+# --- saturated losses -------------------------------------------------------------------------------------------------
+
+
+def saturated(z):
+    return tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(tf.constant([0]), z))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_saturated_cross_entropy_is_never_called_wrong(dtype):
+    losses = {
+        "sparse": saturated,
+        "dense": lambda z: tf.nn.softmax_cross_entropy_with_logits(tf.constant([[1.0, 0.0, 0.0]], z.dtype), z),
+        "sigmoid": lambda z: tf.nn.sigmoid_cross_entropy_with_logits(tf.constant([[1.0, 0.0, 0.0]], z.dtype), z - 9),
+        "log softmax": lambda z: -tf.nn.log_softmax(z)[0, 0],
+    }
+    for name, loss in losses.items():
+        for gap in (12.0, 24.0, 26.0, 30.0, 36.0, 40.0, 60.0, 100.0):
+            check = check_gradient(loss, tf.constant([[gap, 0.0, 0.5]], dtype))
+            assert check.verdict in ("pass", "inconclusive"), f"{name} {gap}: {check}"
+
+
+@pytest.mark.parametrize("gap", [26.0, 30.0, 40.0, 60.0])
+def test_a_cross_entropy_saturated_beyond_25_is_inconclusive_with_the_reason(gap):
+    for loss in (saturated, lambda z: -tf.nn.log_softmax(z)[0, 0]):
+        source = only(check_gradient(loss, tf.constant([[gap, 0.0, 0.5]])))
+        assert source.verdict == "inconclusive"
+        assert "lost to rounding in float32" in source.cause or "too noisy to tell in float64" in source.cause
+
+
+# --- the small things -------------------------------------------------------------------------------------------------
+
+
+def test_a_check_is_found_by_its_place_too():
+    check = check_gradient(lambda a, b: a * b, [2.0, 3.0])
+    assert check[0] is check["a"] is check.sources[0]
+    assert check[-1] is check["b"]
+
+
+def test_the_factor_is_that_of_the_row_it_stands_under():
+    factors = tf.constant([1.5, 1.501, 1.502])
+    source = only(check_gradient(planted(tf.sin, lambda dy, x: dy * factors * tf.cos(x)), tf.constant([0.3, 0.5, 0.7])))
+    assert source.cause == f"off by a factor of {source.analytic / source.numeric:.3f}"
+    assert source.cause == f"off by a factor of {factors[source.index[0]]:.3f}"
+
+
+def test_one_variable_is_checked_from_two_threads_at_once():
+    v, verdicts = tf.Variable([0.3, 0.5]), []
+
+    def check():
+        verdicts.append(check_gradient(lambda: tf.reduce_sum(tf.sin(in_float32(v))), v).verdict)
+
+    threads = [threading.Thread(target=check) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert verdicts == ["pass"] * 3
+    np.testing.assert_array_equal(v.numpy(), np.array([0.3, 0.5], "float32"))
+
+
+def test_a_progress_bar_shows_itself_after_some_seconds_in_a_terminal_only(monkeypatch):
+    def written(interactive, shown, seconds):
+        screen = io.StringIO()
+        screen.isatty = lambda: interactive
+        monkeypatch.setattr(sys, "stdout", screen)
+        now = iter([0.0] + [seconds] * 99)
+        monkeypatch.setattr("tapekit.checking.progress.time.monotonic", lambda: next(now))
+        assert np.concatenate(list(Progress(shown).chunks(np.arange(40)))).tolist() == list(range(40))
+        return screen.getvalue()
+
+    assert "[==============================] 40/40 values\n" in written(True, None, 4.0)
+    assert not written(True, None, 1.0)
+    assert not written(False, None, 4.0)
+    assert not written(True, False, 4.0)
+    assert "40/40" in written(False, True, 0.0)
