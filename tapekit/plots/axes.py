@@ -47,7 +47,7 @@ def legend_below(ax: Any, handles: Sequence, labels: Sequence[str]) -> None:
 
 def marks_of(log: Any, rows: slice = slice(None)) -> dict[Mark, np.ndarray]:
     """Return where `[rows, variables]` a gradient is None, all zero or not finite."""
-    bad = log.nonfinite[rows] > 0
+    bad = (log.nonfinite[rows] > 0) | np.isinf(log.norm[rows])
     return {NONE: log.missing[rows], ZERO: (log.zero_fraction[rows] == 1) & ~bad, NONFINITE: bad}
 
 

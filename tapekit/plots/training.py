@@ -86,7 +86,7 @@ def plot_gradient_history(log: Any, *, ax: Any = None) -> Any:
     if len(log.names) > 1:
         total = _spread(_positive(log.global_norm)[:, np.newaxis])
         _draw_line(ax, log, total, color="black", lw=1.8, label="all together")
-    axes.log_axis(ax, (log.global_norm > 0).any())
+    axes.log_axis(ax, np.isfinite(_positive(log.global_norm)).any())
     for mark, mask in axes.marks_of(log).items():
         _mark_steps(ax, log, mask, mark, mark.word)
     axes.step_axis(ax)
@@ -152,8 +152,7 @@ def plot_update_ratio(log: Any, *, ax: Any = None) -> Any:
             "each record."
         )
     ax = axes.axes_or_new(ax, (8, 4.5))
-    ratios = np.where(np.isfinite(log.update_ratio), _positive(log.update_ratio), np.nan)
-    _draw_variables(ax, log, np.log10(ratios))
+    _draw_variables(ax, log, np.log10(_positive(log.update_ratio)))
     ax.axhline(-3, color="black", lw=1.5)
     outside: dict[str, Any] = {"xytext": (4, 0), "textcoords": "offset points", "va": "center", "fontsize": "small"}
     ax.annotate("-3, usual", (1, -3), xycoords=("axes fraction", "data"), annotation_clip=False, **outside)
@@ -265,4 +264,4 @@ def _with_rows(where: str, log: Any) -> Any:
 
 def _positive(values: np.ndarray) -> np.ndarray:
     """The values with NaN for those that have no place on a log axis; marks show them."""
-    return np.where(values > 0, values, np.nan)
+    return np.where((values > 0) & np.isfinite(values), values, np.nan)

@@ -437,6 +437,33 @@ def test_a_cell_of_a_long_log_is_zero_where_half_of_its_steps_are():
     assert path.contains_point((6_010, 1))
 
 
+@pytest.mark.parametrize("plot", PLOTS[:3])
+@pytest.mark.parametrize("rows", [1, 700])
+@pytest.mark.parametrize(
+    ("gradient", "word"),
+    [
+        (None, "None"),
+        ([0.0, 0.0], "all zero"),
+        ([np.nan, np.nan], "not finite"),
+        ([np.inf, 1.0], "not finite"),
+        ([1e-38, 0.0], ""),
+        ([3e38, 3e38], "not finite"),
+    ],
+)
+def test_whatever_was_recorded_is_drawn(plot, rows, gradient, word):
+    log = tapekit.GradientLog(capacity=1000)
+    variables = [tf.Variable([1.0, 2.0], name=name) for name in ("a/kernel", "a/bias", "b/kernel")]
+    for _ in range(rows):
+        log.record([None if gradient is None else tf.constant(gradient)] * 3, variables)
+    ax = plot(log)
+    ax.figure.canvas.draw()
+    word = (
+        "None" if gradient is None else {0.0: "all zero", 1e-38: "", 3e38: "not finite"}.get(gradient[0], "not finite")
+    )
+    drawn = [*marks(ax), *(patch.get_label() for patch in ax.patches)]
+    assert not word or any(label.startswith(word) for label in drawn)
+
+
 def test_names_of_many_rows_begin_anew_with_the_biases_and_keep_their_distance():
     names = [f"layer{v}/{kind}" for v in range(31) for kind in ("kernel", "bias")]
     log = tapekit.GradientLog()
