@@ -1,6 +1,7 @@
 """A `GradientLog` on disk. `CsvFile` and `EventFile` grow while it trains; `save` writes and `load` reads all of it."""
 
 import csv
+import dataclasses
 import io
 import json
 import os
@@ -32,14 +33,15 @@ def path_of(what: str, path: Any, refused: str = "") -> str:
     return os.fspath(path)
 
 
+@dataclasses.dataclass
 class CsvFile:
     """The rows as csv, after the first `end` bytes of a file, or in a new file if `end` is 0.
 
     The file is closed after each write, so that a killed process loses no row that was written.
     """
 
-    def __init__(self, path: str, end: int = 0):
-        self.path, self.end = path, end
+    path: str
+    end: int = 0
 
     def write(self, records: Records) -> None:
         """Append the rows, with a header before the first. An incomplete line after `end` is cut off."""
@@ -60,12 +62,12 @@ class CsvFile:
         self.end += len(data)
 
 
+@dataclasses.dataclass
 class EventFile:
     """The rows and histograms in a folder, as TensorBoard reads them. The `tensorboard` package is not needed."""
 
-    def __init__(self, path: str):
-        self.path = path
-        self.file: Any = None
+    path: str
+    file: Any = None
 
     def write(self, records: Records) -> None:
         """Append the rows. The first step is 1, as that of Keras's TensorBoard callback is."""
@@ -83,10 +85,8 @@ class EventFile:
             records.steps.tolist(), *(column.tolist() for column in columns.values()), strict=True
         ):
             numbers = ({"dtype": 1, "float_val": [value], "tensor_shape": {}} for value in values)  # 1 is float32
-            found = [
-                {"tag": tag, "tensor": number, "metadata": SCALARS}
-                for tag, number in zip(columns, numbers, strict=True)
-            ]
+            scalars = zip(columns, numbers, strict=True)
+            found = [{"tag": tag, "tensor": number, "metadata": SCALARS} for tag, number in scalars]
             for name in records.names if step in counted else ():
                 buckets = tf.make_tensor_proto(_buckets(*records.histogram(name, step)))
                 found.append({"tag": f"gradient/{name}", "tensor": buckets, "metadata": HISTOGRAMS})
@@ -117,20 +117,17 @@ def load(path: Any) -> tuple[int | None, Records]:
     """Return the records in a file, after the length in bytes of a csv file without an incomplete last line."""
     data = pathlib.Path(path_of("GradientLog.load: path", path)).read_bytes()
     try:
-        return (None, _load_archive(data)) if data[:2] == b"PK" else _load_csv(data)  # PK: a zip archive
+        if data[:2] != b"PK":  # of a zip archive
+            return _load_csv(data)
+        with np.load(io.BytesIO(data)) as file:
+            fields = {name: file[name] for name in FIELDS}
+        texts = {"names": tuple(fields["names"].tolist()), "clipping": json.loads(str(fields["clipping"]))}
+        return None, Records(**fields | texts)
     except (KeyError, ValueError, zipfile.BadZipFile) as error:
         raise ValueError(
             f"GradientLog.load: {path} is not a file of GradientLog ({error}). Give a file that GradientLog(path=...) "
             "or log.save(...) wrote."
         ) from error
-
-
-def _load_archive(data: bytes) -> Records:
-    with np.load(io.BytesIO(data)) as file:
-        fields = {name: file[name] for name in FIELDS}
-    fields["names"] = tuple(fields["names"].tolist())
-    fields["clipping"] = json.loads(str(fields["clipping"]))
-    return Records(**fields)
 
 
 def _load_csv(data: bytes) -> tuple[int, Records]:

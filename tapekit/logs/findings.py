@@ -1,6 +1,7 @@
 """`findings`: what is wrong in a `GradientLog`, in sentences with their thresholds; `table`: its last row, printed."""
 
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -18,8 +19,9 @@ FORMATS = {"norm": ".4g", "mean": ".3g", "std": ".3g", "max_abs": ".4g", "zero_f
 
 def findings(log: Any) -> tuple[str, ...]:
     """Return one sentence for each thing that is wrong, with the first step and the variables."""
-    kinds = (_lost, _nonfinite, _missing, _dead, _depth, _spikes, _fading, _clipping, _updates)
-    return tuple(filter(None, (kind(log) for kind in kinds))) if len(log) else ()
+    kinds = (_nonfinite, _missing, _depth, _spikes, _fading, _clipping, _updates) if len(log) else ()
+    lost = [f"{log.lost} rows are lost: they were overwritten before the log was read."] if log.lost else []
+    return (*lost, *(sentence for kind in kinds for sentence in kind(log)))
 
 
 def table(log: Any) -> str:
@@ -37,25 +39,19 @@ def table(log: Any) -> str:
     return f"{title}{f', {log.lost} rows lost' if log.lost else ''}\n{text_table(rows, range(1, len(rows[0])))}"
 
 
-def _lost(log: Any) -> str:
-    return f"{log.lost} rows are lost: they were overwritten before the log was read." if log.lost else ""
-
-
-def _nonfinite(log: Any) -> str:
+def _nonfinite(log: Any) -> Iterator[str]:
     bad, begin = log.nonfinite > 0, _explosion(log)
     if not bad.any():
-        return ""
+        return
     row = int(bad.any(1).argmax())
     first = int(bad[row].argmax())
     story = "Not finite: "
     if begin < row:
         (low, start), (high, end) = ((log.global_norm[r], log.steps[r]) for r in (begin - 1, row - 1))
-        story = (
-            f"Explosion: the global norm rose from {low:.3g} at step {start}, first at step {log.steps[begin]}, to "
-            f"{high:.3g} at step {end}; then "
-        )
-    elements = f"{log.nonfinite[row, first]} elements of {log.names[first]}"
-    return f"{story}{_counts(log, bad, 'had NaN or infinite elements')} ({elements})."
+        story = f"Explosion: the global norm rose from {low:.3g} at step {start}, first at step {log.steps[begin]}, to "
+        story += f"{high:.3g} at step {end}; then "
+    counts = _counts(log, bad, "had NaN or infinite elements")
+    yield f"{story}{counts} ({log.nonfinite[row, first]} elements of {log.names[first]})."
 
 
 def _explosion(log: Any) -> int:
@@ -75,18 +71,17 @@ def _usual(norms: np.ndarray) -> np.ndarray:
     return np.where(usual > 0, usual, np.nan)[: len(norms)]
 
 
-def _missing(log: Any) -> str:
-    counts = _counts(log, log.missing, "had no gradient")
-    return f"None: {counts}. Call tapekit.explain(fn, vars) to see where the gradient is lost." if counts else ""
-
-
-def _dead(log: Any) -> str:
+def _missing(log: Any) -> Iterator[str]:
+    if log.missing.any():
+        counts = _counts(log, log.missing, "had no gradient")
+        yield f"None: {counts}. Call tapekit.explain(fn, vars) to see where the gradient is lost."
     zero = (log.zero_fraction == 1) & (log.nonfinite == 0)
-    counts = _counts(log, zero & (zero.mean(0) >= DEAD), "had a gradient of zeros")
-    return f"All zero: {counts}." if counts else ""
+    zero &= zero.mean(0) >= DEAD
+    if zero.any():
+        yield f"All zero: {_counts(log, zero, 'had a gradient of zeros')}."
 
 
-def _depth(log: Any) -> str:
+def _depth(log: Any) -> Iterator[str]:
     """Compare biases: their gradient is the sum of the back-propagated signal, which a kernel's is not."""
     layers = np.array([is_bias(name) for name in log.names])
     layers = layers if layers.sum() > 2 else ~layers
@@ -94,61 +89,56 @@ def _depth(log: Any) -> str:
     sizes = np.hypot(log.mean[:, layers], log.std[:, layers]).astype(float)  # root mean square
     sizes[~(sizes > 0)] = np.nan
     if len(names) < 3 or np.isnan(sizes[:, [0, -1]]).any(1).all():
-        return ""
+        return
     fall = sizes[:, 0] / sizes[:, -1]
     middle = float(np.nanmedian(fall))
-    if 1 / DEPTH <= middle <= DEPTH:
-        return ""
     word, off = ("Vanishing", fall < 1 / DEPTH) if middle < 1 else ("Exploding", fall > DEPTH)
-    return (
-        f"{word} towards the input: the gradient (root mean square) of {names[0]} is {middle:.2g} times that of "
-        f"{names[-1]} in the median row, {middle ** (1 / (len(names) - 1)):.3g} a layer, first at step "
-        f"{log.steps[off.argmax()]} (threshold {DEPTH:g} either way)."
-    )
+    if not 1 / DEPTH <= middle <= DEPTH:
+        yield (
+            f"{word} towards the input: the gradient (root mean square) of {names[0]} is {middle:.2g} times that of "
+            f"{names[-1]} in the median row, {middle ** (1 / (len(names) - 1)):.3g} a layer, first at step "
+            f"{log.steps[off.argmax()]} (threshold {DEPTH:g} either way)."
+        )
 
 
-def _spikes(log: Any) -> str:
+def _spikes(log: Any) -> Iterator[str]:
     times = log.global_norm / _usual(log.global_norm)
     times[:BEFORE] = 0  # a training may begin with large gradients
     times[_explosion(log) :] = 0  # that story is told already
     spikes = np.flatnonzero(times > SPIKE)
-    if not len(spikes):
-        return ""
-    return (
-        f"Spikes: the global norm is more than {SPIKE:g} times the median of the {BEFORE} rows before it in "
-        f"{len(spikes)} rows, first at step {log.steps[spikes[0]]} ({times[spikes[0]]:.3g} times)."
-    )
+    if len(spikes):
+        yield (
+            f"Spikes: the global norm is more than {SPIKE:g} times the median of the {BEFORE} rows before it in "
+            f"{len(spikes)} rows, first at step {log.steps[spikes[0]]} ({times[spikes[0]]:.3g} times)."
+        )
 
 
-def _fading(log: Any) -> str:
+def _fading(log: Any) -> Iterator[str]:
     tenth = len(log) // 10
-    if len(log) < BEFORE:
-        return ""
-    norm, loss = (np.median([x[:tenth], x[-tenth:]], 1).tolist() for x in (log.global_norm, log.loss))
-    if not 0 < norm[1] < FADED * norm[0] or loss[0] - loss[1] > FELL * abs(loss[0]):
-        return ""
-    step = log.steps[(log.global_norm < FADED * norm[0]).argmax()]
-    return (
-        f"Fading: the global norm fell from {norm[0]:.3g} to {norm[1]:.3g} (medians of the first and last {tenth} rows)"
-        f", first below {FADED:g} of it at step {step}. The loss is "
-        f"{f'{loss[1]:.3g}, after {loss[0]:.3g}' if log.has_loss else 'not recorded'}."
-    )
+    ends = [slice(tenth), slice(len(log) - tenth, None)]
+    norm, loss = ([float(np.median(x[end])) for end in ends] if tenth else [0, 0] for x in (log.global_norm, log.loss))
+    if len(log) >= BEFORE and 0 < norm[1] < FADED * norm[0] and not loss[0] - loss[1] > FELL * abs(loss[0]):
+        step = log.steps[(log.global_norm < FADED * norm[0]).argmax()]
+        losses = f"{loss[1]:.3g}, after {loss[0]:.3g}" if log.has_loss else "not recorded"
+        yield (
+            f"Fading: the global norm fell from {norm[0]:.3g} to {norm[1]:.3g} (medians of the first and last {tenth} "
+            f"rows), first below {FADED:g} of it at step {step}. The loss is {losses}."
+        )
 
 
-def _clipping(log: Any) -> str:
+def _clipping(log: Any) -> Iterator[str]:
     argument, limit, begin = log.clipping or ("clipnorm", np.inf, 0)
     sizes = {"clipnorm": log.norm, "clipvalue": log.max_abs, "global_clipnorm": log.global_norm[:, np.newaxis]}
     rows = log.steps >= begin
     clipped = (sizes[argument] > limit).any(1) & rows
-    if not clipped.any():
-        return ""
-    return (
-        f"Clipping: {argument}={limit:g} made gradients smaller in {clipped.sum()} of {rows.sum()} rows, first at step "
-        f"{log.steps[clipped.argmax()]}. The log has them as they were before."
-    )
+    if clipped.any():
+        yield (
+            f"Clipping: {argument}={limit:g} made gradients smaller in {clipped.sum()} of {rows.sum()} rows, first at "
+            f"step {log.steps[clipped.argmax()]}. The log has them as they were before."
+        )
 
 
-def _updates(log: Any) -> str:
+def _updates(log: Any) -> Iterator[str]:
     begin = len(log) // 2
     ratios = np.where(np.isfinite(log.update_ratio), log.update_ratio, np.nan)[begin:]
     moved = (ratios > 0).any(1)
@@ -156,17 +146,15 @@ def _updates(log: Any) -> str:
     known = ~np.isnan(ratios).all(0) & np.array([not is_bias(name) for name in log.names])  # biases begin at 0
     middles = np.full(len(known), 1e-3)
     middles[known] = np.nanmedian(ratios[:, known], axis=0)
-    found = []
     for word, off in (("small", middles < UPDATE[0]), ("large", middles > UPDATE[1])):
         far = sorted(np.flatnonzero(off).tolist(), key=lambda v: -abs(np.log(middles[v] / 1e-3 + 1e-30)))
         names = [log.names[v] for v in far]
+        also = f" Updates of {some(names[1:])} are too {word} as well." if names[1:] else ""
         if far:
-            also = f" Updates of {some(names[1:])} are too {word} as well." if names[1:] else ""
-            found.append(
+            yield (
                 f"Updates too {word}: a step changes {names[0]} by {middles[far[0]]:.1e} of its norm (the median from "
                 f"step {log.steps[begin]} on).{also} About 1e-3 is usual (thresholds {UPDATE[0]:g} and {UPDATE[1]:g})."
             )
-    return " ".join(found)
 
 
 def _counts(log: Any, which: np.ndarray, what: str) -> str:

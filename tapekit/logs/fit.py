@@ -1,9 +1,9 @@
 """`FitRecorder`: the gradients of Keras `fit`, for `GradientLog`.
 
 A callback does not receive gradients, but `train_step` passes them to `optimizer.apply` (in tf_keras, which is Keras 2,
-to `optimizer.apply_gradients`). Therefore `FitRecorder` replaces the model's train_function during each batch by one in
-which `compute_loss` and `apply` also record. Keras calls no callback after an exception or Ctrl-C, so every replacement
-is undone before the batch ends, and the compiled function that records is never left in the model.
+to `apply_gradients`). Therefore `FitRecorder` replaces the model's train_function during each batch by one in which
+`compute_loss` and `apply` also record. Keras calls no callback after an exception or Ctrl-C, so every replacement is
+undone before the batch ends, and the compiled function that records is never left in the model.
 """
 
 import functools
@@ -70,18 +70,18 @@ class FitRecorder:
             return self.thread.loss
 
         @functools.wraps(apply)
-        def record_and_apply(grads: Any, trainable_variables: Any = None, **kwargs: Any) -> Any:
-            grads = list(grads)
-            if name == "apply_gradients":  # the second argument is a name
+        def record_and_apply(grads: Any, *args: Any, **kwargs: Any) -> Any:
+            gradients = grads = list(grads)
+            if name == "apply_gradients":
                 gradients, variables, scale = [g for g, _ in grads], [v for _, v in grads], 1.0
             else:
-                gradients = grads
-                variables = list(model.trainable_variables if trainable_variables is None else trainable_variables)
+                given = args[0] if args else kwargs.get("trainable_variables")
+                variables = list(model.trainable_variables if given is None else given)
                 scale = optimizer.scale_loss(1.0)  # by which LossScaleOptimizer and loss_scale_factor multiply the loss
             loss = vars(self.thread).pop("loss", None)
             if self.is_first(1):
                 self.record(gradients, variables, loss, scale)
-            return apply(grads, trainable_variables, **kwargs)
+            return apply(grads, *args, **kwargs)
 
         vars(self.thread).clear()
         with (

@@ -1,5 +1,6 @@
 """`GradientLog`: statistics of the gradients of every training step, in your own loop and in Keras `fit`."""
 
+import operator
 import os
 import sys
 import threading
@@ -34,11 +35,11 @@ class GradientLog(Records, keras.callbacks.Callback):
         updates: also record ||w_new - w_old|| / ||w_old||, from a copy of the weights before the update.
         histograms: every n-th row also keeps the distribution of each gradient, as float32; None for none.
         path: a csv file to which the chief appends the rows, without histograms. `load` reads it back.
-        logdir: a folder to which the chief writes rows and histograms for TensorBoard, after each epoch, every few
-            seconds of `fit` or of an eager loop, and at each `drain`. The `tensorboard` package is not needed to write
-            them. To see them, ``pip install tensorboard`` and run ``tensorboard --logdir`` with this folder.
-        capacity: rows that the ring buffer holds, by default 1024, and at most 64 with histograms, of which each takes
-            8 kB on the device. A `tf.function` that writes more between two reads loses the oldest.
+        logdir: a folder to which the chief writes all of it for TensorBoard, after each epoch, every few seconds of an
+            eager loop or of `fit`, and at each `drain`. The `tensorboard` package is not needed to write it. To look
+            at it, ``pip install tensorboard`` and run ``tensorboard --logdir`` with this folder.
+        capacity: rows that the ring buffer holds: 1024, or as many as have 64 histograms, of 8 kB a variable, if those
+            are fewer. A `tf.function` that writes more between two reads loses the oldest.
 
     Raises:
         TypeError: `path` or `logdir` is not the name of a file.
@@ -46,15 +47,13 @@ class GradientLog(Records, keras.callbacks.Callback):
 
     Example:
         >>> w, log = tf.Variable([3.0, 4.0], name="w"), GradientLog()
-        >>> for _ in range(3):
-        ...     log.record([2.0 * w], [w], loss=tf.reduce_sum(w**2))
-        ...     _ = w.assign(0.5 * w)
+        >>> log.record([2.0 * w], [w], loss=tf.reduce_sum(w**2))
         >>> log["w"].norm.tolist(), log.loss.tolist()
-        ([10.0, 5.0, 2.5], [25.0, 6.25, 1.5625])
+        ([10.0], [25.0])
         >>> print(log)
-        step 2 (row 3), loss 1.562, global norm 2.5
-        variable      norm      mean       std   max_abs     zeros  not finite
-        w              2.5      1.75      0.25         2        0%           0
+        step 0 (row 1), loss 25, global norm 10
+        variable  norm  mean  std  max_abs  zeros  not finite
+        w           10     7    1        8     0%           0
     """
 
     def __init__(
@@ -113,8 +112,7 @@ class GradientLog(Records, keras.callbacks.Callback):
                 f"GradientLog.record: {len(gradients)} gradients for {len(flat)} variables. Each variable needs its "
                 "gradient, or None. Give both lists as the tape has them: tape.gradient(loss, variables)."
             )
-        known = self.variables
-        if not known or len(flat) != len(known) or any(a is not b for a, b in zip(flat, known, strict=True)):
+        if len(flat) != len(self.variables) or not all(map(operator.is_, flat, self.variables)) or not flat:
             self._set_variables(variables, flat)
         gradients = [inputs.as_gradient(*each) for each in zip(gradients, flat, self.names, strict=True)]
         self.has_loss |= loss is not None
@@ -240,15 +238,14 @@ class GradientLog(Records, keras.callbacks.Callback):
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> "GradientLog":
-        """Return the log in a file that `path=` or `save` wrote. New records continue with the next step.
+        """Return the log in a file that `path=` or `save` wrote, without an incomplete last line.
 
-        If the process was killed while it wrote the last line, that line is left out, and overwritten by new rows.
+        New records continue with the next step, and in the same csv file.
         """
         end, records = files.load(path)
         log, steps = cls(updates=bool(records.updates)), records.steps
         log.names, log.has_loss, log.clipping, log.lost = (getattr(records, name) for name in ("names", *FIELDS[5:]))
-        if end is not None:
-            log._outputs = [files.CsvFile(os.fspath(path), end)]
+        log._outputs = [] if end is None else [files.CsvFile(os.fspath(path), end)]
         if len(steps):
             log._blocks = [(steps, records.rows, records.counts)]
             log.every = int(np.diff(steps).min()) if len(steps) > 1 else 1

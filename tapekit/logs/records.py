@@ -1,5 +1,6 @@
 """`Records`: the rows of a `GradientLog` at one moment, as arrays; `VariableLog`: the rows of one variable."""
 
+import collections
 import dataclasses
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -10,28 +11,30 @@ from tapekit import _sources
 from tapekit._names import place_of
 from tapekit._tables import log_html, variable_html
 from tapekit.logs.findings import findings, table
-from tapekit.logs.histograms import Histogram, histogram_of
-from tapekit.logs.statistics import STATISTICS
+from tapekit.logs.statistics import CODES, STATISTICS
 
 FIELDS = ("names", "steps", "rows", "counts", "updates", "has_loss", "clipping", "lost")  # those that are saved
 COLUMNS = (*STATISTICS, "update_ratio")
+_Rows = collections.namedtuple("_Rows", "steps norm mean std max_abs zero_fraction nonfinite missing update_ratio")
+# Two bins an octave for each sign (the bit of 512). The codes below FINITE stand for 0 and for what is smaller than the
+# smallest normal float32 number, those above for infinity and NaN.
+FINITE = slice(2, 510)
+MAGNITUDES = np.append(np.outer(2.0 ** np.arange(-126, 128), [1.0, 1.5]), 2.0**128)
+EDGES = np.concatenate([-MAGNITUDES[::-1], MAGNITUDES])
 
 
-class VariableLog(NamedTuple):
+class VariableLog(_Rows):
     """The rows of one variable, as arrays `[rows]`."""
-
-    steps: np.ndarray
-    norm: np.ndarray
-    mean: np.ndarray
-    std: np.ndarray
-    max_abs: np.ndarray
-    zero_fraction: np.ndarray
-    nonfinite: np.ndarray
-    missing: np.ndarray
-    update_ratio: np.ndarray
 
     def _repr_html_(self) -> str:
         return variable_html(self)
+
+
+class Histogram(NamedTuple):
+    """The number of elements between each edge and the next; in the middle, from -2⁻¹²⁶ to 2⁻¹²⁶, that of the zeros."""
+
+    edges: np.ndarray  # float64 `[bins + 1]`
+    counts: np.ndarray  # int64 `[bins]`
 
 
 @dataclasses.dataclass(eq=False, repr=False)
@@ -94,11 +97,11 @@ class Records:
         return VariableLog._make([log.steps, *(getattr(log, kind)[:, place] for kind in VariableLog._fields[1:])])
 
     def histogram(self, variable: Any, step: int = -1) -> Histogram:
-        """Return edges and counts of the distribution of one gradient.
+        """Return edges and counts of the distribution of one gradient. NaN and infinite elements are not counted.
 
         Args:
             variable: the variable, its name or the end of its name.
-            step: the number of a step that has histograms (`histogram_steps`); a negative one counts from the end.
+            step: one of `histogram_steps`; a negative number counts from the end.
 
         Raises:
             KeyError, ValueError: there is no such variable, or that step has no histograms.
@@ -115,7 +118,10 @@ class Records:
         if not len(found):
             have = f"from {steps[0]} to {steps[-1]}" if len(steps) else "none: make it with GradientLog(histograms=100)"
             raise ValueError(f"GradientLog.histogram: step {step} has no histograms. Steps with histograms are {have}.")
-        return histogram_of(*log.counts[2:, (log.counts[0] == found[0]) & (log.counts[1] == place)])
+        codes, counts = log.counts[2:, (log.counts[0] == found[0]) & (log.counts[1] == place)]
+        positive, negative = np.split(np.bincount(codes, counts, CODES).astype(np.int64), 2)
+        zeros = positive[: FINITE.start].sum() + negative[: FINITE.start].sum()
+        return Histogram(EDGES, np.concatenate([negative[FINITE][::-1], [zeros], positive[FINITE]]))
 
     def to_dict(self) -> dict[str, np.ndarray]:
         """Return columns for `pandas.DataFrame`: step, loss, global_norm, ``dense/kernel.norm`` and so on."""

@@ -5,8 +5,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tapekit.logs.histograms import CODES, count
-from tapekit.logs.statistics import STATISTICS, real_and_dense, summarize
+from tapekit.logs.statistics import CODES, STATISTICS, count, real_and_dense, summarize
 
 
 class Ring:
@@ -55,45 +54,34 @@ class Ring:
 
         It is called as a raw operation: to call a `tf.function` takes twice as long as the statistics of a small model.
         """
-        kinds = [g is not None and (g.dtype, g.shape) for g in gradients]
-        tensors = [g for g in [*gradients, scale] if isinstance(g, tf.Tensor)]
-        fixed = scale if isinstance(scale, float) else None
-        key = (fixed, *kinds)
+        key = (isinstance(scale, float) and scale, *(g is not None and (g.dtype, g.shape) for g in gradients))
         if key not in self._compiled:
-
-            def write(loss: tf.Tensor, *given: tf.Tensor) -> None:
-                rest = iter(given)
-                self.write([next(rest) if kind else None for kind in kinds], loss, next(rest, fixed))
-
-            self._compiled[key] = tf.function(write, autograph=False).get_concrete_function(loss, *tensors)
+            self._compiled[key] = tf.function(self.write, autograph=False).get_concrete_function(gradients, loss, scale)
+        given = [value for value in (*gradients, loss, scale) if isinstance(value, tf.Tensor)]
         compiled = self._compiled[key]
-        given = [loss, *tensors, *compiled.captured_inputs]
-        tf.raw_ops.StatefulPartitionedCall(args=given, Tout=[], f=compiled.name)
+        tf.raw_ops.StatefulPartitionedCall(args=[*given, *compiled.captured_inputs], Tout=[], f=compiled.name)
 
     def fetch(self, first: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return the numbers of the rows from `first` on, the rows with their ratios, and `Records.counts`."""
         steps = int(self.steps)
         end = -(-steps // self.every)
         numbers = np.arange(max(first, end - self.capacity), end)
-        rows, counts = tf.gather(self.rows, numbers % self.capacity).numpy(), self._fetch_counts(numbers)
-        if not self.weights or not len(rows):
-            return numbers, rows, counts
-        if (steps - 1) % self.every == 0:  # there is no next step yet that writes the last ratio
-            self._write_ratios(tf.constant(steps - 1, tf.int64))
-        ratios = tf.gather(self.ratios, numbers % self.capacity).numpy()
-        if not ratios[-1].any():  # the last update has not been applied yet
-            ratios[-1] = np.nan
-        return numbers, np.hstack([rows, ratios]), counts
-
-    def _fetch_counts(self, numbers: np.ndarray) -> np.ndarray:
+        rows = tf.gather(self.rows, numbers % self.capacity).numpy()
+        if self.weights and len(rows):
+            if (steps - 1) % self.every == 0:  # there is no next step yet that writes the last ratio
+                self._write_ratios(tf.constant(steps - 1, tf.int64))
+            ratios = tf.gather(self.ratios, numbers % self.capacity).numpy()
+            if not ratios[-1].any():  # the last update has not been applied yet
+                ratios[-1] = np.nan
+            rows = np.hstack([rows, ratios])
         if not self.histograms:
-            return np.zeros([4, 0], np.int64)
+            return numbers, rows, np.zeros([4, 0], np.int64)
         counted = numbers[numbers % self.histograms == 0]
         counts = tf.gather(self.counts, counted // self.histograms % self.counts.shape[0]).numpy()
         filled = counts > 0
         filled[:, :1, 0] = True  # the step is listed, even if every gradient is None
-        rows, variables, codes = np.nonzero(filled)
-        return np.stack([counted[rows] * self.every, variables, codes, counts[filled]])
+        which, *places = np.nonzero(filled)
+        return numbers, rows, np.stack([counted[which] * self.every, *places, counts[filled]])
 
     def _write_row(self, step: tf.Tensor, gradients: list, loss: tf.Tensor, scale: Any) -> Any:
         gradients = real_and_dense(gradients)

@@ -1,8 +1,7 @@
-"""Statistics of gradients: `summarize`, which `GradientLog` runs at every recorded step.
+"""What is computed of gradients on their device: their statistics (`summarize`), and their distributions (`count`).
 
 Each sum is one pass over memory, which was measured to be cheaper than fused passes. Small gradients are summed in
-float64, and those of one size together. Large gradients are summed in float32, and again in float64 in the rare step
-in which a float32 sum is inaccurate.
+float64. Large ones are summed in float32, and again in float64 in the rare step in which that is inaccurate.
 """
 
 from collections.abc import Sequence
@@ -15,6 +14,7 @@ from tapekit import _sources
 
 STATISTICS = ("norm", "mean", "std", "max_abs", "zero_fraction", "nonfinite")
 SMALL = 1 << 16  # elements up to which float64 costs nothing that can be measured
+CODES = 1 << 10  # of the bins of a distribution
 
 
 def real_and_dense(gradients: Sequence) -> list:
@@ -34,9 +34,14 @@ def summarize(gradients: Sequence[tf.Tensor | None]) -> tuple[tf.Tensor, tf.Tens
     >>> table.numpy()[:, 0].tolist(), float(global_norm)
     ([5.0, -0.5, 3.5, 4.0, 0.0, 0.0], 5.0)
     """
-    groups = _groups(gradients)
-    if not groups:
+    small: dict[Any, list[int]] = {}  # those of one size are the rows of one matrix, to save operations
+    for i, g in enumerate(gradients):
+        if g is not None:
+            size = g.shape.num_elements()
+            small.setdefault((g.dtype, size) if size and size <= SMALL else i, []).append(i)
+    if not small:
         return tf.fill([len(STATISTICS), len(gradients)], np.float32("nan")), tf.constant(np.float32("nan"))
+    groups = list(small.values())
     sizes, sums = _accurate_sums([tf.stack([tf.reshape(gradients[i], [-1]) for i in group]) for group in groups])
     squares, total, highest, lowest, nonzero, nonfinite = tf.unstack(sums)
     count = sizes - nonfinite
@@ -52,14 +57,19 @@ def summarize(gradients: Sequence[tf.Tensor | None]) -> tuple[tf.Tensor, tf.Tens
     return tf.cast(table, tf.float32), tf.cast(global_norm, tf.float32)
 
 
-def _groups(gradients: Sequence[tf.Tensor | None]) -> list[list[int]]:
-    """Return the places of the gradients. Small ones of one size are the rows of one matrix, to save operations."""
-    groups: dict[Any, list[int]] = {}
-    for i, g in enumerate(gradients):
-        if g is not None:
-            size = g.shape.num_elements()
-            groups.setdefault((g.dtype, size) if size and size <= SMALL else i, []).append(i)
-    return list(groups.values())
+def count(gradients: Sequence[tf.Tensor | None]) -> tf.Tensor:
+    """Return how many elements of each dense gradient have each code, `[gradients, codes]` int64; zeros for None.
+
+    The code of an element is the first ten bits of the float32: the sign, the exponent and one bit of the mantissa.
+    """
+    rows = []
+    for gradient in gradients:
+        elements = tf.cast(tf.reshape([] if gradient is None else gradient, [-1]), tf.float32)
+        codes = tf.bitwise.right_shift(tf.bitcast(elements, tf.uint32), tf.constant(22, tf.uint32))
+        # tf.math.bincount computes its size, which XLA does not allow
+        options = {"size": CODES, "weights": tf.zeros([0], tf.int32), "binary_output": False}
+        rows.append(tf.raw_ops.DenseBincount(input=tf.cast(codes, tf.int32), **options))
+    return tf.cast(tf.stack(rows), tf.int64)
 
 
 def _accurate_sums(matrices: list[tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
@@ -68,8 +78,12 @@ def _accurate_sums(matrices: list[tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
     wide = [x.dtype == tf.float64 or (x.shape[1] or 0) <= SMALL for x in matrices]
     quick = [_sums(tf.cast(x, tf.float64 if w else tf.float32)) for x, w in zip(matrices, wide, strict=True)]
     quick = tf.pad(tf.concat(quick, 1), [[0, 1], [0, 0]])
-    trusted = _trustworthy(quick, sizes, np.repeat(wide, [x.shape[0] for x in matrices]))
-    return sizes, tf.cond(trusted, lambda: quick, lambda: tf.concat([_finite_sums(x) for x in matrices], 1))
+    squares, total, nonzero, each = quick[0], quick[1], quick[4], np.repeat(wide, [x.shape[0] for x in matrices])
+    # accurate are finite sums without underflow of x², or cancellation: total² <= squares * sizes, by Cauchy-Schwarz
+    whole = (squares > np.where(each, 0.0, 1e-30)) | (nonzero == 0.0)
+    cancels = total**2 > np.where(each, 2.0, 0.5) * squares * sizes
+    accurate = tf.reduce_all(tf.math.is_finite(squares) & whole & ~cancels)
+    return sizes, tf.cond(accurate, lambda: quick, lambda: tf.concat([_finite_sums(x) for x in matrices], 1))
 
 
 def _sums(x: tf.Tensor) -> tf.Tensor:
@@ -87,11 +101,3 @@ def _finite_sums(x: tf.Tensor) -> tf.Tensor:
     x = tf.cast(x, tf.float64)
     finite = tf.math.is_finite(x)
     return tf.concat([_sums(tf.where(finite, x, 0.0)), [tf.reduce_sum(tf.cast(~finite, tf.float64), 1)]], 0)
-
-
-def _trustworthy(sums: tf.Tensor, sizes: tf.Tensor, wide: np.ndarray) -> tf.Tensor:
-    """Return whether all sums are accurate: finite, without underflow of x² or cancellation in E[x²] - E[x]²."""
-    squares, total, nonzero = sums[0], sums[1], sums[4]
-    fine = (squares > np.where(wide, 0.0, 1e-30)) | (nonzero == 0.0)
-    cancels = total**2 > np.where(wide, 2.0, 0.5) * squares * sizes  # total² <= squares * sizes, by Cauchy-Schwarz
-    return tf.reduce_all(tf.math.is_finite(squares) & fine & ~cancels)

@@ -3,24 +3,29 @@
 import io
 import os
 import sys
+import time
 from collections.abc import Callable
 from typing import Any
 
 from tapekit.plots.training import plot_gradient_history
 
+SHARE = 0.05  # of the time that may be spent on drawing
+
 
 class LivePlot:
     """A plot of a log that is redrawn while the log fills: in place in a notebook, into a file in a script.
 
-    Between two pictures `update` only counts.
+    Between two pictures `update` only counts. The first one is drawn as soon as it is due. After that, one that is due
+    is left out while drawing would take more than 5 % of the time since the first `update`.
 
     Args:
         log: a `GradientLog`.
-        plot: a function that draws a log on the axes `ax=`.
-        every: draw at every n-th call.
+        plot: a function that draws a log on the axes `ax=`. It gets what `log.read()` returns.
+        every: a picture is due at every n-th call.
         path: the image file to overwrite. It is required outside of a notebook.
 
     Raises:
+        TypeError: `log` is not a `GradientLog`.
         ValueError: `path` is None outside of a notebook, `plot` is no function, or `every` is no positive integer.
 
     Example:
@@ -33,6 +38,9 @@ class LivePlot:
     """
 
     def __init__(self, log: Any, plot: Callable = plot_gradient_history, *, every: int = 25, path: Any = None):
+        if isinstance(log, type) or not hasattr(log, "read"):
+            what = f"the class {log.__name__}" if isinstance(log, type) else f"of type {type(log).__name__}"
+            raise TypeError(f"LivePlot: log is {what}. A log is needed. Write log = tapekit.GradientLog().")
         if path is None and _shell() is None:
             raise ValueError(
                 "LivePlot: path is None, and this is not a notebook. A file is needed. Write path='training.png'."
@@ -44,19 +52,24 @@ class LivePlot:
             )
         self.log, self.plot, self.every, self.path = log, plot, every, path
         self.calls, self.display = 0, None
+        self.begin, self.spent, self.last = 0.0, 0.0, 0.0  # seconds: the first update, all drawing, the last drawing
 
     def update(self, batch: Any = None, logs: Any = None) -> None:
         """Count a step, and draw at every n-th. The arguments, which a Keras callback passes, are not used."""
+        now = time.perf_counter()
+        self.begin = self.begin or now
         self.calls += 1
-        if self.calls % self.every == 0 and len(self.log):
+        affordable = self.spent + self.last <= SHARE * (now - self.begin)
+        if self.calls % self.every == 0 and affordable and len(self.log):
             self.draw()
 
     def draw(self) -> None:
         """Draw the picture now."""
         from matplotlib.figure import Figure  # without a backend, so that pyplot's state does not change
 
+        begin = time.perf_counter()
         figure = Figure(figsize=(8, 4.5), layout="constrained")
-        self.plot(self.log, ax=figure.subplots())
+        self.plot(self.log.read(), ax=figure.subplots())
         if self.path is not None:
             figure.savefig(os.fspath(self.path), dpi=100)
         if _shell() is not None:
@@ -68,6 +81,8 @@ class LivePlot:
                 self.display = display(Image(png.getvalue()), display_id=True)
             else:
                 self.display.update(Image(png.getvalue()))
+        self.last = time.perf_counter() - begin
+        self.spent += self.last
 
 
 def _shell() -> Any:

@@ -105,6 +105,10 @@ def rows():
         yield Row(
             f"GradientLog, {what}", "the step without it", ratio(logged, plain, repeats=repeats, number=number), reach
         )
+    for histograms, repeats, number, reach in ((100, 5, 100, 1.03), (1, 25, 1, 1.5)):
+        counted, logged = (training_step(*large, log) for log in (GradientLog(histograms=histograms), GradientLog()))
+        figure = ratio(counted, logged, repeats=repeats, number=number)
+        yield Row(f"GradientLog, 6x1024 MLP, histograms={histograms}", "the log without them", figure, reach)
     yield Row("GradientLog, 6x1024 MLP, fit, every step", "the batch without it", fit_ratio(), 1.12)
     logged, plain = (training_step(*small, log, compiled=False) for log in (GradientLog(), None))
     yield Row("GradientLog, small MLP, eager", "the step without it", ratio(logged, plain, number=20), 1.15)

@@ -47,7 +47,8 @@ PROGRAM = textwrap.dedent(
             optimizer = keras.optimizers.SGD(0.1)
             model.compile(optimizer, "mse")
         path = None if PATH == "-" else f"{PATH}/{loop}.csv"
-        log = GradientLog(updates=True, every=2 if loop == "eagerly" else 1, path=path)
+        every = 2 if loop == "eagerly" else 1
+        log = GradientLog(updates=True, every=every, histograms=2, path=path, logdir=path and path + "-events")
 
         class Packed(keras.Model):
             # under MultiWorkerMirroredStrategy the fit of Keras 3.15 can neither take (x, y) nor give results back:
@@ -89,7 +90,8 @@ PROGRAM = textwrap.dedent(
             for _ in range(2):
                 for batch in strategy.experimental_distribute_dataset(data):
                     run(batch)
-        return {name: getattr(log, name).tolist() for name in ("steps", "loss", "global_norm", "norm", "update_ratio")}
+        found = {name: getattr(log, name).tolist() for name in ("steps", "loss", "global_norm", "norm", "update_ratio")}
+        return found | {"counts": [log.histogram(name, 4).counts.tolist() for name in log.names]}
 
     print("RESULT" + json.dumps({loop: run(loop) for loop in LOOPS.split(",")}))
     """
@@ -125,6 +127,9 @@ def assert_same(found, expected, every=1):
     for name in ("loss", "global_norm", "norm", "update_ratio"):
         values = np.array(expected[name])[::every]
         np.testing.assert_allclose(found[name], values, rtol=1e-5 if name != "update_ratio" else 1e-4, err_msg=name)
+    counts, same = np.array(found["counts"]), np.array(expected["counts"])
+    assert counts.sum(1).tolist() == [5 * 4, 4, 4 * 3, 3]
+    assert np.abs(counts - same).sum() <= 4  # sums in another order may round over an edge
 
 
 def test_two_mirrored_replicas_log_the_gradients_of_one_device(one_device):
@@ -155,4 +160,5 @@ def test_two_workers_log_the_gradients_of_one_device_and_the_chief_writes_them(o
         assert_same(found["fit"], one_device)
     for loop in ("loop", "fit"):
         assert len((folders[0] / f"{loop}.csv").read_text().splitlines()) == 1 + 8
+        assert len(list((folders[0] / f"{loop}.csv-events").iterdir())) == 1
     assert not list(folders[1].iterdir())

@@ -6,7 +6,7 @@ import tensorflow as tf
 
 import tapekit
 from tapekit.logs import GradientLog
-from tapekit.logs.histograms import EDGES
+from tapekit.logs.records import EDGES
 from tests.logs.test_logs import MODES, X, fit, small_model, train, true_run
 
 TINY = float(np.finfo(np.float32).tiny)

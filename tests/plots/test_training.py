@@ -339,43 +339,6 @@ def test_the_line_of_the_flow_runs_forward_where_the_variables_of_a_layer_are_ap
     assert lines(tapekit.plot_gradient_flow(log))["norm, kernels"].get_xdata().tolist() == [0, 0, 1]
 
 
-def test_live_plot_rewrites_its_file_every_few_steps(tmp_path):
-    path, drawn, log = tmp_path / "live.png", [], tapekit.GradientLog()
-
-    def plot(log, ax):
-        drawn.append(len(log))
-        return tapekit.plot_gradient_history(log, ax=ax)
-
-    live = tapekit.LivePlot(log, plot, every=3, path=path)
-    variable = tf.Variable([1.0], name="w")
-    live.update()
-    for _ in range(8):
-        log.record([tf.constant([1.0])], [variable])
-        live.update()
-    assert drawn == [2, 5, 8]
-    assert path.read_bytes()[:4] == b"\x89PNG"
-    assert plt.get_fignums() == []
-
-
-def test_live_plot_redraws_in_place_in_a_notebook(monkeypatch):
-    import IPython
-    import IPython.display
-
-    shown, updated = [], []
-    handle = types.SimpleNamespace(update=updated.append)
-    monkeypatch.setattr(IPython, "get_ipython", lambda: types.SimpleNamespace(kernel=True))
-    monkeypatch.setattr(IPython.display, "display", lambda image, display_id: shown.append(image) or handle)
-    live = tapekit.LivePlot(a_log(), every=1)
-    live.update(), live.update(), live.update()
-    assert len(shown) == 1
-    assert len(updated) == 2
-
-
-def test_live_plot_needs_a_place_outside_a_notebook():
-    with pytest.raises(ValueError, match="path is None, and this is not a notebook"):
-        tapekit.LivePlot(tapekit.GradientLog())
-
-
 def test_importing_tapekit_does_not_import_pyplot():
     program = """
         import sys
@@ -473,9 +436,3 @@ def test_names_of_many_rows_begin_anew_with_the_biases_and_keep_their_distance()
     assert ticks[0] == "layer0/kernel"
     assert "layer0/bias" in ticks
     assert np.diff(ax.get_yticks()).min() == 3
-
-
-@pytest.mark.parametrize("wrong", [{"every": 0}, {"plot": 10}])
-def test_a_live_plot_refuses_at_once_what_it_could_not_draw_later(wrong):
-    with pytest.raises(ValueError, match=r"LivePlot: plot is .* and every is .*positive integer"):
-        tapekit.LivePlot(a_log(), path="never.png", **wrong)
