@@ -136,4 +136,4 @@ def _paragraph(group: Sequence[Finding]) -> str:
 
 
 def _wrapped(text: str, indent: str = "    ") -> str:
-    return textwrap.fill(text, 110, initial_indent=indent, subsequent_indent=indent + "    ", break_long_words=False)
+    return textwrap.fill(text, 88, initial_indent=indent, subsequent_indent=indent + "    ", break_long_words=False)

@@ -37,7 +37,11 @@ def plot_check(check: Any, *, ax: Any = None) -> Any:
         steps, error = np.array(source.steps), np.abs(np.array(source.differences) - source.numeric)
         drawn = np.isfinite(error) & (error > 0)
         wrong = source.verdict != "pass" and np.isfinite(source.abs_error) and source.abs_error > 0
-        said = f", tape off by {source.abs_error:.2g}" if wrong else "" if drawn.any() else ", nothing measured"
+        said = "" if drawn.any() else ", nothing measured"
+        if drawn.any() and not np.isfinite(source.abs_error):
+            said = f", the tape's gradient is {source.analytic}"
+        elif wrong:
+            said = f", tape off by {source.abs_error:.2g}"
         label = f"{source.name}: {source.verdict}{said}"
         ax.loglog(steps[drawn], error[drawn], color=colour, marker=marker, markersize=4, linewidth=1.2, label=label)
         if drawn.sum() > 2 and np.isfinite(source.uncertainty) and source.uncertainty > 0:

@@ -54,7 +54,7 @@ def trace(fn: Callable, vars: Any, /, *, depth: int | None = None) -> Trace:
     asked: list[tuple[Graph, dict[str, Group]]] = []
 
     def ask(recording: Recording) -> dict[str, Any]:
-        graph = Graph(recording)
+        graph = Graph(recording, call.names)
         groups = graph.fold(depth)
         asked.append((graph, groups))
         return graph.ask(groups)

@@ -30,9 +30,10 @@ class Graph:
         model: the scope from which the depth of a folded trace counts.
     """
 
-    def __init__(self, recording: Recording) -> None:
+    def __init__(self, recording: Recording, sources: Sequence[str]) -> None:
         self.recording = recording
-        self.tensors: dict[str, tf.Tensor] = dict(zip(recording.call.names, recording.sources, strict=True))
+        self.sources = sources  # their names
+        self.tensors: dict[str, tf.Tensor] = dict(zip(sources, recording.sources, strict=True))
         self.names = {tensor.ref(): name for name, tensor in reversed(self.tensors.items())}
         self.constants: list[str] = []
         self.inputs: dict[str, list[str]] = {}
@@ -66,7 +67,7 @@ class Graph:
     def ask(self, groups: Mapping[str, Group]) -> dict[str, dict]:
         """Return, for the operation of each group, tensors of its value, its gradient and what flows back from it."""
         uses = Counter(name for group in groups.values() for name in group.inputs)
-        asked = [*self.recording.call.names, *groups]
+        asked = [*self.sources, *groups]
         found = self.recording.gradients([self.tensors[name] for name in asked])
         gradients = dict(zip(asked, found, strict=True))
         contributions, local = {}, {}

@@ -65,6 +65,15 @@ def test_it_draws_on_the_axes_it_is_given_and_opens_no_figure():
     assert plt.get_fignums() == [figure.number]
 
 
+def test_a_gradient_that_is_not_finite_is_said():
+    @tf.custom_gradient
+    def spoilt(x):
+        return tf.exp(x), lambda dy: dy * np.nan
+
+    axes = plot_check(check_gradient(lambda x: tf.reduce_sum(spoilt(x)), tf.constant([0.5, 1.0])))
+    assert axes.get_legend().get_texts()[0].get_text() == "x: fail, the tape's gradient is nan"
+
+
 def test_nothing_measured_is_said_and_the_worst_six_are_chosen():
     random = check_gradient(lambda x: tf.nn.dropout(x, 0.5), tf.ones([50]))
     assert "x: nondeterministic, nothing measured" in plot_check(random).get_legend().get_texts()[0].get_text()

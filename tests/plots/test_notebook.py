@@ -7,11 +7,10 @@ import re
 import textwrap
 import warnings
 
+import nbclient
+import nbformat
 import pytest
 from PIL import Image
-
-nbclient = pytest.importorskip("nbclient")
-import nbformat  # noqa: E402
 
 CELLS = {
     "setup": """
