@@ -62,7 +62,8 @@ for _ in range(9):
         gradients = tape.gradient(loss, model.trainable_variables)
         log.record(gradients, model.trainable_variables, loss=loss)  # the one line more
         optimizer.apply(gradients, model.trainable_variables)
-        live.update()
+        live.update()  # a new picture now and then
+live.draw()  # and one at the end
 print("epoch         ", *(f"{epoch:5d}" for epoch in range(1, 10)))
 print("mean loss     ", *(f"{value:5.2f}" for value in log.loss.reshape(9, 28).mean(axis=1)))
 print("mean norm     ", *(f"{value:5.2f}" for value in log.global_norm.reshape(9, 28).mean(axis=1)))

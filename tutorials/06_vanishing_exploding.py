@@ -128,8 +128,7 @@ lesson.save(figure, "06_stalls_and_trains.png", dpi=65)
 # %% [markdown]
 # So: with SGD at 0.005, in ten epochs, Glorot's start learns nothing (2.30 is a blind guess), and He's does. The same
 # thirty layers do train with *Adam*: it divides each gradient by its own recent size, so a faded one moves the weights
-# as far as any other. Spread sqrt(3) explodes at once; with clipping it learns. (Biases, below the line, show the
-# signal.)
+# as far as any other. Spread sqrt(3) explodes at once; clipped, it learns. (Below the line, biases show the signal.)
 # ## Exercise
 # Thirty residual blocks h + a f(h), drawn with He, multiply the signal by sqrt(1 + a²) each. Which a doubles it in all?
 

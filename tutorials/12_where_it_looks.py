@@ -118,6 +118,7 @@ exercises.check_bare(mine, convolutions, both, corners, shares)
 # use it for much more than training. From here:
 # - Put `tapekit.GradientLog` into a training run of your own, and read `print(*log.findings(), sep="\n")` after it.
 # - Take the [README](../README.md) as the list of all calls, and `help(tapekit.gradient)` for each of them.
+# - Look up your other libraries in the [recipes](recipes.md).
 # - Read the code: `tapekit/gradients.py` first. It is a thin layer, and TensorFlow does the calculus.
 # - Go deeper with [TensorFlow's guide to autodiff](https://www.tensorflow.org/guide/advanced_autodiff), the
 #   [notes of CS231n](https://cs231n.github.io/optimization-2/), or
