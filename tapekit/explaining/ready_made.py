@@ -1,6 +1,7 @@
 """What `fn` reads besides its sources: the tensors that were made before it ran, and other variables."""
 
 import functools
+import linecache
 import types
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -74,7 +75,8 @@ def ready_made(recording: Recording, flow: Flow) -> list[ReadyMade]:
         tensor, uses = ref.deref(), flow.consumers.get(ref, [])
         if flow.leads(tensor) and is_float(tensor) and not any(tensor is entry for entry in recording.sources):
             made = last_binding(name, code, holder) if name and code else None
-            found.setdefault(name or ref, ReadyMade(name, tensor, _first_place(uses), made, holder))
+            read = _first_place(uses) or (_last_line(code) if code else None)
+            found.setdefault(name or ref, ReadyMade(name, tensor, read, made, holder))
     return sorted(found.values(), key=lambda each: -each.made.at.line if each.made else 0)
 
 
@@ -128,6 +130,12 @@ def first_use(recording: Recording, entry: tf.Tensor) -> tuple[Place | None, tf.
         if any(tensor is entry for tensor in recording.inputs[op]) and (at := place(op.traceback)):
             return at, op
     return None, None
+
+
+def _last_line(code: types.CodeType) -> Place:
+    """Return the last line of a function, where it returns a tensor that no operation reads."""
+    line = max(line for *_, line in code.co_lines() if line)
+    return Place(code.co_filename, line, linecache.getline(code.co_filename, line).strip())
 
 
 def _first_place(uses: list[tuple[tf.Operation, int]]) -> Place | None:

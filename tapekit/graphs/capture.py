@@ -190,9 +190,9 @@ def graph_of(call: Call, ask: Callable) -> tuple[Any, Recording]:
     for autograph, inline in ((False, True), (True, True), (False, False), (True, False)):
         try:
             if not autograph:
-                return _trace(call, ask, inline=inline)
-            converted = dataclasses.replace(call, fn=_converted(call.fn))
-            concrete, recording = _trace(converted, ask, inline=inline)
+                return _trace(call, call.fn, ask, inline=inline)
+            converted = _converted(call.fn)
+            concrete, recording = _trace(call, converted, ask, inline=inline)
             if _same_gradients(call, converted, inline):
                 return concrete, recording
         except Exception as error:  # also of AutoGraph, which cannot read the source code of every callable
@@ -208,9 +208,9 @@ def _converted(fn: Callable) -> Callable:
     return tf.autograph.to_graph(lambda *args, **kwargs: plain(*args, **kwargs))
 
 
-def _same_gradients(call: Call, converted: Call, inline: bool) -> bool:
+def _same_gradients(call: Call, converted: Callable, inline: bool) -> bool:
     """Return whether an eager tape has the gradients of the graph: AutoGraph makes a cast of float(), which has one."""
-    concrete, _ = _trace(converted, lambda recording: recording.gradients(recording.sources), inline=inline)
+    concrete, _ = _trace(call, converted, lambda made: made.gradients(made.sources), inline=inline)
     with variables_kept(concrete, []):
         in_graph = concrete()
     for eager, graph in zip(eager_gradients(call), in_graph, strict=True):
@@ -221,7 +221,7 @@ def _same_gradients(call: Call, converted: Call, inline: bool) -> bool:
     return True
 
 
-def _trace(call: Call, ask: Callable, *, inline: bool) -> tuple[Any, Recording]:
+def _trace(call: Call, fn: Callable, ask: Callable, *, inline: bool) -> tuple[Any, Recording]:
     recordings: list[Recording] = []
     made: list[tf.Variable] = []
 
@@ -234,7 +234,7 @@ def _trace(call: Call, ask: Callable, *, inline: bool) -> tuple[Any, Recording]:
         leaves = [_with(*each) for each in zip(call.leaves, call.sources, entries, strict=True)]
         start = len(graph.get_operations())
         with _functions_run_eagerly(inline), variables_made_once(made, entries):
-            target = _target(call, call(leaves))
+            target = _target(call, dataclasses.replace(call, fn=fn)(leaves))
         ops = graph.get_operations()[start:]
         recording = Recording(call, graph, entries, ops, {op: list(op.inputs) for op in ops}, target, made)
         recordings.append(recording)

@@ -62,3 +62,20 @@ def test_a_name_of_another_notebook_cell_is_found():
     finding = tapekit.explain(space["fn"], space["w"])[0]
     assert (finding.cause, finding.line, finding.code) == ("outside_tape", 3, "hidden = tf.exp(w)[:1]")
     assert "hidden (1,) (made on line 3, read on line 2)" in finding.why
+
+
+def test_a_target_that_was_made_before_fn_is_listed_with_its_lines():
+    y = tf.Variable([1.0, 2.0])
+    cost = tf.reduce_sum(y**2)
+    first = test_a_target_that_was_made_before_fn_is_listed_with_its_lines.__code__.co_firstlineno
+    finding = tapekit.explain(lambda: cost, y)[0]
+    assert (finding.cause, finding.line) == ("outside_tape", first + 2)
+    assert f"cost () (made on line {first + 2}, read on line {first + 4})" in finding.why
+
+
+def test_a_complex_tensor_that_was_made_before_fn_is_listed():
+    y = tf.Variable([1.0, 2.0])
+    spectrum = tf.signal.fft(tf.cast(y, tf.complex64))
+    finding = tapekit.explain(lambda: tf.reduce_sum(tf.abs(spectrum)), y)[0]
+    assert finding.cause == "outside_tape"
+    assert "spectrum (2,)" in finding.why
