@@ -15,6 +15,7 @@ Files, in reading order:
     ready_made   the tensors that `fn` reads and that were made before it ran
     eager        the status of each gradient where `fn` cannot be traced
     words        the table of sentences, by cause and operation, and the text of an explanation
+    notebook     the explanation as a notebook shows it
 """
 
 from tapekit.explaining.explanation import explain
