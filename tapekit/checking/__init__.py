@@ -16,6 +16,7 @@ Files, in reading order:
     comparison   which elements and blocks are compared, and how the wrong one is found
     judgement    the verdict on one line
     messages     the verdict on a source in words
+    notebook     the table as a notebook shows it
 """
 
 from tapekit.checking.check import check_gradient
