@@ -84,8 +84,8 @@ def plot_gradient_histogram(log: Any, *, variable: Any = None, step: int = -1, a
     if variable is None and len(set(colours)) == 2:
         for colour, word in zip(COLOURS, ("kernels", "biases"), strict=False):
             ax.fill_between([], [], [], color=colour, label=word)
-    if ax.get_legend_handles_labels()[0]:
-        legend_below(ax, *ax.get_legend_handles_labels())
+    if handles := ax.get_legend_handles_labels()[0]:
+        legend_below(ax, handles)
     return ax
 
 
