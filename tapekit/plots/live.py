@@ -1,7 +1,6 @@
 """`LivePlot`: a plot of a `GradientLog` that is drawn again while the model trains."""
 
 import io
-import os
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -33,7 +32,7 @@ class LivePlot:
     """
 
     def __init__(self, log: Any, plot: Callable = plot_gradient_history, *, every: int = 25, path: Any = None):
-        if path is None and _shell() is None:
+        if path is None and not _in_notebook():
             raise ValueError(
                 "LivePlot: path is None, and this is not a notebook. A file is needed. Write path='training.png'."
             )
@@ -43,7 +42,8 @@ class LivePlot:
                 "integer are needed: LivePlot(log, tapekit.plot_gradient_flow, every=25)."
             )
         self.log, self.plot, self.every, self.path = log, plot, every, path
-        self.calls, self.display = 0, None
+        self.calls = 0
+        self.display: Any = None
 
     def update(self, batch: Any = None, logs: Any = None) -> None:
         """Count a step, and draw at every n-th. The arguments, which a Keras callback passes, are not used."""
@@ -58,20 +58,18 @@ class LivePlot:
         figure = Figure(figsize=(8, 4.5), layout="constrained")
         self.plot(self.log, ax=figure.subplots())
         if self.path is not None:
-            figure.savefig(os.fspath(self.path), dpi=100)
-        if _shell() is not None:
+            figure.savefig(self.path, dpi=100)
+        if _in_notebook():
             from IPython.display import Image, display
 
             png = io.BytesIO()
             figure.savefig(png, format="png", dpi=100)
-            if self.display is None:
-                self.display = display(Image(png.getvalue()), display_id=True)
-            else:
+            if self.display:
                 self.display.update(Image(png.getvalue()))
+            else:
+                self.display = display(Image(png.getvalue()), display_id=True)
 
 
-def _shell() -> Any:
-    """Return the shell of the notebook in which this runs, or None."""
+def _in_notebook() -> bool:
     ipython = sys.modules.get("IPython")
-    shell = ipython.get_ipython() if ipython else None
-    return shell if hasattr(shell, "kernel") else None
+    return hasattr(ipython and ipython.get_ipython(), "kernel")

@@ -64,7 +64,7 @@ def plot_gradient_flow(log: Any, variables: Sequence | None = None, *, step: int
         if mask.any():
             axes.draw_marks(ax, place[mask], mark, mark.word)
     names = labels(layers, shortest=True)
-    slanted = {"rotation": 60, "ha": "right", "rotation_mode": "anchor"} if sum(map(len, names)) > 60 else {}
+    slanted: Any = {"rotation": 60, "ha": "right", "rotation_mode": "anchor"} if sum(map(len, names)) > 60 else {}
     axes.name_ticks(ax.xaxis, names, **slanted)
     title = f"Gradients at step {log.steps[row]}, from input to loss"
     ax.set(title=title, ylabel="gradient (L2 norm, largest magnitude)", xlim=(-0.5, len(layers) - 0.5))
@@ -128,7 +128,8 @@ def plot_gradient_heatmap(log: Any, *, ax: Any = None) -> Any:
             _draw_cells(ax, hatched, edges, mark)
     if ax.patches:
         axes.legend_below(ax, ax.patches)
-    axes.name_ticks(ax.yaxis, np.array(labels(log.names))[order], begins=(0, kernels) if both else (0,))
+    names = labels(log.names)
+    axes.name_ticks(ax.yaxis, [names[v] for v in order], begins=(0, kernels) if both else (0,))
     axes.step_axis(ax)
     groups = ": kernels, then biases, each" if both else ","
     ax.set_title(f"Gradient norms{groups} from input (top) to loss")
