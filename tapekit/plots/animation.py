@@ -65,8 +65,7 @@ def film(picture: Picture) -> tuple[Callable[[int], list], int]:
         step = frame - 1 if frame else frames
         lit = leaves + step
         arrived: dict[str, list] = {name: [] for name in order}
-        if step >= forward:
-            arrived[trace.target.name].append(trace.target.gradient)
+        arrived[trace.target.name] += [trace.target.gradient] if step >= forward else []
         for place, (edge, arrow, label) in enumerate(edges, start=forward + 1):
             passed = step >= place
             arrow.set_color(EDGES[edge.kind]["color"] if passed else GREY)

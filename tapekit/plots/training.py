@@ -146,15 +146,12 @@ def plot_update_ratio(log: Any, *, ax: Any = None) -> Any:
     """
     log = _with_rows("plot_update_ratio", log)
     if np.isnan(log.update_ratio).all():
-        raise ValueError(
-            "plot_update_ratio: the log has no update ratios. They need GradientLog(updates=True), and an update after "
-            "each record."
-        )
+        needed = "They need GradientLog(updates=True), and an update after each record."
+        raise ValueError(f"plot_update_ratio: the log has no update ratios. {needed}")
     ax = axes.axes_or_new(ax, (8, 4.5))
     _draw_variables(ax, log, np.log10(_positive(log.update_ratio)))
     ax.axhline(-3, color="black", lw=1.5)
-    outside: dict[str, Any] = {"xytext": (4, 0), "textcoords": "offset points", "va": "center", "fontsize": "small"}
-    ax.annotate("-3, usual", (1, -3), xycoords=("axes fraction", "data"), annotation_clip=False, **outside)
+    ax.text(1.005, -3, "-3, usual", transform=ax.get_yaxis_transform(), va="center", fontsize="small")
     _mark_steps(ax, log, log.update_ratio == 0, axes.ZERO, "no update")
     axes.step_axis(ax)
     ax.set(title="How far a step moves the weights", ylabel="log10 of update norm / weight norm")
@@ -237,10 +234,8 @@ def _recorded(gradients: Any, variables: Sequence) -> Any:
     from tapekit.logs import GradientLog  # only a plain list of gradients needs TensorFlow
 
     if hasattr(gradients, "steps"):
-        raise TypeError(
-            "plot_gradient_flow: a GradientLog arrived, and a second argument. Give the log alone, and step= and ax= "
-            "by name."
-        )
+        instead = "Give the log alone, and step= and ax= by name."
+        raise TypeError(f"plot_gradient_flow: a GradientLog arrived, and a second argument. {instead}")
     log = GradientLog()
     log.record(gradients, variables)
     return log
