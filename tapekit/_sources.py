@@ -62,14 +62,11 @@ def bind(
 ) -> Call:
     """Apply the calling rule and check every member of `vars`. Error messages begin with `where`.
 
-    With `closure`, `fn` closes over `vars`, whatever its parameters are. With `integers`, sources are accepted that
-    cannot have a gradient.
+    With `closure`, `fn` closes over `vars`, whatever its parameters are. With `integers`, any dtype is accepted.
     """
     if not callable(fn):
-        raise TypeError(
-            f"{where}: fn is {describe(fn)}, not a function. The calculation itself is needed. Write "
-            f"{where}(lambda: loss(w), w), not {where}(loss(w), w)."
-        )
+        instead = f"{where}(lambda: loss(w), w), not {where}(loss(w), w)"
+        raise TypeError(f"{where}: fn is {describe(fn)}, not a function. Write {instead}.")
     mode = getattr(unconnected, "value", unconnected)  # tf.UnconnectedGradients is an enum of "none" and "zero"
     if mode not in ("warn", "none", "zero", "raise"):
         raise ValueError(f"{where}: unconnected is {unconnected!r}. Write 'warn', 'none', 'zero' or 'raise'.")
@@ -198,7 +195,7 @@ def _refusal(value: Any, source: Any, where: str, closure: bool) -> str:
         take = "Close" if closure else f"Let fn take it, without a default, {where}(lambda x: ..., x), or close"
         return f"{describe(value)}, but fn is called without it. {take} over a tf.Variable or a tensor."
     if isinstance(value, tf.SparseTensor):
-        need = "Only dense and ragged tensors can be watched; differentiate with respect to its .values"
+        need = "Give its .values"
     elif hasattr(value, "trainable_variables"):
         need = f"Give its variables: {name_in_caller(value) or getattr(value, 'name', 'it')}.trainable_variables"
     elif hasattr(value, "path") and hasattr(value, "value"):  # a Keras variable, and no tf.Variable behind it
@@ -232,11 +229,8 @@ def _takes_vars(where: str, fn: Callable, vars: Any) -> bool:
             f"returns the loss is needed. Write {where}(lambda: loss(y, model(x)), model.trainable_variables)."
         )
     how = f"fn(**vars) with the keys {sorted(kwargs)}" if kwargs else f"fn with {len(args)} argument(s)"
-    instead = (
-        f"vars is {describe(vars)}. Let fn take one parameter for each member of vars (np.array(vars) is one), or "
-        "nothing, and close over variables."
-    )
-    require_fit(where, fn, args, kwargs, how, instead)
+    instead = "Let fn take one parameter for each member of vars (np.array(vars) is one), or close over variables."
+    require_fit(where, fn, args, kwargs, how, f"vars is {describe(vars)}. {instead}")
     return True
 
 

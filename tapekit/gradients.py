@@ -69,7 +69,7 @@ def value_and_gradient(
         ``(value, gradient)``.
 
     Raises:
-        TypeError, ValueError: as `gradient`; TypeError if `has_aux` is True and `fn` returns no pair.
+        TypeError: `has_aux` is True and `fn` returns no pair. Otherwise as `gradient`.
 
     Example:
         >>> value, grad = value_and_gradient(lambda x: x**3, 2.0)
@@ -122,8 +122,8 @@ def jvp(fn: Callable, vars: Any, tangents: Any, /) -> JVP:
         >>> jvp(lambda x: x**2, tf.constant([1.0, 2.0]), [1.0, 10.0]).tangent.numpy().tolist()
         [2.0, 40.0]
 
-    Source: J. Townsend, "A new trick for calculating Jacobian vector products", 2017: two reverse passes. TensorFlow's
-        forward mode is no faster, ignores a `tf.custom_gradient` and cannot follow a `tf.while_loop`.
+    Source: J. Townsend, "A new trick for calculating Jacobian vector products", 2017: two reverse passes, as
+        TensorFlow's forward mode ignores `tf.custom_gradient` and cannot follow loops.
     """
     call = bind("jvp", fn, vars)
     direction = vectors_like(call, "tangents", tangents, call.vars, call.sources)
@@ -171,10 +171,7 @@ def hvp(fn: Callable, vars: Any, vector: Any, /) -> Any:
 
 
 def finish(call: Call, flat: list, *, leading: Any = None) -> Any:
-    """Report the missing ones of the flat gradients, and return all in the structure of `vars`.
-
-    `leading` is the shape that precedes the source's in each, as that of the target does in a Jacobian.
-    """
+    """Report missing gradients, and return all in the structure of `vars`; `leading` as for `zeros_for_none`."""
     if any(g is None for g in flat):
         if call.unconnected == "zero":
             return call.pack(zeros_for_none(flat, call.sources, leading))
@@ -224,10 +221,7 @@ def _product(tape: tf.GradientTape, targets: list, sources: list, cotangents: li
 
 def _record(call: Call, flat: list, log: Any, targets: list) -> None:
     if isinstance(log, type) or not hasattr(log, "record"):
-        raise TypeError(
-            f"{call.where}: log is {describe(log)}. A GradientLog is needed, made once before the loop: "
-            "log=tapekit.GradientLog()."
-        )
+        raise TypeError(f"{call.where}: log is {describe(log)}. Give a GradientLog that was made before the loop.")
     loss = targets[0] if len(targets) == 1 else tf.add_n([tf.cast(tf.reduce_sum(t), tf.float32) for t in targets])
     log.record(call.pack(flat), call.pack(call.leaves), loss=loss)
 

@@ -120,10 +120,7 @@ def per_example_gradient(fn: Callable, vars: Any, batch: Any, /, *, unconnected:
 
 @contextlib.contextmanager
 def variable_scope_kept() -> Iterator[None]:
-    """Remove the caching device that a `tf.map_fn` leaves in the global variable scope if its body raises in a graph.
-
-    Every later `strategy.scope()` would fail.
-    """
+    """Remove what a `tf.map_fn` that raises in a graph leaves behind: later, `strategy.scope()` would fail."""
     scope = tf.compat.v1.get_variable_scope()
     before = scope.caching_device
     try:
@@ -171,10 +168,8 @@ def _examples(batch: Any) -> Any:
     try:
         examples = tf.nest.map_structure(tf.convert_to_tensor, batch)
     except (TypeError, ValueError) as error:
-        raise TypeError(
-            f"per_example_gradient: batch is {describe(batch)}. A structure of arrays is needed, [batch, ...]. Of a "
-            "tf.data.Dataset, give one batch: next(iter(dataset))."
-        ) from error
+        need = "A structure of arrays is needed, [batch, ...]. Of a tf.data.Dataset, give next(iter(dataset))."
+        raise TypeError(f"per_example_gradient: batch is {describe(batch)}. {need}") from error
     flat = tf.nest.flatten(examples)
     if not flat or any(t.shape.rank == 0 for t in flat) or len({t.shape[0] for t in flat if t.shape.rank} - {None}) > 1:
         raise ValueError(

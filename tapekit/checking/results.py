@@ -5,7 +5,7 @@ import math
 from collections.abc import Iterator
 
 from tapekit._names import place_of
-from tapekit._tables import check_html
+from tapekit.checking.notebook import check_html
 
 VERDICTS = ("pass", "inconclusive", "kink", "fail", "nondeterministic")  # the last that occurs is that of the whole
 

@@ -17,6 +17,7 @@ Files, in reading order:
     eager        what can be measured where `fn` cannot be traced
     inner        derivatives that `fn` takes itself
     words        the table of sentences, by cause, detail and operation
+    notebook     the explanation as a notebook shows it
 """
 
 from tapekit.explaining.explanation import explain

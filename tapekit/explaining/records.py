@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from tapekit._names import place_of, some
-from tapekit._tables import explanation_html
+from tapekit.explaining.notebook import explanation_html
 from tapekit.graphs.capture import Place, short
 from tapekit.tracing import Trace, trace
 
@@ -101,7 +101,7 @@ class Explanation:
         return _text(self.findings, self.notes)
 
     def _repr_html_(self) -> str:
-        return explanation_html(self.findings, short)
+        return explanation_html(self.findings)
 
 
 def _text(findings: Sequence[Finding], notes: Sequence[str] = ()) -> str:

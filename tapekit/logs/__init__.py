@@ -13,6 +13,7 @@ Files, in reading order:
     fit           the gradients of Keras `fit`
     records       the rows as arrays: reading
     findings      what is wrong, in sentences, and the printed table
+    notebook      the last step, and the rows of a variable, as a notebook shows them
     files         csv, npz and the event files of TensorBoard
 """
 

@@ -9,8 +9,8 @@ import numpy as np
 
 from tapekit import _sources
 from tapekit._names import place_of
-from tapekit._tables import log_html, variable_html
 from tapekit.logs.findings import findings, table
+from tapekit.logs.notebook import log_html, variable_html
 from tapekit.logs.statistics import CODES, STATISTICS
 
 FIELDS = ("names", "steps", "rows", "counts", "updates", "has_loss", "clipping", "lost")  # those that are saved

@@ -4,20 +4,15 @@ import base64
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 
 from tapekit.plots.circuit import EDGES, Picture, draw
 from tapekit.plots.shapes import GREY, number
 
-if TYPE_CHECKING:
-    from matplotlib.animation import FuncAnimation
 
-    from tapekit.tracing import Trace
-
-
-def animate_trace(trace: "Trace", *, interval: int = 600) -> "FuncAnimation":
+def animate_trace(trace: Any, *, interval: int = 600) -> Any:
     """Play backpropagation: boxes light up with their values, then edges with what flows back and adds up at forks.
 
     The first frame is the finished circuit, for viewers that do not play. As the last expression of a notebook's cell
@@ -50,11 +45,11 @@ def animate_trace(trace: "Trace", *, interval: int = 600) -> "FuncAnimation":
             with TemporaryDirectory() as folder:
                 self.save(f"{folder}/film.gif", writer="pillow")
                 data = base64.b64encode(Path(folder, "film.gif").read_bytes()).decode()
-            plt.close(figure)  # type: ignore[arg-type]  # or the notebook would show the figure as well
+            plt.close(figure)  # or the notebook would show the figure as well
             return f'<img style="max-width:100%" alt="the two passes" src="data:image/gif;base64,{data}">'
 
     show, frames = film(picture)
-    return Film(figure, show, frames=frames, interval=interval, blit=False)  # type: ignore[arg-type]
+    return Film(figure, show, frames=frames, interval=interval, blit=False)
 
 
 def film(picture: Picture) -> tuple[Callable[[int], list], int]:
@@ -70,11 +65,10 @@ def film(picture: Picture) -> tuple[Callable[[int], list], int]:
         step = frame - 1 if frame else frames
         lit = leaves + step
         arrived: dict[str, list] = {name: [] for name in order}
-        if step >= forward:
-            arrived[trace.target.name].append(trace.target.gradient)
+        arrived[trace.target.name] += [trace.target.gradient] if step >= forward else []
         for place, (edge, arrow, label) in enumerate(edges, start=forward + 1):
             passed = step >= place
-            arrow.set_color(EDGES[edge.kind] if passed else GREY)
+            arrow.set_color(EDGES[edge.kind]["color"] if passed else GREY)
             arrow.set_linewidth(2.2 if step == place else 1.2)
             if label:
                 label.set_visible(passed)

@@ -35,18 +35,18 @@ def axes_or_new(ax: Any, size: tuple[float, float]) -> Any:
     return plt.subplots(figsize=size, layout="constrained")[1]
 
 
-def legend_below(ax: Any, handles: Sequence, labels: Sequence[str]) -> None:
+def legend_below(ax: Any, handles: Sequence) -> None:
     """Draw a legend under the axes, where it covers no line."""
     from matplotlib.transforms import ScaledTranslation
 
     under = ax.transAxes + ScaledTranslation(0, -0.45, ax.figure.dpi_scale_trans)  # inches, under the axis' label
     place = {"loc": "upper center", "bbox_to_anchor": (0.5, 0), "bbox_transform": under}
-    columns = 3 if max(map(len, labels)) < 36 else 2
-    ax.legend(handles, labels, fontsize="small", ncols=columns, frameon=False, **place)
+    columns = 3 if max(len(handle.get_label()) for handle in handles) < 36 else 2
+    ax.legend(handles=handles, fontsize="small", ncols=columns, frameon=False, **place)
 
 
-def marks_of(log: Any, rows: slice = slice(None)) -> dict[Mark, np.ndarray]:
-    """Return where `[rows, variables]` a gradient is None, all zero or not finite."""
+def marks_of(log: Any, rows: Any = slice(None)) -> dict[Mark, np.ndarray]:
+    """Return where `[rows, variables]`, or `[variables]` of one row, a gradient is None, all zero or not finite."""
     bad = (log.nonfinite[rows] > 0) | np.isinf(log.norm[rows])
     return {NONE: log.missing[rows], ZERO: (log.zero_fraction[rows] == 1) & ~bad, NONFINITE: bad}
 

@@ -27,23 +27,23 @@ def plot_check(check: Any, *, ax: Any = None) -> Any:
     Raises:
         TypeError: `check` is something else.
     """
-    if not (hasattr(check, "sources") and hasattr(check, "verdict")):
-        raise TypeError(
-            f"plot_check: the check is of type {type(check).__name__}. Give the result of check_gradient(...)."
-        )
+    if not hasattr(check, "sources"):
+        kind = type(check).__name__
+        raise TypeError(f"plot_check: the check is of type {kind}. Give the result of check_gradient(...).")
     ax = axes_or_new(ax, (6.4, 4.8))
     sources = sorted(check, key=lambda source: (source.verdict == "pass", -np.nan_to_num(source.rel_error, nan=np.inf)))
     for source, colour, marker in zip(sources, COLOURS, MARKERS, strict=False):
         steps, error = np.array(source.steps), np.abs(np.array(source.differences) - source.numeric)
         drawn = np.isfinite(error) & (error > 0)
         wrong = source.verdict != "pass" and np.isfinite(source.abs_error) and source.abs_error > 0
-        said = "" if drawn.any() else ", nothing measured"
-        if drawn.any() and not np.isfinite(source.abs_error):
-            said = f", the tape's gradient is {source.analytic}"
-        elif wrong:
+        if wrong:
             said = f", tape off by {source.abs_error:.2g}"
-        label = f"{source.name}: {source.verdict}{said}"
-        ax.loglog(steps[drawn], error[drawn], color=colour, marker=marker, markersize=4, linewidth=1.2, label=label)
+        elif not drawn.any():
+            said = ", nothing measured"
+        else:
+            said = "" if np.isfinite(source.abs_error) else f", the tape's gradient is {source.analytic}"
+        look = {"color": colour, "marker": marker, "markersize": 4, "linewidth": 1.2}
+        ax.loglog(steps[drawn], error[drawn], label=f"{source.name}: {source.verdict}{said}", **look)
         if drawn.sum() > 2 and np.isfinite(source.uncertainty) and source.uncertainty > 0:
             ring = {"markersize": 11, "markerfacecolor": "none", "markeredgecolor": colour, "markeredgewidth": 1.8}
             ax.plot(source.step, source.uncertainty, "o", **ring)
@@ -57,7 +57,7 @@ def plot_check(check: Any, *, ax: Any = None) -> Any:
     several = f", the worst {len(COLOURS)} of {len(sources)} sources" if len(sources) > len(COLOURS) else ""
     ax.set(xlabel="step h", ylabel="error of the central difference")
     ax.set_title(f"Error against step: {check.verdict}{several}", fontsize=11)
-    ax.legend(fontsize=8, loc="best")
+    ax.legend(fontsize=8)
     return ax
 
 
@@ -69,11 +69,10 @@ def _guides(ax: Any) -> None:
     low = x[np.argmin(y)]
     ax.autoscale_view()
     ax.set_autoscale_on(False)
-    for slope, end in ((2, np.argmax(x)), (-1, np.argmin(x))):
+    for slope, end, beside in ((2, np.argmax(x), (6, -10)), (-1, np.argmin(x), (6, 5))):
         if not 0.1 < low / x[end] < 10:
-            ends = np.array([x[end], low])
-            ax.plot(ends, y[end] * (ends / x[end]) ** slope, ":", color="0.4", linewidth=1.2)
-            middle = np.sqrt(x[end] * low)
-            at = (middle, y[end] * (middle / x[end]) ** slope)
-            beside = {"xytext": (6, -10 if slope > 0 else 5), "textcoords": "offset points"}
-            ax.annotate(f"slope {slope}", at, color="0.3", fontsize=8, **beside)
+            ends = np.array([x[end], np.sqrt(x[end] * low), low])
+            line = y[end] * (ends / x[end]) ** slope
+            ax.plot(ends, line, ":", color="0.4", linewidth=1.2)
+            look = {"xytext": beside, "textcoords": "offset points", "color": "0.3", "fontsize": 8}
+            ax.annotate(f"slope {slope}", (ends[1], line[1]), **look)

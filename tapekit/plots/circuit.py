@@ -5,7 +5,7 @@ Boxes show values forward and gradients backward, edges show what the chain rule
 
 import io
 from collections import Counter
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -13,17 +13,13 @@ from tapekit.plots import shapes
 from tapekit.plots.labels import labels
 from tapekit.plots.layout import layered
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.cm import ScalarMappable
-    from matplotlib.patches import FancyArrowPatch
-    from matplotlib.text import Text
-
-    from tapekit.tracing import Op, Trace
-
 READABLE = 60  # boxes; of more, operations are grouped
 POINTS = 9  # font size of a figure of our own
-EDGES = {"flow": shapes.BACKWARD, "cut": shapes.CUT, "constant": shapes.GREY}
+EDGES: dict[str, dict[str, Any]] = {
+    "flow": {"color": shapes.BACKWARD, "linewidth": 1.2, "linestyle": "-"},
+    "cut": {"color": shapes.CUT, "linewidth": 1.2, "linestyle": (0, (4, 3))},
+    "constant": {"color": shapes.GREY, "linewidth": 0.8, "linestyle": "-"},
+}
 CONSTANTS = ("Constant", "Variable")  # types of records that have no gradient
 FACES = {"Source": "#FFF2B3", **dict.fromkeys(CONSTANTS, "#F4F4F4")}  # different in lightness, too
 TARGET = "#C9E4F5"
@@ -47,13 +43,13 @@ class Edge(NamedTuple):
 class Picture(NamedTuple):
     """A circuit on its axes."""
 
-    trace: "Trace"
-    ax: "Axes"
+    trace: Any
+    ax: Any
     boxes: dict[str, shapes.Box]
-    edges: "list[tuple[Edge, FancyArrowPatch, Text | None]]"
+    edges: list[tuple[Edge, Any, Any]]  # with the arrow, and the label or None
 
 
-def plot_trace(trace: "Trace", *, ax: "Axes | None" = None, direction: str = "right", boxes: int = READABLE) -> "Axes":
+def plot_trace(trace: Any, *, ax: Any = None, direction: str = "right", boxes: int = READABLE) -> Any:
     """Draw a trace as a circuit: a box for each operation with `value | gradient`, an edge for each input.
 
     On each edge between scalars stands `upstream x local = contribution`. A tensor shows its shape, and the L2 norms of
@@ -84,21 +80,18 @@ def plot_trace(trace: "Trace", *, ax: "Axes | None" = None, direction: str = "ri
     return draw("plot_trace", trace, ax, direction, boxes=boxes).ax
 
 
-def trace_png(trace: "Trace") -> bytes:
+def trace_png(trace: Any) -> bytes:
     """Return the circuit as an image of 200 dots per inch; nothing if it has more boxes than can be read."""
     from matplotlib import pyplot as plt
 
     picture, png = draw("trace_png", trace, None, "right"), io.BytesIO()
-    figure: Any = picture.ax.figure
     if len(picture.boxes) <= READABLE:
-        figure.savefig(png, format="png", dpi=200)
-    plt.close(figure)
+        picture.ax.figure.savefig(png, format="png", dpi=200)
+    plt.close(picture.ax.figure)
     return png.getvalue()
 
 
-def draw(
-    where: str, trace: "Trace", ax: "Axes | None", direction: str, *, boxes: int = READABLE, shaded: bool = True
-) -> Picture:
+def draw(where: str, trace: Any, ax: Any, direction: str, *, boxes: int = READABLE, shaded: bool = True) -> Picture:
     """Draw the circuit for the function `where`; `shaded` by the gradients, unless all of them are scalars."""
     if not hasattr(trace, "ops"):
         raise TypeError(f"{where}: a {type(trace).__name__} arrived. Give a Trace: {where}(tapekit.trace(fn, vars)).")
@@ -118,47 +111,50 @@ def draw(
     place, routes = layered([(edge.source, edge.op) for edge in edges], gaps, sizes, right)
 
     shades = _shades(list(records.values())) if shaded else None
-    note = _note(list(records.values())) if shades else ""
-    strip = (15 + shapes.width(note) * shapes.SMALL, 3.5) if shades else (0.0, 0.0)
+    others = dict.fromkeys(_unshaded(op) for op in records.values() if op.type not in CONSTANTS)
+    note = "; ".join(["log10 of the gradient's L2 norm", *filter(None, others)])  # and the looks without a shade
+    strip = (15 + shapes.width(note) * shapes.SMALL, 3.5) if shades else (0.0, 0.0)  # below the circuit
     ax, points, corner = _axes(ax, place, sizes, routes, strip)
-    ax.set_title(_title(whole, trace, short, boxes < len(records)), fontsize=max(points, 7), parse_math=False)
+    title = f"{short[trace.target.name]}: value | gradient"
+    title += f" ({len(whole.ops)} operations in {len(trace.ops)} boxes)" if len(trace.ops) < len(whole.ops) else ""
+    title += " (no scopes to fold; trace a part to see less)" if boxes < len(records) else ""
+    ax.set_title(title, fontsize=max(points, 7), parse_math=False)
     colours = ("black", "black") if shades else (shapes.FORWARD, shapes.BACKWARD)
     drawn = {}
     for name, text in texts.items():
         look = _look(records[name], trace.target.name == name, shades)
         drawn[name] = shapes.draw_box(ax, text, place[name], look, colours, points)
     if shades:
-        _draw_shades(ax, shades, note, corner, points)
+        _draw_shades(ax, shades, note, corner, points * shapes.SMALL)
     lower = [0.0 if right else (room - shapes.LINE) / 2 for room in below]
+    paper = {"facecolor": "white", "edgecolor": "none", "pad": 0.5, "alpha": 0.9}
+    font: Any = {"fontsize": points * shapes.SMALL, "ha": "center", "va": "center", "zorder": 4, "bbox": paper}
     arrows = []
     for edge, route, at in zip(edges, routes, _label_places(edges, routes, lower), strict=True):
-        dashes = (0, (4, 3)) if edge.kind == "cut" else "-"
-        colour = EDGES[edge.kind]
-        look = {"color": colour, "linewidth": 0.8 if edge.kind == "constant" else 1.2, "linestyle": dashes}
-        label = shapes.draw_label(ax, edge.label, at, colour, points) if edge.label else None
+        look = EDGES[edge.kind]
+        label = ax.text(*at, edge.label, color=look["color"], **font) if edge.label else None
         arrows.append((edge, shapes.draw_arrow(ax, route, look, right, points), label))
     return Picture(trace, ax, drawn, arrows)
 
 
-def _edges(trace: "Trace", records: dict[str, "Op"]) -> list[Edge]:
+def _edges(trace: Any, records: dict[str, Any]) -> list[Edge]:
     """The edges between the boxes that are drawn."""
     constants = {op.name for op in trace.constants}
     edges = []
     for op in trace.ops:
         for which, (source, flow, local) in enumerate(zip(op.inputs, op.contributions, op.local, strict=True)):
-            if source in constants:
-                edges.append(Edge(source, op.name, which, "", "constant"))
-            elif source in records and flow is None:
-                edges.append(Edge(source, op.name, which, "no gradient", "cut"))
-            elif source in records:
-                factor = "" if local is None else shapes.number(local, ())
+            kind = "constant" if source in constants else "cut" if flow is None else "flow"
+            label = "no gradient" if kind == "cut" else ""
+            if kind == "flow" and local is not None:
+                factor = shapes.number(local, ())
                 factor = f"({factor})" if factor.startswith("-") else factor
-                product = f"{shapes.number(op.gradient, ())} x {factor} = {shapes.number(flow, ())}" if factor else ""
-                edges.append(Edge(source, op.name, which, product, "flow"))
+                label = f"{shapes.number(op.gradient, ())} x {factor} = {shapes.number(flow, ())}"
+            if source in records:
+                edges.append(Edge(source, op.name, which, label, kind))
     return edges
 
 
-def _text(op: "Op", label: str, weights: list["Op"]) -> shapes.BoxText:
+def _text(op: Any, label: str, weights: list[Any]) -> shapes.BoxText:
     """The text of a box: the name, the shape of a tensor, the weights of a layer, value and gradient."""
     lines = ["constant"] if op.type == "Constant" and op.shape else [] if op.type == "Constant" else [label]
     lines += [f"{list(op.shape)}, norms"] if op.shape else []
@@ -171,15 +167,7 @@ def _text(op: "Op", label: str, weights: list["Op"]) -> shapes.BoxText:
     return shapes.BoxText(lines, shapes.number(op.value, op.shape), gradient)
 
 
-def _title(whole: "Trace", trace: "Trace", short: dict[str, str], crowded: bool) -> str:
-    """What the numbers are, and how many operations each box may stand for."""
-    what = f"{short[trace.target.name]}: value | gradient"
-    if len(trace.ops) < len(whole.ops):
-        what += f" ({len(whole.ops)} operations in {len(trace.ops)} boxes)"
-    return what + (" (no scopes to fold; trace a part to see less)" if crowded else "")
-
-
-def _shades(records: list["Op"]) -> "ScalarMappable | None":
+def _shades(records: list[Any]) -> Any:
     """The colour map of log10 of the norms of all gradients; None if all of them are scalars."""
     import matplotlib
     from matplotlib.cm import ScalarMappable
@@ -187,25 +175,23 @@ def _shades(records: list["Op"]) -> "ScalarMappable | None":
 
     if all(op.shape == () for op in records if op.gradient is not None):
         return None
-    norms = np.array([shapes.norm(op.gradient) for op in records if not _unshaded(op)])
-    low, high = np.log10([norms.min(), norms.max()]) if len(norms) else (0.0, 0.0)
+    norms = [shapes.norm(op.gradient) for op in records if not _unshaded(op)] or [1.0]
+    low, high = np.log10([min(norms), max(norms)])
     light = ListedColormap(matplotlib.colormaps["Oranges"](np.linspace(0, 0.65, 256)))  # black text can be read on it
     return ScalarMappable(Normalize(low, max(high, low + 1)), light)  # less than a power of ten is no great difference
 
 
-def _unshaded(op: "Op") -> str:
+def _unshaded(op: Any) -> str:
     """Why the gradient of a record has no shade; "" if it has one."""
     none, zero, infinite = NO_SHADE
-    if op.gradient is None:
-        return none
-    size = shapes.norm(op.gradient)
-    return "" if 0 < size < np.inf else zero if size == 0 else infinite
+    size = None if op.gradient is None else shapes.norm(op.gradient)
+    return none if size is None else zero if size == 0 else "" if size < np.inf else infinite
 
 
-def _look(op: "Op", is_target: bool, shades: "ScalarMappable | None") -> dict[str, Any]:
+def _look(op: Any, is_target: bool, shades: Any) -> dict[str, Any]:
     """The look of a box: by its kind, or, of what can have a gradient, by the shade of its gradient."""
     if shades is None or op.type in CONSTANTS:
-        face = TARGET if is_target else FACES.get(op.type, "#FFFFFF")
+        face = TARGET if is_target else FACES.get(op.type, "white")
         return {"linewidth": 1.2, "facecolor": face, "edgecolor": "black"}
     edge = {"linewidth": 2.0 if is_target or op.type == "Source" else 1.2}
     if kind := _unshaded(op):
@@ -213,26 +199,18 @@ def _look(op: "Op", is_target: bool, shades: "ScalarMappable | None") -> dict[st
     return edge | {"facecolor": shades.to_rgba(np.log10(shapes.norm(op.gradient))), "edgecolor": "black"}
 
 
-def _note(records: list["Op"]) -> str:
-    """What the shades mean, and the looks without a shade that occur."""
-    others = dict.fromkeys(_unshaded(op) for op in records if op.type not in CONSTANTS and _unshaded(op))
-    return "; ".join(["log10 of the gradient's L2 norm", *others])
-
-
-def _draw_shades(ax: "Axes", shades: "ScalarMappable", note: str, corner: tuple, points: float) -> None:
+def _draw_shades(ax: Any, shades: Any, note: str, corner: tuple, points: float) -> None:
     """A small colour bar at the lower left corner, and its note."""
     from matplotlib.ticker import MaxNLocator
 
     x, y = corner
     bar = ax.inset_axes((x + 1, y + 2.2, 12, 0.8), transform=ax.transData)
-    colorbar = ax.figure.colorbar(shades, cax=bar, orientation="horizontal", ticks=MaxNLocator(4))
-    colorbar.ax.tick_params(labelsize=points * shapes.SMALL, length=2)
-    ax.text(x + 13.7, y + 2.6, note, fontsize=points * shapes.SMALL, va="center_baseline")
+    ax.figure.colorbar(shades, cax=bar, orientation="horizontal", ticks=MaxNLocator(4))
+    bar.tick_params(labelsize=points, length=2)
+    ax.text(x + 13.7, y + 2.6, note, fontsize=points, va="center_baseline")
 
 
-def _axes(
-    ax: "Axes | None", place: dict, sizes: dict, routes: list, strip: tuple[float, float]
-) -> tuple["Axes", float, tuple[float, float]]:
+def _axes(ax: Any, place: dict, sizes: dict, routes: list, strip: tuple[float, float]) -> tuple[Any, float, tuple]:
     """Axes whose unit is the font size, the same in both directions; that size in points; the lower left corner.
 
     `strip` is the least width of the axes, and the height of the room below the circuit.
@@ -244,25 +222,23 @@ def _axes(
     low, high = corners.min(0) - 1.0, corners.max(0) + 1.0
     beside = max(0.0, strip[0] - (high - low)[0]) / 2
     low, high = low - np.array([beside, strip[1]]), high + np.array([beside, 0.0])
-    size = high - low
     if ax is None:
-        inches = np.maximum(size * POINTS / 72, [4.5, 1.0])
-        figure, ax = plt.subplots(figsize=(inches[0], inches[1] + 0.4))
-        figure.subplots_adjust(0, 0, 1, 1 - 0.4 / (inches[1] + 0.4))
-    window = ax.get_window_extent()
-    space = np.array([window.width, window.height]) * 72 / ax.figure.dpi
-    points = float(min(space / size))
+        inches = np.maximum((high - low) * POINTS / 72, [4.5, 1.0]) + np.array([0, 0.4])
+        figure, ax = plt.subplots(figsize=inches)
+        figure.subplots_adjust(0, 0, 1, 1 - 0.4 / inches[1])
+    space = ax.get_window_extent().size * 72 / ax.figure.dpi
+    points = float(min(space / (high - low)))
     middle, reach = (low + high) / 2, space / points / 2
-    ax.set_xlim(middle[0] - reach[0], middle[0] + reach[0])
-    ax.set_ylim(middle[1] - reach[1], middle[1] + reach[1])
+    left, right = middle - reach, middle + reach
+    ax.set(xlim=(left[0], right[0]), ylim=(left[1], right[1]))
     ax.set_axis_off()
-    return ax, points, (low[0], low[1])
+    return ax, points, tuple(low)
 
 
 def _label_places(edges: list[Edge], routes: list, lower: list[float]) -> list[tuple[float, float]]:
     """The middle of the last stretch of each edge, or `lower`, moved so that no two labels stand on each other."""
-    ends = [(route[-2], route[-1], low) for route, low in zip(routes, lower, strict=True)]
-    found = [((a[0] + b[0]) / 2, (a[1] + b[1]) / 2 - low) for a, b, low in ends]
+    middles = [np.mean(route[-2:], axis=0) for route in routes]
+    found = [(x, y - low) for (x, y), low in zip(middles, lower, strict=True)]
     labelled = sorted((place for place, edge in enumerate(edges) if edge.label), key=lambda place: found[place][1])
     for count, place in enumerate(labelled):
         x, y = found[place]

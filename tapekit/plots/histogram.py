@@ -1,8 +1,4 @@
-"""`plot_gradient_histogram`: distributions of gradients, of all variables at one step or of one over the steps.
-
-Each distribution is a ridge over a log axis of magnitudes. A bar before it shows the share of elements that are 0, and
-a bar behind it the share that is NaN or infinite.
-"""
+"""`plot_gradient_histogram`: distributions of gradients, of all variables at one step or of one over the steps."""
 
 from typing import Any, NamedTuple
 
@@ -16,7 +12,6 @@ HEIGHT = 1.6  # of a ridge, in rows: neighbours overlap
 SMOOTH = (0.25, 0.5, 0.25)  # over an octave: a few elements make a hill, not a comb
 VISIBLE = 0.005  # of the height: the axis ends where every ridge is lower
 STEPS = 40  # more ridges of one variable than this hide each other
-SHADES = ("#9ECAE1", "#08306B")  # of the first and the last step
 
 
 class Ridge(NamedTuple):
@@ -32,7 +27,9 @@ class Ridge(NamedTuple):
 def plot_gradient_histogram(log: Any, *, variable: Any = None, step: int = -1, ax: Any = None) -> Any:
     """Draw the distributions of the magnitudes of gradients as ridges, and the shares of zeros beside them.
 
-    All ridges have the same height, and are smoothed over an octave. Both signs are counted together.
+    Each distribution is a ridge over a log axis; all ridges have the same height, and are smoothed over an octave.
+    Both signs are counted together. A bar before the ridge shows the share of elements that are 0, and a bar behind it
+    the share that is NaN or infinite.
 
     Args:
         log: a `GradientLog` with `histograms`.
@@ -70,11 +67,11 @@ def plot_gradient_histogram(log: Any, *, variable: Any = None, step: int = -1, a
         colours: Any = [COLOURS[is_bias(name)] for name in log.names]
         names, title = labels(log.names), f"Magnitudes of the gradients at step {step}, from input (top) to loss"
     else:
-        from matplotlib.colors import LinearSegmentedColormap
+        import matplotlib
 
         steps = steps[np.unique(np.linspace(0, len(steps) - 1, STEPS).astype(int))]
         ridges = [_ridge(log, variable, int(each)) for each in steps]
-        colours = LinearSegmentedColormap.from_list("steps", SHADES)(np.linspace(0, 1, len(steps)))
+        colours = matplotlib.colormaps["Blues"](np.linspace(0.4, 1, len(steps)))
         names = [f"step {each}" for each in steps]
         title = f"Magnitudes of the gradient of {labels(log.names)[log.place(variable)]} over the steps"
     ax = axes_or_new(ax, (8, 1.8 + min(0.28 * len(ridges), 9)))
@@ -84,8 +81,8 @@ def plot_gradient_histogram(log: Any, *, variable: Any = None, step: int = -1, a
     if variable is None and len(set(colours)) == 2:
         for colour, word in zip(COLOURS, ("kernels", "biases"), strict=False):
             ax.fill_between([], [], [], color=colour, label=word)
-    if ax.get_legend_handles_labels()[0]:
-        legend_below(ax, *ax.get_legend_handles_labels())
+    if handles := ax.get_legend_handles_labels()[0]:
+        legend_below(ax, handles)
     return ax
 
 
@@ -93,64 +90,51 @@ def _ridge(log: Any, variable: Any, step: int) -> Ridge:
     edges, counts = log.histogram(variable, step)
     own, row = log[variable], int(np.searchsorted(log.steps, step))
     middle = len(counts) // 2
-    sizes = counts[middle + 1 :] + counts[:middle][::-1]
-    logs = np.log10(edges[middle + 1 :])
-    nonfinite = int(own.nonfinite[row])
-    elements = max(counts.sum() + nonfinite, 1)
-    shares = counts[middle] / elements, nonfinite / elements
+    sizes, logs = counts[middle + 1 :] + counts[:middle][::-1], np.log10(edges[middle + 1 :])
+    shares = np.array([counts[middle], own.nonfinite[row]]) / max(counts.sum() + own.nonfinite[row], 1)
     density = np.convolve(sizes / np.diff(logs), SMOOTH, "same")
-    return Ridge((logs[:-1] + logs[1:]) / 2, density / (density.max() or 1), *shares, bool(own.missing[row]))
+    return Ridge((logs[:-1] + logs[1:]) / 2, density / (density.max() or 1), shares[0], shares[1], own.missing[row])
 
 
 def _draw(ax: Any, ridges: list[Ridge], colours: Any) -> None:
     """Draw the ridges, the first at the top, between the column of the zeros and that of what is not finite."""
-    magnitudes = ridges[0].magnitudes
     filled = np.flatnonzero(np.any([ridge.density > VISIBLE for ridge in ridges], axis=0))
     first, last = (filled[0], filled[-1]) if len(filled) else (244, 257)  # about 1, if there is nothing to draw
     inside = slice(max(first - 3, 0), last + 4)  # more than a decade, so that a power of ten is inside
-    low, high = magnitudes[inside][0], magnitudes[inside][-1]
-    thin = len(ridges) > TICKS
+    magnitudes = ridges[0].magnitudes[inside]
+    low, high, thin = magnitudes[0], magnitudes[-1], len(ridges) > TICKS
     for place, (ridge, colour) in enumerate(zip(ridges, colours, strict=True)):
-        tops = place - HEIGHT * ridge.density[inside]
         look = {"facecolor": colour, "edgecolor": "white", "linewidth": 0.3 if thin else 0.8, "zorder": 1 + place}
-        ax.fill_between(magnitudes[inside], tops, place, **look)
+        ax.fill_between(magnitudes, place - HEIGHT * ridge.density[inside], place, **look)
     width = 0.15 * (high - low)
-    columns = [("zeros", low - 1.3 * width, [ridge.zeros for ridge in ridges])]
+    columns = {"zeros": (low - 1.3 * width, [ridge.zeros for ridge in ridges])}
     if any(ridge.nonfinite for ridge in ridges):
-        columns.append(("NaN, inf", high + 0.3 * width, [ridge.nonfinite for ridge in ridges]))
-    for _, left, shares in columns:
+        columns["NaN, inf"] = high + 0.3 * width, [ridge.nonfinite for ridge in ridges]
+    for left, shares in columns.values():
         _draw_shares(ax, left, width, shares, thin)
     none = [place for place, ridge in enumerate(ridges) if ridge.missing]
     if none:
         look = {"marker": NONE.marker, "color": "black", "s": 6 if thin else 25, "label": NONE.word}
         ax.scatter(np.full(len(none), low), np.array(none) - 0.3, zorder=len(ridges) + 1, **look)
-    ax.set_ylim(len(ridges) - 0.4, -HEIGHT - 0.2)
-    ax.set_xlim(columns[0][1] - 0.2 * width, high + (1.5 * width if columns[1:] else 0))
-    _name_magnitudes(ax, low, high, [(left + width / 2, word) for word, left, _ in columns])
+    ax.set(ylim=(len(ridges) - 0.4, -HEIGHT - 0.2), xlabel="magnitude of an element")
+    ax.set_xlim(low - 1.5 * width, high + (1.5 * width if len(columns) > 1 else 0))
+    every = max(1, round((high - low) / 7))
+    powers = {f"$10^{{{n}}}$": n for n in range(int(np.ceil(low)), int(high) + 1) if n % every == 0}
+    ticks = powers | {word: left + width / 2 for word, (left, _) in columns.items()}
+    ax.set_xticks(list(ticks.values()), list(ticks))
+    for power in powers.values():
+        ax.axvline(power, color="0.9", lw=0.8, zorder=0)
+    ax.tick_params(left=False)
+    ax.spines[["left", "right", "top"]].set_visible(False)
 
 
 def _draw_shares(ax: Any, left: float, width: float, shares: list[float], thin: bool) -> None:
     """Draw a bar for each share of the elements, on a track that stands for all of them."""
-    places = np.arange(len(shares)) - 0.3
-    ax.barh(places, width, left=left, height=1.0 if thin else 0.55, color="0.92")
-    ax.barh(places, np.multiply(shares, width), left=left, height=1.0 if thin else 0.55, color="0.35")
+    places, height = np.arange(len(shares)) - 0.3, 1.0 if thin else 0.55
+    ax.barh(places, width, left=left, height=height, color="0.92")
+    ax.barh(places, np.multiply(shares, width), left=left, height=height, color="0.35")
     for place, share in zip(places, shares, strict=True) if not thin else ():
         if share:
-            word = "<1%" if share < 0.01 else f"{share:.0%}"
-            over = share > 0.5  # the text lies on the bar
-            x, side, colour = (left, "left", "white") if over else (left + width, "right", "black")
-            ax.text(x, place, f" {word} ", ha=side, va="center", color=colour, fontsize="x-small")
-
-
-def _name_magnitudes(ax: Any, low: float, high: float, columns: list[tuple[float, str]]) -> None:
-    """Write the powers of ten below the ridges, and below each column what it shows."""
-    every = max(1, round((high - low) / 7))
-    powers = [power for power in range(int(np.ceil(low)), int(high) + 1) if power % every == 0]
-    places = [*powers, *(place for place, _ in columns)]
-    ax.set_xticks(places, [*(f"$10^{{{power}}}$" for power in powers), *(word for _, word in columns)])
-    ax.set_xlabel("magnitude of an element")
-    ax.tick_params(left=False)
-    for side in ("left", "right", "top"):
-        ax.spines[side].set_visible(False)
-    for power in powers:
-        ax.axvline(power, color="0.9", lw=0.8, zorder=0)
+            word, on = "<1%" if share < 0.01 else f"{share:.0%}", share > 0.5  # on the bar
+            look = {"ha": "left", "color": "white"} if on else {"ha": "right", "color": "black"}
+            ax.text(left if on else left + width, place, f" {word} ", va="center", fontsize="x-small", **look)

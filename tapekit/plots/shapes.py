@@ -3,14 +3,9 @@
 from collections.abc import Sequence
 from functools import cache
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
-    from matplotlib.text import Text
 
 ROW = 1.35  # from one line of text to the next
 SMALL = 0.8  # edge labels, relative to the text in boxes
@@ -35,9 +30,9 @@ class BoxText(NamedTuple):
 class Box(NamedTuple):
     """A box on the axes, and its two numbers."""
 
-    frame: "FancyBboxPatch"
-    value: "Text"
-    gradient: "Text"
+    frame: Any
+    value: Any
+    gradient: Any
 
 
 @cache
@@ -69,7 +64,7 @@ def norm(value: Any) -> float:
         return float(np.linalg.norm(wide.ravel()))
 
 
-def draw_box(ax: "Axes", text: BoxText, at: tuple, look: dict, colours: tuple[str, str], points: float) -> Box:
+def draw_box(ax: Any, text: BoxText, at: tuple, look: dict, colours: tuple[str, str], points: float) -> Box:
     """Draw a box with its centre at `at`; `look` is that of its patch, `colours` those of value and gradient."""
     from matplotlib.patches import FancyBboxPatch
 
@@ -87,7 +82,7 @@ def draw_box(ax: "Axes", text: BoxText, at: tuple, look: dict, colours: tuple[st
     return Box(frame, value, ax.text(bar + apart, last, text.gradient, ha="left", color=colours[1], **font))
 
 
-def draw_arrow(ax: "Axes", route: list, look: dict, right: bool, points: float) -> "FancyArrowPatch":
+def draw_arrow(ax: Any, route: list, look: dict, right: bool, points: float) -> Any:
     """Draw an arrow through the points of `route`."""
     from matplotlib.patches import FancyArrowPatch
     from matplotlib.path import Path
@@ -101,10 +96,3 @@ def draw_arrow(ax: "Axes", route: list, look: dict, right: bool, points: float) 
     arrow = FancyArrowPatch(path=path, arrowstyle="-|>", mutation_scale=points, zorder=1, **look)
     ax.add_patch(arrow)
     return arrow
-
-
-def draw_label(ax: "Axes", text: str, at: tuple[float, float], colour: str, points: float) -> "Text":
-    """Draw the label of an edge on white paper."""
-    paper = {"facecolor": "white", "edgecolor": "none", "pad": 0.5, "alpha": 0.9}
-    font: dict[str, Any] = {"fontsize": points * SMALL, "ha": "center", "va": "center", "color": colour, "zorder": 4}
-    return ax.text(*at, text, bbox=paper, **font)

@@ -35,27 +35,28 @@ def plot_gradient_flow(log: Any, variables: Sequence | None = None, *, step: int
         ValueError: the log is empty, or has no row of that step.
     """
     log = _with_rows("plot_gradient_flow", log if variables is None else _recorded(log, variables))
-    row = len(log.steps) + step if step < 0 else int(np.searchsorted(log.steps, step))
-    if not 0 <= row < len(log.steps) or (step >= 0 and log.steps[row] != step):
+    rows = np.flatnonzero(step == (log.steps if step >= 0 else np.arange(-len(log.steps), 0)))
+    if not len(rows):
         raise ValueError(
             f"plot_gradient_flow: the log has no row of step {step}. Its steps go from {log.steps[0]} to "
             f"{log.steps[-1]}. Give one of log.steps, or a negative number that counts from the end."
         )
-    ax = axes.axes_or_new(ax, (8, 4.5))
+    ax, row = axes.axes_or_new(ax, (8, 4.5)), rows[0]
     owners = [name.rpartition("/")[0] or name for name in log.names]
     layers = list(dict.fromkeys(owners))
     place = np.array([layers.index(owner) for owner in owners])
+    order = np.argsort(place, kind="stable")
     bias = np.array([is_bias(name) for name in log.names])
-    marks = {mark: mask[0] for mark, mask in axes.marks_of(log, slice(row, row + 1)).items()}
+    marks = axes.marks_of(log, row)
     usual = ~np.any(list(marks.values()), axis=0)
-    for kind, marker, colour, word in (
-        (~bias, "o", axes.COLOURS[0], "kernels"),
-        (bias, "s", axes.COLOURS[1], "biases"),
+    blue, red = axes.COLOURS[:2]
+    for kind, marker, colour, inside, word in (
+        (~bias, "o", blue, blue, "kernels"),
+        (bias, "s", red, "white", "biases"),
     ):
-        which = np.flatnonzero(kind & usual)
-        which = which[np.argsort(place[which], kind="stable")]
+        which = order[(kind & usual)[order]]
         if len(which):
-            look = {"marker": marker, "color": colour, "mfc": colour if marker == "o" else "white", "lw": 0.8}
+            look = {"marker": marker, "color": colour, "mfc": inside, "lw": 0.8}
             ax.plot(place[which], log.norm[row, which], label=f"norm, {word}", **look)
             ax.scatter(place[which], log.max_abs[row, which], marker="_", s=90, color=colour, label=f"largest, {word}")
     axes.log_axis(ax, usual.any())
@@ -63,11 +64,10 @@ def plot_gradient_flow(log: Any, variables: Sequence | None = None, *, step: int
         if mask.any():
             axes.draw_marks(ax, place[mask], mark, mark.word)
     names = labels(layers, shortest=True)
-    slanted: dict[str, Any] = {"rotation": 60, "ha": "right", "rotation_mode": "anchor"}
-    axes.name_ticks(ax.xaxis, names, **(slanted if sum(map(len, names)) > 60 else {}))
-    ax.set_xlim(-0.5, len(layers) - 0.5)
-    ax.set_title(f"Gradients at step {log.steps[row]}, from input to loss")
-    ax.set_ylabel("gradient (L2 norm, largest magnitude)")
+    slanted: Any = {"rotation": 60, "ha": "right", "rotation_mode": "anchor"} if sum(map(len, names)) > 60 else {}
+    axes.name_ticks(ax.xaxis, names, **slanted)
+    title = f"Gradients at step {log.steps[row]}, from input to loss"
+    ax.set(title=title, ylabel="gradient (L2 norm, largest magnitude)", xlim=(-0.5, len(layers) - 0.5))
     ax.legend(fontsize="small")
     return ax
 
@@ -84,21 +84,19 @@ def plot_gradient_history(log: Any, *, ax: Any = None) -> Any:
     ax = axes.axes_or_new(ax, (8, 4.5))
     _draw_variables(ax, log, _positive(log.norm))
     if len(log.names) > 1:
-        total = _spread(_positive(log.global_norm)[:, np.newaxis])
-        _draw_line(ax, log, total, color="black", lw=1.8, label="all together")
+        _draw_line(ax, *_spread(log, _positive(log.global_norm)), color="black", lw=1.8, label="all together")
     axes.log_axis(ax, np.isfinite(_positive(log.global_norm)).any())
     for mark, mask in axes.marks_of(log).items():
         _mark_steps(ax, log, mask, mark, mark.word)
     axes.step_axis(ax)
     ax.set(title="Gradient norms over the steps", ylabel="gradient (L2 norm)")
-    handles, texts = ax.get_legend_handles_labels()
+    handles = ax.get_legend_handles_labels()[0]
     if np.isfinite(log.loss).any():
         twin = ax.twinx()
-        dotted: dict[str, Any] = {"color": "0.45", "lw": 1.8, "ls": (0, (1, 3)), "label": "loss (right)"}
-        _draw_line(twin, log, _spread(log.loss[:, np.newaxis]), **dotted)
+        _draw_line(twin, *_spread(log, log.loss), color="0.45", lw=1.8, ls=(0, (1, 3)), label="loss (right)")
         twin.set_ylabel("loss")
-        handles, texts = handles + twin.lines, [*texts, "loss (right)"]
-    axes.legend_below(ax, handles, texts)
+        handles += twin.lines
+    axes.legend_below(ax, handles)
     return ax
 
 
@@ -115,20 +113,21 @@ def plot_gradient_heatmap(log: Any, *, ax: Any = None) -> Any:
     ax = axes.axes_or_new(ax, (8, max(2.8, 1.5 + 0.2 * min(len(log.names), 30))))
     bias = np.array([is_bias(name) for name in log.names])
     order, kernels = np.argsort(bias, kind="stable"), int((~bias).sum())
-    picture = np.log10(_spread(_positive(log.norm)[:, order])[1]).T
-    left, right, bottom = log.steps[0] - 0.5, log.steps[-1] + 0.5, len(log.names) - 0.5
-    extent = (left, right, bottom, -0.5)
+    picture = np.log10(_spread(log, _positive(log.norm)[:, order])[2]).T
+    left, right = log.steps[0] - 0.5, log.steps[-1] + 0.5
+    extent = (left, right, len(log.names) - 0.5, -0.5)
     image = ax.imshow(picture, aspect="auto", cmap="cividis", extent=extent, interpolation="nearest")
     both = 0 < kernels < len(bias)
     if both:
         ax.axhline(kernels - 0.5, color="white", lw=2)
     edges = np.linspace(left, right, picture.shape[1] + 1)
-    found = {mark: mask[:, order] for mark, mask in axes.marks_of(log).items() if mask.any()}
-    shares = {mark: np.nanmean(_blocks(mask), axis=1) for mark, mask in found.items()}
-    masks = {mark: share > 0 if mark is axes.NONFINITE else share >= 0.5 for mark, share in shares.items()}
-    patches = [_draw_cells(ax, mask, edges, mark) for mark, mask in masks.items() if mask.any()]
-    if patches:
-        axes.legend_below(ax, patches, [patch.get_label() for patch in patches])
+    for mark, mask in axes.marks_of(log).items():
+        share = np.nanmean(_columns(mask[:, order]), axis=1)
+        hatched = share > 0 if mark is axes.NONFINITE else share >= 0.5
+        if hatched.any():
+            _draw_cells(ax, hatched, edges, mark)
+    if ax.patches:
+        axes.legend_below(ax, ax.patches)
     names = labels(log.names)
     axes.name_ticks(ax.yaxis, [names[v] for v in order], begins=(0, kernels) if both else (0,))
     axes.step_axis(ax)
@@ -147,47 +146,39 @@ def plot_update_ratio(log: Any, *, ax: Any = None) -> Any:
     """
     log = _with_rows("plot_update_ratio", log)
     if np.isnan(log.update_ratio).all():
-        raise ValueError(
-            "plot_update_ratio: the log has no update ratios. They need GradientLog(updates=True), and an update after "
-            "each record."
-        )
+        needed = "They need GradientLog(updates=True), and an update after each record."
+        raise ValueError(f"plot_update_ratio: the log has no update ratios. {needed}")
     ax = axes.axes_or_new(ax, (8, 4.5))
     _draw_variables(ax, log, np.log10(_positive(log.update_ratio)))
     ax.axhline(-3, color="black", lw=1.5)
-    outside: dict[str, Any] = {"xytext": (4, 0), "textcoords": "offset points", "va": "center", "fontsize": "small"}
-    ax.annotate("-3, usual", (1, -3), xycoords=("axes fraction", "data"), annotation_clip=False, **outside)
+    ax.text(1.005, -3, "-3, usual", transform=ax.get_yaxis_transform(), va="center", fontsize="small")
     _mark_steps(ax, log, log.update_ratio == 0, axes.ZERO, "no update")
     axes.step_axis(ax)
     ax.set(title="How far a step moves the weights", ylabel="log10 of update norm / weight norm")
-    axes.legend_below(ax, *ax.get_legend_handles_labels())
+    axes.legend_below(ax, ax.get_legend_handles_labels()[0])
     return ax
 
 
-def _width(rows: int) -> int:
-    """How many rows share a column of the picture."""
-    return -(-rows // COLUMNS)
+def _columns(values: np.ndarray) -> np.ndarray:
+    """`[rows, variables]` -> `[columns of the picture, rows of a column, variables]`, filled up with NaN."""
+    rows = -(-len(values) // COLUMNS)
+    filled = np.pad(values.astype(np.float32), ((0, -len(values) % rows), (0, 0)), constant_values=np.nan)
+    return filled.reshape(-1, rows, values.shape[1])
 
 
-def _blocks(values: np.ndarray) -> np.ndarray:
-    """`[rows, variables]` -> `[columns, rows of a column, variables]`, filled up with NaN."""
-    width = _width(len(values))
-    filled = np.pad(values.astype(np.float32), ((0, -len(values) % width), (0, 0)), constant_values=np.nan)
-    return filled.reshape(-1, width, values.shape[1])
-
-
-def _spread(values: np.ndarray) -> list[np.ndarray]:
-    """Least, middle (median) and greatest value `[columns, variables]` of the rows of each column, without NaN."""
-    ordered = np.sort(_blocks(values), axis=1)  # NaN comes last
+def _spread(log: Any, values: np.ndarray) -> list[np.ndarray]:
+    """First step `[columns]`, and least, middle (median) and greatest value `[columns, variables]` of each column."""
+    ordered = np.sort(_columns(values.reshape(len(values), -1)), axis=1)  # NaN comes last
     last = np.maximum((~np.isnan(ordered)).sum(1, keepdims=True) - 1, 0)
-    return [np.take_along_axis(ordered, place, 1)[:, 0] for place in (0 * last, last // 2, last)]
+    found = [np.take_along_axis(ordered, place, 1)[:, 0] for place in (0 * last, last // 2, last)]
+    return [log.steps[:: ordered.shape[1]], *found]
 
 
 def _draw_variables(ax: Any, log: Any, values: np.ndarray) -> None:
     """Draw a line for each variable: all with names, or the three largest and the three smallest of many."""
     from matplotlib.collections import LineCollection
 
-    names, spread = labels(log.names), _spread(values)
-    steps, middle = log.steps[:: _width(len(values))], spread[1]
+    names, (steps, low, middle, high) = labels(log.names), _spread(log, values)
     known = np.flatnonzero(~np.isnan(middle).all(0))
     order = known[np.argsort(np.nanmedian(middle[:, known], axis=0))[::-1]]
     named = order if len(order) <= len(axes.COLOURS) else [*order[:3], *order[-3:]]  # from the top of the picture down
@@ -196,16 +187,17 @@ def _draw_variables(ax: Any, log: Any, values: np.ndarray) -> None:
         ax.add_collection(LineCollection(faint, colors="0.75", linewidths=0.5, label=f"{len(faint)} between"))
     for v in named:
         place = sorted(named).index(v)  # the same look in another plot of the same variables
-        _draw_line(ax, log, spread, v, color=axes.COLOURS[place], ls=STYLES[place], lw=1.2, label=names[v])
+        look = {"color": axes.COLOURS[place], "ls": STYLES[place], "lw": 1.2, "label": names[v]}
+        _draw_line(ax, steps, low[:, v], middle[:, v], high[:, v], **look)
     ax.autoscale_view()
 
 
-def _draw_line(ax: Any, log: Any, spread: list[np.ndarray], v: int = 0, **look: Any) -> None:
+def _draw_line(ax: Any, steps: np.ndarray, *spread: np.ndarray, **look: Any) -> None:
     """Draw the medians of a variable and their band; a point where there is nothing on either side to join it to."""
-    steps, (low, middle, high) = log.steps[:: _width(len(log.steps))], (values[:, v] for values in spread)
+    low, middle, high = map(np.ravel, spread)
     known = np.pad(np.isfinite(middle), 1)
     alone = np.flatnonzero(known[1:-1] & ~known[:-2] & ~known[2:]).tolist()
-    if len(steps) < len(log.steps):
+    if (low < high).any():
         ax.fill_between(steps, low, high, color=look["color"], alpha=0.12, lw=0)
     ax.plot(steps, middle, **look, **({"marker": ".", "markevery": alone} if alone else {}))
 
@@ -220,22 +212,21 @@ def _mark_steps(ax: Any, log: Any, mask: np.ndarray, mark: axes.Mark, word: str)
         axes.draw_marks(ax, few, mark, f"{word}: {labels(log.names)[variables[0]]}{more}")
 
 
-def _draw_cells(ax: Any, mask: np.ndarray, edges: np.ndarray, mark: axes.Mark) -> Any:
+def _draw_cells(ax: Any, mask: np.ndarray, edges: np.ndarray, mark: axes.Mark) -> None:
     """Draw the cells `[columns, variables]` of a heatmap where `mask` holds, wide enough to be seen, as one patch."""
     from matplotlib.patches import PathPatch
     from matplotlib.path import Path
 
     change = np.diff(np.pad(mask.T, ((0, 0), (1, 1))).astype(int), axis=1)
     rows, first = np.nonzero(change == 1)
-    last = np.nonzero(change == -1)[1]
-    left, right = edges[first], edges[last]
-    spread = np.maximum((edges[-1] - edges[0]) / 200 - (right - left), 0) / 2  # at least three pixels wide and high
-    half = max(0.5, mask.shape[1] / 160)
-    left, right, top, bottom = left - spread, right + spread, rows - half, rows + half
+    left, right = edges[first], edges[np.nonzero(change == -1)[1]]
+    more = np.maximum((edges[-1] - edges[0]) / 200 - (right - left), 0) / 2  # at least three pixels wide and high
+    left, right, half = left - more, right + more, max(0.5, mask.shape[1] / 160)
+    top, bottom = rows - half, rows + half
     corners = np.stack([left, top, right, top, right, bottom, left, bottom, left, top], 1)
     codes = [Path.MOVETO, *[Path.LINETO] * 3, Path.CLOSEPOLY] * len(rows)
     look = {"facecolor": mark.colour, "edgecolor": mark.ink, "hatch": mark.hatch, "lw": 0.5, "label": mark.word}
-    return ax.add_patch(PathPatch(Path(corners.reshape(-1, 2), codes), **look))
+    ax.add_patch(PathPatch(Path(corners.reshape(-1, 2), codes), **look))
 
 
 def _recorded(gradients: Any, variables: Sequence) -> Any:
@@ -243,10 +234,8 @@ def _recorded(gradients: Any, variables: Sequence) -> Any:
     from tapekit.logs import GradientLog  # only a plain list of gradients needs TensorFlow
 
     if hasattr(gradients, "steps"):
-        raise TypeError(
-            "plot_gradient_flow: a GradientLog arrived, and a second argument. Give the log alone, and step= and ax= "
-            "by name."
-        )
+        instead = "Give the log alone, and step= and ax= by name."
+        raise TypeError(f"plot_gradient_flow: a GradientLog arrived, and a second argument. {instead}")
     log = GradientLog()
     log.record(gradients, variables)
     return log

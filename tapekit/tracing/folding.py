@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from itertools import count, takewhile
+from itertools import chain, count, takewhile
 from typing import Any, NamedTuple
 
 NEARLY_ALL = 0.9  # the share of the weights in one scope above which that scope is the whole model
@@ -29,15 +29,10 @@ def fold(
     target: str,
     depth: int | None,
 ) -> dict[str, Group]:
-    """Return the operations that remain at `depth`, each with the group for which it stands.
+    """Return the operations that remain at `depth` (None: all), each with the group for which it stands.
 
-    Args:
-        inputs: the inputs of each operation, in execution order.
-        scopes: the scope of each operation.
-        model: the scope from which `depth` counts.
-        constants: names of data that depend on no source. Those that only grouped operations use are left out.
-        target: the name of the last operation, whose output is always shown.
-        depth: how many scopes deep to look; None keeps every operation.
+    `inputs` and `scopes` are those of each operation, in execution order; `model` is the scope from which `depth`
+    counts. Constants that only grouped operations use are left out. The output of `target` is always shown.
     """
     scope = _scopes_at(depth, scopes, model)
     exits = _exits(inputs, scope, target)
@@ -50,12 +45,10 @@ def fold(
     hidden = set(constants) - shown_alone
     groups = {}
     for name, inside in members.items():
-        if not scope[name]:
-            groups[name] = Group(name, inputs[name], (), scopes[name])
-            continue
         feeds = dict.fromkeys(feed for member in inside for feed in inputs[member])
         outer = [feed for feed in feeds if exits.get(feed) != name and feed not in hidden]
-        groups[name] = Group(labels[name], outer, inside, scope[name])
+        grouped = Group(labels[name], outer, inside, scope[name])
+        groups[name] = grouped if scope[name] else Group(name, inputs[name], (), scopes[name])
     return groups
 
 
@@ -63,16 +56,12 @@ def _labels(inputs: Mapping[str, Sequence[str]], scope: Mapping[str, str], names
     """The unique names of groups: "dense", and "dense (2)" for the next output of a scope, as of a second pass."""
     alone = {feed for feeds in (*inputs.values(), names) for feed in feeds if not scope.get(feed)}
     labels: dict[str, str] = {}
-    taken: set[str] = set()
+    taken, scopes = set(), set(scope.values())
     for name in names:
         here = scope[name]
-        numbered = (f"{here} ({number})" for number in count(2))
-        if not here or here in alone:  # also a scope that is called as a source is
-            labels[name] = name
-        elif here not in taken:
-            labels[name] = here
-        else:
-            labels[name] = next(each for each in numbered if each not in taken and each not in scope.values())
+        numbered = (each for number in count(2) if (each := f"{here} ({number})") not in scopes)
+        single = not here or here in alone  # also a scope that is called as a source is
+        labels[name] = name if single else next(each for each in chain([here], numbered) if each not in taken)
         taken.add(labels[name])
     return labels
 

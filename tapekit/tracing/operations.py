@@ -76,11 +76,11 @@ class Graph:
             if group.members:
                 edges = [self.tensors[feed] for feed in group.inputs]
             contributions[name] = local[name] = [None] * len(edges)
-            if upstream is not None and all(uses[feed] == 1 for feed in group.inputs):
-                # This is the only use of each input, so its whole gradient flows along the edge.
-                contributions[name] = [gradients.get(feed) for feed in group.inputs]
-            elif upstream is not None:
-                contributions[name] = self._flow_back(name, group.inputs, edges, upstream)
+            if upstream is not None:
+                # If this is the only use of each input, its whole gradient flows along the edge.
+                alone = all(uses[feed] == 1 for feed in group.inputs)
+                whole = [gradients.get(feed) for feed in group.inputs]
+                contributions[name] = whole if alone else self._flow_back(name, group.inputs, edges, upstream)
             if all(end.shape.rank == 0 and end.dtype != tf.resource for end in (self.tensors[name], *edges)):
                 local[name] = self._flow_back(name, group.inputs, edges)
         constants = [name for name in self.constants if name in uses or name == self.target]

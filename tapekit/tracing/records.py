@@ -82,23 +82,19 @@ class Trace:
         ops = {}
         for old, group in groups.items():
             feeds = tuple(names.get(feed, feed) for feed in group.inputs)
-            ops[old] = dataclasses.replace(records[old], name=group.name, inputs=feeds, scope=group.scope)
+            new: dict[str, Any] = {"name": group.name, "inputs": feeds, "scope": group.scope}
             if group.members:
                 members = [records[member] for member in group.members]
-                flows = tuple(_flow_back(members, feed) for feed in group.inputs)
-                kind = "Scope" if len(members) > 1 else records[old].type
-                local = (None,) * len(feeds)
-                ops[old] = dataclasses.replace(ops[old], type=kind, contributions=flows, local=local)
+                new["type"] = "Scope" if len(members) > 1 else records[old].type
+                new["contributions"] = tuple(_flow_back(members, feed) for feed in group.inputs)
+                new["local"] = (None,) * len(feeds)
+            ops[old] = dataclasses.replace(records[old], **new)
         used = {name for op in ops.values() for name in op.inputs} | {self.target.name}
-        constants_used = tuple(op for op in self.constants if op.name in used)
-        target = ops.get(self.target.name, self.target)
-        return Trace(tuple(ops.values()), self.sources, constants_used, target, self.model, True)
+        kept = tuple(op for op in self.constants if op.name in used)
+        return Trace(tuple(ops.values()), self.sources, kept, ops.get(self.target.name, self.target), self.model, True)
 
     def fold_to(self, boxes: int) -> "tuple[Trace, dict[str, list[Op]]]":
-        """Return the trace, folded no more than needed for a picture with at most `boxes` boxes, and what is in them.
-
-        The second result holds the sources that stand inside the box of a layer, by the name of its record.
-        """
+        """Return the trace with at most so many boxes, and the sources that stand inside boxes, by the box's name."""
         return reduced(self, boxes)
 
     def __repr__(self) -> str:
@@ -121,12 +117,8 @@ class Trace:
 
 def _flow_back(members: Sequence[Op], source: str) -> Any:
     """Return the sum of what flows back from the operations to `source`; None if nothing does."""
-    flows = [
-        flow
-        for op in members
-        for name, flow in zip(op.inputs, op.contributions, strict=True)
-        if name == source and flow is not None
-    ]
+    edges = [edge for op in members for edge in zip(op.inputs, op.contributions, strict=True)]
+    flows = [flow for name, flow in edges if name == source and flow is not None]
     return sum(flows[1:], flows[0]) if flows else None
 
 

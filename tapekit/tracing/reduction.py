@@ -1,4 +1,4 @@
-"""A trace with few enough records to be drawn: `reduced`, and the weights that a layer's box holds: `layer_weights`."""
+"""A trace with few enough records to be drawn: `reduced`."""
 
 import dataclasses
 import re
@@ -17,37 +17,29 @@ def reduced(trace: Any, boxes: int) -> tuple[Any, dict[str, list]]:
     them depends, and at last the user's own sources go into the boxes. A trace with nothing to join stays larger.
     """
     tried = []
-    for folded in _coarser(trace, boxes):
-        inside = layer_weights(folded)
-        if box_count(folded, inside) <= boxes:
-            return folded, inside
-        tried.append((folded, inside))
-    tried += [(folded, layer_weights(folded, own=True)) for folded, _ in tried]
-    fitting = [each for each in tried if box_count(*each) <= boxes]
-    return fitting[0] if fitting else min(tried, key=lambda each: box_count(*each))
+    for own in (False, True):
+        for folded in _coarser(trace, boxes):
+            inside = _weights(folded, own)
+            held = {source.name for sources in inside.values() for source in sources}
+            count = len(folded.ops) + len(folded.constants) + len(folded.sources) - len(held)
+            if count <= boxes:
+                return folded, inside
+            tried.append((count, folded, inside))
+    return min(tried, key=lambda each: each[0])[1:]
 
 
-def box_count(trace: Any, inside: Mapping[str, Sequence]) -> int:
-    """Return the number of records that are not inside others."""
-    held = {source.name for sources in inside.values() for source in sources}
-    return len(trace.ops) + len(trace.constants) + len(trace.sources) - len(held)
-
-
-def layer_weights(trace: Any, *, own: bool = False) -> dict[str, list]:
-    """Return the sources that belong to the layers of a folded trace, by the name of the record that uses them.
+def _weights(trace: Any, own: bool) -> dict[str, list]:
+    """The sources that belong to the layers of a folded trace, by the name of the record that uses them.
 
     A source belongs to a layer if only this layer uses it, in one pass or several, and its name has a scope, as
     "dense/kernel" has; with `own`, also if its name has none.
     """
-    users: dict[str, list] = {source.name: [] for source in trace.sources}
-    for op in trace.ops:
-        for feed in set(op.inputs) & set(users):
-            users[feed].append(op)
     inside: dict[str, list] = {}
     for source in trace.sources:
-        layers = {_layer(op) for op in users[source.name]}
+        users = [op for op in trace.ops if source.name in op.inputs]
+        layers = {_layer(op) for op in users}
         if len(layers) == 1 and None not in layers and source is not trace.target and (own or "/" in source.name):
-            for op in users[source.name]:
+            for op in users:
                 inside.setdefault(op.name, []).append(source)
     return inside
 
@@ -91,18 +83,15 @@ def _stretches(inputs: Mapping[str, Sequence[str]], most: int) -> dict[str, str]
     stretches: list[list[str]] = [[]]
     used_later: set[str] = set()
     for name, feeds in inputs.items():
+        if len(used_later) == 1:
+            stretches.append([])
         stretches[-1].append(name)
         used_later -= {feed for feed in feeds if last.get(feed) == name}
         used_later |= {name} if name in last else set()
-        if len(used_later) == 1:
-            stretches.append([])
-    if not stretches[-1]:
-        stretches.pop()
     size = -(-len(stretches) // most)
-    joined = [list(chain(*stretches[start : start + size])) for start in range(0, len(stretches), size)]
-    return {name: _title(number, names) for number, names in enumerate(joined, start=1) for name in names}
-
-
-def _title(number: int, names: Sequence[str]) -> str:
-    first, last = (name.rpartition("/")[2] for name in (names[0], names[-1]))
-    return f"{number}: {first} … {last}" if len(names) > 1 else ""
+    titles: dict[str, str] = {}
+    for number, start in enumerate(range(0, len(stretches), size), start=1):
+        names = list(chain(*stretches[start : start + size]))
+        first, end = (name.rpartition("/")[2] for name in (names[0], names[-1]))
+        titles |= dict.fromkeys(names, f"{number}: {first} … {end}" if len(names) > 1 else "")
+    return titles

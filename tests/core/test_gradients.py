@@ -262,7 +262,7 @@ def test_a_log_receives_the_gradients_the_variables_and_the_loss():
 
 @pytest.mark.parametrize("log", [True, "run.csv", tapekit.GradientLog])
 def test_what_is_no_log_is_refused(log):
-    with pytest.raises(TypeError, match=r"gradient: log is .*A GradientLog is needed, made once before the loop"):
+    with pytest.raises(TypeError, match=r"gradient: log is .*Give a GradientLog that was made before the loop"):
         tapekit.gradient(tf.square, 1.0, log=log)
 
 

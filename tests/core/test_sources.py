@@ -133,7 +133,7 @@ def test_an_empty_structure_is_an_error(vars):
         (None, "source 'vars' is None. Give a tf.Variable"),
         ({1.0, 2.0}, "is a set. A structure is a list, tuple or dict: write list"),
         ((x for x in [1.0]), "is a generator. A structure is a list"),
-        (tf.sparse.from_dense([1.0]), "is a SparseTensor. .*its .values"),
+        (tf.sparse.from_dense([1.0]), "is a SparseTensor. Give its .values"),
         (keras.Sequential([], name="scale"), "is a Sequential. Give its variables: value.trainable_variables"),
     ],
 )
