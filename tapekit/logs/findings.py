@@ -92,13 +92,19 @@ def _depth(log: Any) -> Iterator[str]:
         return
     fall = sizes[:, 0] / sizes[:, -1]
     middle = float(np.nanmedian(fall))
+    places = np.flatnonzero(~np.isnan(sizes).all(0))
+    i, j = np.triu_indices(len(places), 1)
+    logs = np.log(np.nanmedian(sizes[:, places], 0))
+    slope = np.median((logs[j] - logs[i]) / (places[j] - places[i]))  # of Theil and Sen: one layer does not bend it
+    falls = (middle, np.exp(-slope * len(names)))
+    if 1 / DEPTH <= max(falls) and min(falls) <= DEPTH:
+        return
     word, off = ("Vanishing", fall < 1 / DEPTH) if middle < 1 else ("Exploding", fall > DEPTH)
-    if not 1 / DEPTH <= middle <= DEPTH:
-        yield (
-            f"{word} towards the input: the gradient (root mean square) of {names[0]} is {middle:.2g} times that of "
-            f"{names[-1]} in the median row, {middle ** (1 / (len(names) - 1)):.3g} a layer, first at step "
-            f"{log.steps[off.argmax()]} (threshold {DEPTH:g} either way)."
-        )
+    yield (
+        f"{word} towards the input: the gradient (root mean square) of {names[0]} is {middle:.2g} times that of "
+        f"{names[-1]} in the median row, {middle ** (1 / (len(names) - 1)):.3g} a layer, first at step "
+        f"{log.steps[off.argmax()]} (threshold {DEPTH:g} either way)."
+    )
 
 
 def _spikes(log: Any) -> Iterator[str]:
