@@ -8,8 +8,7 @@ Files, in reading order:
 
     log           `GradientLog`: recording
     inputs        what `record` receives: checks, and sums over replicas
-    statistics    the numbers and the distributions of one row, from the gradients
-    ring          the rows that wait on the device
+    ring          the statistics and distributions of each row, which wait on the device
     fit           the gradients of Keras `fit`
     records       the rows as arrays: reading
     findings      what is wrong, in sentences, and the printed table

@@ -51,9 +51,8 @@ class CsvFile:
             csv.writer(text, lineterminator="\n").writerow(["step", "loss", "global_norm", *columns])
             if os.path.isfile(self.path) and os.path.getsize(self.path):
                 raise FileExistsError(f"GradientLog: {self.path} exists. Continue it with GradientLog.load(path).")
-        line = "%d" + ",%.9g" * records.rows.shape[1] + "\n"  # 9 digits restore a float32 exactly
-        steps, rows = records.steps.tolist(), records.rows.tolist()
-        text.writelines(line % (step, *row) for step, row in zip(steps, rows, strict=True))
+        formats = "%d" + ",%.9g" * records.rows.shape[1]  # 9 digits restore a float32 exactly
+        np.savetxt(text, np.column_stack([records.steps, records.rows]), formats)
         data = text.getvalue().encode()
         with open(self.path, "r+b" if self.end else "wb") as file:
             file.truncate(self.end)
@@ -80,13 +79,12 @@ class EventFile:
         columns["global_norm"] = records.global_norm
         for kind in ("norm", "max_abs", "nonfinite", "missing", *records.kinds[6:]):
             columns |= zip((f"{kind}/{name}" for name in records.names), getattr(records, kind).T, strict=True)
-        counted = set(records.histogram_steps.tolist())
-        for step, *values in zip(
-            records.steps.tolist(), *(column.tolist() for column in columns.values()), strict=True
-        ):
-            numbers = ({"dtype": 1, "float_val": [value], "tensor_shape": {}} for value in values)  # 1 is float32
-            scalars = zip(columns, numbers, strict=True)
-            found = [{"tag": tag, "tensor": number, "metadata": SCALARS} for tag, number in scalars]
+        counted = records.histogram_steps
+        for row, step in enumerate(records.steps.tolist()):
+            found = []
+            for tag, column in columns.items():
+                number = {"dtype": 1, "float_val": [float(column[row])], "tensor_shape": {}}  # 1 is float32
+                found.append({"tag": tag, "tensor": number, "metadata": SCALARS})
             for name in records.names if step in counted else ():
                 buckets = tf.make_tensor_proto(_buckets(*records.histogram(name, step)))
                 found.append({"tag": f"gradient/{name}", "tensor": buckets, "metadata": HISTOGRAMS})

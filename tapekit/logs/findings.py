@@ -14,7 +14,8 @@ SPIKE, BEFORE = 10.0, 20  # ratio of the global norm to its median over so many 
 FADED, FELL = 1e-4, 0.1  # ratio of the global norm at the end to that at the start; relative fall of a loss that learns
 DEAD = 0.9  # share of rows in which every element is 0
 UPDATE = (1e-4, 1e-2)  # a factor of 10 below and above 1e-3, which trains most networks
-FORMATS = {"norm": ".4g", "mean": ".3g", "std": ".3g", "max_abs": ".4g", "zero_fraction": ".0%", "nonfinite": ".0f"}
+FORMATS = {"norm": ".4g", "max_abs": ".4g", "zero_fraction": ".0%", "nonfinite": ".0f", "update_ratio": ".1e"}
+HEADS = {"zero_fraction": "zeros", "nonfinite": "not finite", "update_ratio": "update"}
 
 
 def findings(log: Any) -> tuple[str, ...]:
@@ -30,11 +31,9 @@ def table(log: Any) -> str:
         return "GradientLog: no rows yet"
     loss = f"{log.loss[-1]:.4g}" if log.has_loss else "not recorded"
     title = f"step {log.steps[-1]} (row {len(log)}), loss {loss}, global norm {log.global_norm[-1]:.4g}"
-    formats = FORMATS | ({"update_ratio": ".1e"} if log.updates else {})
-    words = {"zero_fraction": "zeros", "nonfinite": "not finite", "update_ratio": "update"}
-    rows = [["variable", *(words.get(kind, kind) for kind in formats)]]
+    rows = [["variable", *(HEADS.get(kind, kind) for kind in log.kinds)]]
     for place, name in enumerate(log.names):
-        cells = [f"{getattr(log, kind)[-1, place]:{form}}" for kind, form in formats.items()]
+        cells = [f"{getattr(log, kind)[-1, place]:{FORMATS.get(kind, '.3g')}}" for kind in log.kinds]
         rows.append([name, *(["None"] + [""] * (len(cells) - 1) if log.missing[-1, place] else cells)])
     return f"{title}{f', {log.lost} rows lost' if log.lost else ''}\n{text_table(rows, range(1, len(rows[0])))}"
 
@@ -92,13 +91,19 @@ def _depth(log: Any) -> Iterator[str]:
         return
     fall = sizes[:, 0] / sizes[:, -1]
     middle = float(np.nanmedian(fall))
+    places = np.flatnonzero(~np.isnan(sizes).all(0))
+    i, j = np.triu_indices(len(places), 1)
+    logs = np.log(np.nanmedian(sizes[:, places], 0))
+    slope = np.median((logs[j] - logs[i]) / (places[j] - places[i]))  # of Theil and Sen: one layer does not bend it
+    falls = (middle, np.exp(-slope * len(names)))
+    if max(falls) >= 1 / DEPTH and min(falls) <= DEPTH:
+        return
     word, off = ("Vanishing", fall < 1 / DEPTH) if middle < 1 else ("Exploding", fall > DEPTH)
-    if not 1 / DEPTH <= middle <= DEPTH:
-        yield (
-            f"{word} towards the input: the gradient (root mean square) of {names[0]} is {middle:.2g} times that of "
-            f"{names[-1]} in the median row, {middle ** (1 / (len(names) - 1)):.3g} a layer, first at step "
-            f"{log.steps[off.argmax()]} (threshold {DEPTH:g} either way)."
-        )
+    yield (
+        f"{word} towards the input: the gradient (root mean square) of {names[0]} is {middle:.2g} times that of "
+        f"{names[-1]} in the median row, {middle ** (1 / (len(names) - 1)):.3g} a layer, first at step "
+        f"{log.steps[off.argmax()]} (threshold {DEPTH:g} either way)."
+    )
 
 
 def _spikes(log: Any) -> Iterator[str]:
@@ -144,11 +149,10 @@ def _updates(log: Any) -> Iterator[str]:
     moved = (ratios > 0).any(1)
     ratios = ratios[moved] if moved.any() else ratios  # with gradient accumulation, most steps update nothing
     known = ~np.isnan(ratios).all(0) & np.array([not is_bias(name) for name in log.names])  # biases begin at 0
-    middles = np.full(len(known), 1e-3)
-    middles[known] = np.nanmedian(ratios[:, known], axis=0)
+    middles = np.nanmedian(ratios[:, known], axis=0)
     for word, off in (("small", middles < UPDATE[0]), ("large", middles > UPDATE[1])):
         far = sorted(np.flatnonzero(off).tolist(), key=lambda v: -abs(np.log(middles[v] / 1e-3 + 1e-30)))
-        names = [log.names[v] for v in far]
+        names = np.array(log.names)[known][far].tolist()
         also = f" Updates of {some(names[1:])} are too {word} as well." if names[1:] else ""
         if far:
             yield (

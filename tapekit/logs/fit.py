@@ -6,7 +6,6 @@ to `apply_gradients`). Therefore `FitRecorder` replaces the model's train_functi
 undone before the batch ends, and the compiled function that records is never left in the model.
 """
 
-import functools
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -63,13 +62,17 @@ class FitRecorder:
             return self.plain(iterator)
         name = "apply" if hasattr(optimizer, "apply") else "apply_gradients"
         compute_loss, apply = model.compute_loss, getattr(optimizer, name)
+        minimize: Any = getattr(optimizer, "minimize", None)  # of tf_keras
 
-        @functools.wraps(compute_loss)
         def keep_loss(*args: Any, **kwargs: Any) -> Any:
             self.thread.loss = compute_loss(*args, **kwargs)
             return self.thread.loss
 
-        @functools.wraps(apply)
+        def keep_minimized(loss: Any, *args: Any, **kwargs: Any) -> Any:
+            if not callable(loss):
+                self.thread.loss = loss  # a train_step of tf_keras need not call compute_loss
+            return minimize(loss, *args, **kwargs)
+
         def record_and_apply(grads: Any, *args: Any, **kwargs: Any) -> Any:
             gradients = grads = list(grads)
             if name == "apply_gradients":
@@ -87,6 +90,7 @@ class FitRecorder:
         with (
             mock.patch.object(self, "training", True),
             mock.patch.object(model, "compute_loss", keep_loss),
+            mock.patch.object(optimizer, "minimize", keep_minimized, create=True),
             mock.patch.object(optimizer, name, record_and_apply),
         ):
             result = self.recorded(iterator)

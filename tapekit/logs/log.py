@@ -15,9 +15,8 @@ import tensorflow as tf
 from tapekit import _sources
 from tapekit.logs import files, inputs
 from tapekit.logs.fit import FitRecorder
-from tapekit.logs.records import FIELDS, Records
+from tapekit.logs.records import Records
 from tapekit.logs.ring import Ring
-from tapekit.logs.statistics import real_and_dense
 
 SECONDS = 5.0  # between two writes to `path` and `logdir`
 RUNNING = ("_fit", "_lock", "_model", "_outputs", "_ring", "path", "logdir", "variables")  # are not in a copy of a log
@@ -36,8 +35,8 @@ class GradientLog(Records, keras.callbacks.Callback):
         histograms: every n-th row also keeps the distribution of each gradient, as float32; None for none.
         path: a csv file to which the chief appends the rows, without histograms. `load` reads it back.
         logdir: a folder to which the chief writes all of it for TensorBoard, after each epoch, every few seconds of an
-            eager loop or of `fit`, and at each `drain`. The `tensorboard` package is not needed to write it. To look
-            at it, ``pip install tensorboard`` and run ``tensorboard --logdir`` with this folder.
+            eager loop or of `fit`, and at each `drain`. Only to look at it, with ``tensorboard --logdir``, the
+            `tensorboard` package is needed.
         capacity: rows that the ring buffer holds: 1024, or as many as have 64 histograms, of 8 kB a variable, if those
             are fewer. A `tf.function` that writes more between two reads loses the oldest.
 
@@ -67,23 +66,22 @@ class GradientLog(Records, keras.callbacks.Callback):
         capacity: int | None = None,
     ):
         keras.callbacks.Callback.__init__(self)
-        given = {"histograms": histograms, "capacity": capacity}
-        for name, value in {"every": every, **{name: n for name, n in given.items() if n is not None}}.items():
-            if type(value) is not int or value < 1:
+        for name, value in {"every": every, "histograms": histograms, "capacity": capacity}.items():
+            optional = value is None and name != "every"
+            if not optional and (type(value) is not int or value < 1):
                 raise ValueError(f"GradientLog: {name} is {value!r}. A positive integer is needed. Write {name}=1.")
         self.every, self.updates, self.histograms, self.path, self.logdir = every, updates, histograms, path, logdir
         self.capacity = capacity or min(1024, 64 * (histograms or 1024))
-        outputs = (files.CsvFile, "path", path, ".npz"), (files.EventFile, "logdir", logdir, "")
-        self._outputs: list[Any] = [
-            kind(files.path_of(f"GradientLog: {name}", value, refused))
-            for kind, name, value, refused in outputs
-            if value is not None
-        ]
+        self._outputs: list[Any] = []
+        if path is not None:
+            self._outputs.append(files.CsvFile(files.path_of("GradientLog: path", path, ".npz")))
+        if logdir is not None:
+            self._outputs.append(files.EventFile(files.path_of("GradientLog: logdir", logdir)))
         self.names, self.variables, self.has_loss = (), [], False  # and lost and clipping: see `Records`
         self._blocks: list[tuple[np.ndarray, ...]] = []  # steps, rows and counts, as fetched
         self._ring: Ring | None = None
         self._next = 0  # the row to fetch next
-        self._since, self._drained = 0, time.monotonic()  # steps that Python has seen since the last drain; its time
+        self._since, self._drained = 0, time.monotonic()  # steps since the last drain, and its time
         self._chief = True
         self._lock = threading.RLock()  # one thread at a time fetches rows
         self._fit = FitRecorder(self._record)
@@ -113,7 +111,12 @@ class GradientLog(Records, keras.callbacks.Callback):
                 "gradient, or None. Give both lists as the tape has them: tape.gradient(loss, variables)."
             )
         if len(flat) != len(self.variables) or not all(map(operator.is_, flat, self.variables)) or not flat:
-            self._set_variables(variables, flat)
+            self.names = inputs.names_of(variables, self.names, new=not self.variables, updates=self.updates)
+            self.variables = flat
+            if self.updates and self._ring is not None:  # the ring holds a copy of the weights of other variables
+                with tf.init_scope():  # outside of the step that is being traced
+                    self.drain()
+                self._ring = None
         gradients = [inputs.as_gradient(*each) for each in zip(gradients, flat, self.names, strict=True)]
         self.has_loss |= loss is not None
         loss = inputs.as_loss(loss)
@@ -130,18 +133,9 @@ class GradientLog(Records, keras.callbacks.Callback):
             self._write(self._records())  # report now, not after an epoch, that a file cannot be written
         if tf.executing_eagerly():
             self._count_steps(1)  # before this step is written: its update ratio is not known yet
-            self._ring.write_eagerly(real_and_dense(gradients), loss, scale)
+            self._ring.write_eagerly(gradients, loss, scale)
         else:
             self._ring.write(gradients, loss, scale)
-
-    def _set_variables(self, variables: Any, flat: list) -> None:
-        """Record `variables` from now on."""
-        self.names = inputs.names_of(variables, self.names, new=not self.variables, updates=self.updates)
-        self.variables = flat
-        if self.updates and self._ring is not None:  # the ring holds a copy of the weights of other variables
-            with tf.init_scope():  # outside of the step that is being traced
-                self.drain()
-            self._ring = None
 
     def __getattr__(self, name: str) -> Any:
         # tf_keras asks a callback for methods that its own base class has
@@ -244,7 +238,8 @@ class GradientLog(Records, keras.callbacks.Callback):
         """
         end, records = files.load(path)
         log, steps = cls(updates=bool(records.updates)), records.steps
-        log.names, log.has_loss, log.clipping, log.lost = (getattr(records, name) for name in ("names", *FIELDS[5:]))
+        for name in ("names", "has_loss", "clipping", "lost"):
+            setattr(log, name, getattr(records, name))
         if end is not None:
             log.path, log._outputs = path, [files.CsvFile(os.fspath(path), end)]
         if len(steps):

@@ -1,7 +1,7 @@
 """`Records`: the rows of a `GradientLog` at one moment, as arrays; `VariableLog`: the rows of one variable."""
 
-import collections
 import dataclasses
+from collections import namedtuple
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -11,11 +11,10 @@ from tapekit import _sources
 from tapekit._names import place_of
 from tapekit.logs.findings import findings, table
 from tapekit.logs.notebook import log_html, variable_html
-from tapekit.logs.statistics import CODES, STATISTICS
+from tapekit.logs.ring import CODES, STATISTICS
 
 FIELDS = ("names", "steps", "rows", "counts", "updates", "has_loss", "clipping", "lost")  # those that are saved
 COLUMNS = (*STATISTICS, "update_ratio")
-_Rows = collections.namedtuple("_Rows", "steps norm mean std max_abs zero_fraction nonfinite missing update_ratio")
 # Two bins an octave for each sign (the bit of 512). The codes below FINITE stand for 0 and for what is smaller than the
 # smallest normal float32 number, those above for infinity and NaN.
 FINITE = slice(2, 510)
@@ -23,7 +22,7 @@ MAGNITUDES = np.append(np.outer(2.0 ** np.arange(-126, 128), [1.0, 1.5]), 2.0**1
 EDGES = np.concatenate([-MAGNITUDES[::-1], MAGNITUDES])
 
 
-class VariableLog(_Rows):
+class VariableLog(namedtuple("_Rows", "steps norm mean std max_abs zero_fraction nonfinite missing update_ratio")):
     """The rows of one variable, as arrays `[rows]`."""
 
     def _repr_html_(self) -> str:

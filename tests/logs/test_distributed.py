@@ -108,7 +108,7 @@ def start(kind, loops, path="-", config=None):
 def result(*processes):
     """What each of the processes printed; none of them outlives the test."""
     try:
-        outputs = [process.communicate(timeout=120) for process in processes]
+        outputs = [process.communicate(timeout=600) for process in processes]
     finally:
         for process in processes:
             process.kill()

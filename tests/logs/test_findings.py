@@ -44,6 +44,34 @@ def test_findings_see_the_signal_vanish_or_explode_along_the_biases(factor, word
         assert f"{factor:g} a layer, first at step 0 (threshold 100 either way)" in found[0]
 
 
+def layers(*sizes, kinds=("bias",)):
+    """A log of layers whose gradients have these sizes."""
+    names = [f"layer_{layer}/{kind}" for layer in range(len(sizes)) for kind in kinds]
+    return record(*[[np.full(2, size) for size in sizes for _ in kinds]] * 3, names=names)
+
+
+@pytest.mark.parametrize("kinds", [("bias",), ("kernel",), ("kernel", "bias")])
+def test_a_signal_that_only_the_head_or_the_first_layer_changes_does_not_vanish_or_explode(kinds):
+    assert layers(*[1.0] * 29, 1000.0, kinds=kinds).findings() == ()
+    assert layers(*[1.0] * 29, 1e-3, kinds=kinds).findings() == ()
+    assert layers(1e-3, *[1.0] * 29, kinds=kinds).findings() == ()
+    assert layers(*[1.0] * 20, *[1000.0] * 5, kinds=kinds).findings() == ()
+
+
+@pytest.mark.parametrize("head", [1.0, 1000.0, 1e-3])
+def test_a_geometric_fall_is_found_whatever_the_head_is(head):
+    (found,) = layers(*[0.5 ** (30 - layer) for layer in range(30)], head).findings()
+    assert found.startswith("Vanishing towards the input: the gradient (root mean square) of layer_0/bias is ")
+    (found,) = layers(*[2.0 ** (30 - layer) for layer in range(30)], head).findings()
+    assert found.startswith("Exploding towards the input: the gradient (root mean square) of layer_0/bias is ")
+
+
+def test_a_layer_without_a_signal_does_not_hide_the_fall():
+    zero, fall = layers(*[0.0 if layer == 7 else 0.5 ** (30 - layer) for layer in range(30)]).findings()
+    assert zero.startswith("All zero: layer_7/bias")
+    assert fall.startswith("Vanishing towards the input: ")
+
+
 def test_findings_see_spikes_against_the_rows_before():
     steps = [[np.full(2, 1.0 + 0.1 * (i % 3))] for i in range(40)]
     steps[30] = [np.full(2, 50.0)]

@@ -27,6 +27,14 @@ PROGRAM = textwrap.dedent(
             self.optimizer.apply_gradients(zip(gradients, self.trainable_variables))
             return {"loss": loss}
 
+    class Minimizes(tf_keras.Sequential):
+        def train_step(self, data):
+            x, y = data
+            with tf.GradientTape() as tape:
+                loss = self.compiled_loss(y, self(x, training=True))
+            self.optimizer.minimize(loss, self.trainable_variables, tape=tape)
+            return {"loss": loss}
+
     def small_model(kind=tf_keras.Sequential):
         tf_keras.utils.set_random_seed(0)
         layers = [tf_keras.layers.Dense(4, activation="relu", name="hidden"), tf_keras.layers.Dense(3, name="head")]
@@ -80,13 +88,16 @@ def test_fit_logs_the_true_gradients_of_every_step():
         for kind, options in (
             (tf_keras.Sequential, {}),
             (OwnStep, {}),
+            (Minimizes, {}),
             (tf_keras.Sequential, {"run_eagerly": True}),
             (OwnStep, {"run_eagerly": True}),
+            (Minimizes, {"run_eagerly": True}),
             (tf_keras.Sequential, {"jit_compile": True}),
             (OwnStep, {"jit_compile": True}),
             (tf_keras.Sequential, {"steps_per_execution": 4}),
             (tf_keras.Sequential, {"optimizer": tf_keras.optimizers.legacy.SGD(0.1)}),
             (OwnStep, {"optimizer": tf_keras.optimizers.legacy.SGD(0.1)}),
+            (Minimizes, {"optimizer": tf_keras.optimizers.legacy.SGD(0.1)}),
             (tf_keras.Sequential, {"optimizer": scaled()}),
             (tf_keras.Sequential, {"optimizer": scaled(), "run_eagerly": True}),
         ):
