@@ -1,7 +1,6 @@
 # %% [markdown]
 # # 1. One variable
-# What is a gradient, and what is it good for? We take the smallest loss there is, measure its slope by hand, let
-# TensorFlow find the same number, and walk downhill with it.
+# What is a gradient, and what is it good for? We measure a slope by hand, let TensorFlow find it, and walk downhill.
 #
 # 30 minutes. [Start page and glossary](README.md). Next: [2. The tape as a circuit](02_circuit.ipynb)
 #
@@ -31,8 +30,8 @@ for h in (1.0, 0.1, 0.01, 0.001):
     print(f"h = {h:<6} (loss(5 + h) - loss(5)) / h = {(loss(5 + h) - loss(5)) / h:.3f}")
 
 # %% [markdown]
-# So: the smaller the nudge, the closer to 10. This number is the **slope** of the loss at w = 5. With many variables,
-# all their slopes together are the **gradient**. On paper, the slope of w² is 2w, and 2 · 5 = 10.
+# So: the smaller the nudge, the closer to 10: the **slope** of the loss at w = 5. With many variables, all their
+# slopes together are the **gradient**. On paper, the slope of w² is 2w, and 2 · 5 = 10.
 # ## The tape
 # TensorFlow finds a slope without a nudge. Inside the `with` block, a `tf.GradientTape` records every operation. Then
 # it goes through the record backwards and applies the rules of calculus.
@@ -107,6 +106,7 @@ for ax, step_size in zip(axes, (0.1, 1.0, 1.1), strict=True):
     ax.plot(line, line**2, "0.7")
     ax.plot(path, np.square(path), "o-", markersize=4)
     ax.set(title=f"step size {step_size}: w ends at {path[-1]:.2f}", xlabel="w", xlim=(-13, 13), ylim=(-10, 150))
+axes[0].set_ylabel("loss w²")
 lesson.save(figure, "01_downhill.png")
 
 # %% [markdown]

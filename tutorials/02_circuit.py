@@ -26,7 +26,8 @@ def show(trace, title, name, **options):
 # ## Two gates
 # f = (x + y) z at x = -2, y = 5, z = -4 is a circuit of two gates, `add` and `mul`. Forward, each gate computes a
 # value. Backward, numbers flow from f to the inputs. The gradient of f for itself is 1; it arrives at the last gate.
-# What arrives at a gate from above is called **upstream**.
+# What arrives at a gate from the side of f is called **upstream**. `tapekit.trace` runs a function and keeps all that
+# its tape recorded; `show`, above, draws it.
 # %% [markdown]
 # **Predict.** Which gradients come out at x, y and z? Nudge each in your head: z grows by 0.001, what does f do?
 
@@ -101,7 +102,7 @@ show(fork, "x x + x", "02_fork.png")
 
 # %%
 gates = tapekit.trace(lambda x: 1.0 / (1.0 + tf.exp(-x)), 1.0)
-show(gates, "A sigmoid", "02_sigmoid.png")
+show(gates, "A sigmoid", "02_sigmoid.png", direction="down")
 s = float(gates.target.value)
 print(f"s = {s:.4f}, s (1 - s) = {s * (1 - s):.4f}, the circuit: {float(gates['x'].gradient):.4f}")
 
@@ -110,7 +111,8 @@ print(f"s = {s:.4f}, s (1 - s) = {s * (1 - s):.4f}, the circuit: {float(gates['x
 # ## A network, folded by layer
 # A model has too many operations to look at. With `depth=1` each layer is one box, the darker, the larger its gradient.
 # For a tensor, a box shows the **norm**, the length of the list of all its numbers: the root of the sum of their
-# squares. The norm of (3, 4) is 5. This model has four sigmoid layers and an output layer.
+# squares. The norm of (3, 4) is 5. This model has four sigmoid layers and an output layer. (`2 weights` are the two
+# variables inside a layer, with the norms of their gradients.)
 # %% [markdown]
 # **Predict.** Which box gets the smallest gradient: the one nearest to the loss, or the one nearest to the input?
 

@@ -1,7 +1,6 @@
 # %% [markdown]
 # # 3. Why is my gradient None?
-# It is the most asked question about `tf.GradientTape`, and TensorFlow answers with one word. `None` means that the
-# circuit is cut: no path leads back from the loss to the variable. You will learn to see where.
+# Many ask this about `tf.GradientTape`. None means that the circuit is cut: no path leads back to the variable. Where?
 #
 # 35 minutes. [Start page and glossary](README.md). Before: [2. The tape as a circuit](02_circuit.ipynb). Next:
 # [4. Is this gradient right?](04_is_it_right.ipynb)
@@ -34,9 +33,8 @@ except TypeError as error:
     print("TypeError:", error)
 
 # %% [markdown]
-# So: in step 0, `w = w - 0.1 * slope` makes a new tensor and calls it `w`. The variable is gone. A tape watches
-# variables, not tensors, so in step 1 there is no path to `w`. The error comes one line too late. To change a variable
-# in place, write `assign_sub`:
+# So: it fails in step 1, but the harm is done in step 0: `w = w - 0.1 * slope` makes a new tensor and calls it `w`. A
+# tape watches variables, not tensors, so in step 1 no path leads to `w`. To change a variable in place, `assign_sub`:
 
 # %%
 w = tf.Variable(2.0)
@@ -62,7 +60,7 @@ lesson.save(tapekit.plot_trace(explanation.trace).figure, "03_cut.png", dpi=100)
 # ## Two more cuts
 # p is [0, 3]. One loss is `tf.argmax(p)`, the place of the largest; another is the sum of `tf.stop_gradient(p) ** 2`.
 # %% [markdown]
-# **Predict.** Where is the cut in each?
+# **Predict.** Where is the cut in each? Which boxes still get a gradient?
 
 # %%
 p = tf.Variable([0.0, 3.0], name="p")
@@ -78,7 +76,8 @@ for ax, (title, loss) in zip(axes, losses.items(), strict=True):
 lesson.save(figure, "03_two_cuts.png", dpi=100)
 
 # %% [markdown]
-# So: a place has no slope; train on the scores themselves, `tf.nn.softmax(p)`. `stop_gradient` cuts on purpose.
+# So: ArgMax lets nothing through: a place has no slope; train on the scores themselves, `tf.nn.softmax(p)`.
+# `stop_gradient` cuts on purpose. The boxes behind the cut have a gradient (Cast; StopGradient, pow, Sum); p has none.
 # ## Three more programs
 # Each computes the right number, and each has a slope on paper. (v = 2.0, n = 3, step = 0.5, total = 1.0.)
 # %% [markdown]
@@ -116,7 +115,8 @@ print(tapekit.gradient(lambda p: tf.reduce_sum(tf.where(p > 0.0, tf.math.log(saf
 
 # %% [markdown]
 # ## Exercise
-# This loss is cut in three places. Write a function `mine(gain, shift, limit)` with the same loss, but without a cut.
+# This loss is cut in three places. Write `mine(gain, shift, limit)` with the same loss, but without a cut. A jump can
+# become a narrow sigmoid, a soft step from 0 to 1. (The loss, 0.644 at the test point, may then change a little.)
 
 # %%
 x, y, centre = tf.linspace(-1.0, 1.0, 8), tf.ones([8]), tf.Variable(0.0)
@@ -146,4 +146,4 @@ exercises.check_repair(mine)
 #
 # **You can now** say what None means, and tell it from 0 and NaN.<br>
 # **You can now** find the operation and the line that cut a gradient.<br>
-# **You can now** repair the six usual cuts. Next: [4. Is this gradient right?](04_is_it_right.ipynb)
+# **You can now** name the usual cuts, and repair them. Next: [4. Is this gradient right?](04_is_it_right.ipynb)

@@ -64,8 +64,9 @@ print(check)
 lesson.save(tapekit.plot_check(check).figure, "04_check.png")
 
 # %% [markdown]
-# So: no. The factor 2 is missing, for (x²)' = 2x, and the column `+-` says how sure the check is. In the picture, the
-# dashed line is how far the tape is off. It lies far above the whole V, so no choice of the step explains it.
+# So: no. The factor 2 is missing, for (x²)' = 2x. The table shows the worst of the three elements, and the column `+-`
+# says how sure the check is. In the picture, the dashed line is how far the tape is off. It lies far above the whole V,
+# so no choice of the step explains it.
 # ## A kink
 # relu(x) is x above 0 and 0 below. At 0 TensorFlow says: slope 0. A central difference says: slope 0.5.
 # %% [markdown]
@@ -79,7 +80,8 @@ print("at 0.0001:", tapekit.check_gradient(tf.nn.relu, 1e-4).verdict)
 # So: neither. At 0 left and right differ, there is no slope to be right about, and any number from 0 to 1 will do. Near
 # 0 is not at 0: there the slope is 1, and the check passes.
 # ## A layer of your own
-# The sources can be the variables of a Keras layer. They are float32; the check moves them in float64.
+# The sources can be the variables of a Keras layer. (`build` makes them, `call` uses them.) They are float32; the check
+# moves them in float64.
 # %% [markdown]
 # **Predict.** The check changes `scale` and `shift` many times. What are they afterwards?
 
@@ -134,7 +136,7 @@ exercises.check_log_sum_exp(mine)
 # ## Optional: TensorFlow itself
 # The product of 2, 3 and x is 6x. Its slope is 6, everywhere.
 # %% [markdown]
-# **Predict.** What slope does TensorFlow's `cumprod` give at x = 0?
+# **Predict.** `cumprod` multiplies a list up, step by step. What slope does it give its last element at x = 0?
 
 # %%
 print(tapekit.check_gradient(lambda x: tf.math.cumprod(x)[-1], tf.constant([2.0, 3.0, 0.0])))

@@ -18,9 +18,9 @@ import tapekit
 
 # %% [markdown]
 # ## A ruler
-# We build thirty equal layers. `layer(h, dense)` makes the next **activation** of h; a **residual block** adds to it,
-# h + f(h). `dense(v)` is `v @ w` plus a *probe*: zeros, whose gradient is the signal there. `spread` is the deviation
-# of w times sqrt(width).
+# We build thirty equal layers. `layer(h, dense)` makes the next **activation** from h; a **residual block** adds to it,
+# h + f(h). `dense(v)` is `v @ w` plus a *probe*: zeros, which change nothing, but their gradient is the signal that
+# comes back to this layer. `spread` is the standard deviation of w times sqrt(width). The loss mixes the outputs.
 
 
 # %%
@@ -85,9 +85,9 @@ lesson.save(figure, "06_laws.png")
 figure, axes = plt.subplots(2, 2, figsize=(9, 5), sharex=True, layout="constrained")
 for column, start in zip(axes.T, ("ReLU, Glorot", "ReLU, He"), strict=True):
     for ax, what, arrays in zip(column, ("gradients", "activations"), signal(*LAYERS[start]), strict=True):
-        for number in (1, 10, 20, 30):
+        for number, look in ((1, "-"), (10, "--"), (20, "-."), (30, ":")):
             sizes = np.abs(arrays[number - 1].numpy()).ravel()
-            ax.hist(np.log10(sizes[sizes > 0]), np.linspace(-7, 3, 120), histtype="step", label=f"layer {number}")
+            ax.hist(np.log10(sizes[sizes > 0]), 60, (-7, 3), histtype="step", ls=look, label=f"layer {number}")
         ax.set(title=f"{start}: {what}", xlabel="log10 of the size", yticks=[])
 axes[0, 0].legend()
 lesson.save(figure, "06_histograms.png")
@@ -115,12 +115,12 @@ def train(name, start, optimizer, epochs=10):
 
 
 glorot = train("(1) Glorot, SGD", "glorot_uniform", SGD(0.005))
-kaiming = train("(2) He, SGD", "he_normal", SGD(0.005))
+he = train("(2) He, SGD", "he_normal", SGD(0.005))
 train("(3) Glorot, Adam", "glorot_uniform", Adam(0.001), epochs=30)
 train("(4) sqrt(3), SGD", 3**0.5, SGD(0.05), epochs=1)
 train("(5) sqrt(3), SGD, clipped", 3**0.5, SGD(0.05, global_clipnorm=1.0))
 figure, axes = plt.subplots(2, 1, figsize=(6.5, 8), layout="constrained")
-for ax, title, log in zip(axes, ("(1) Glorot, SGD", "(2) He, SGD"), (glorot, kaiming), strict=True):
+for ax, title, log in zip(axes, ("(1) Glorot, SGD", "(2) He, SGD"), (glorot, he), strict=True):
     tapekit.plot_gradient_heatmap(log, ax=ax).images[0].set_clim(-6, 1)
     ax.set_title(f"{title}: norms of the gradients")
 lesson.save(figure, "06_stalls_and_trains.png", dpi=65)
@@ -128,7 +128,7 @@ lesson.save(figure, "06_stalls_and_trains.png", dpi=65)
 # %% [markdown]
 # So: with SGD at 0.005, in ten epochs, Glorot's start learns nothing (2.30 is a blind guess), and He's does. The same
 # thirty layers do train with *Adam*: it divides each gradient by its own recent size, so a faded one moves the weights
-# as far as any other. Spread sqrt(3) explodes at once; clipped, it learns. (Below the line, biases show the signal.)
+# as far as any other. Spread sqrt(3) explodes at once; clipped, it learns. (Gradients of biases are the signal itself.)
 # ## Exercise
 # Thirty residual blocks h + a f(h), drawn with He, multiply the signal by sqrt(1 + a²) each. Which a doubles it in all?
 

@@ -79,7 +79,7 @@ print(tapekit.explain(lambda: loss(model, *batch), weights))
 
 # %% [markdown]
 # So: it is the logarithm, on our own line. Some record got the probability 0 for its right digit. With float32, softmax
-# gives exactly 0 when a logit is 87 or more below the largest.
+# gives exactly 0 when a logit is more than about 87 below the largest: exp(-87) is near the smallest float32.
 # ## In which record?
 # The gradient of a batch is the mean of one gradient for each record. `per_example_gradient` keeps them apart.
 # %% [markdown]
@@ -123,8 +123,8 @@ ax.legend()
 lesson.save(figure, "07_repaired.png")
 
 # %% [markdown]
-# So: the safe loss keeps the run finite, but a single step on this record throws the model back from 0.1 to above 1.
-# Without the record the loss stays near 0.14. Repair both: the loss and the data.
+# So: the safe loss keeps the run finite, but one step on this record throws the model back: from 0.27 before it to 1.69
+# in the last forty. Without the record the loss stays near 0.14. Repair both: the loss and the data.
 # ## Exercise
 # `x2, y2 = lesson.records(2)` holds another bad record. Which one? Give its number among all 14,400.
 

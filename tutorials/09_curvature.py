@@ -41,8 +41,9 @@ for curvature, direction in zip(curvatures, directions.T, strict=True):
     print(f"curvature {curvature:6.1f} in the direction {direction.round(2)}")
 
 # %% [markdown]
-# So: the Hessian is the Jacobian of the gradient, `[2, 2]` and symmetric. Its eigenvalues are the curvatures: 1001.6
-# across the valley, 0.4 along it. A step that is small enough for the one is 2500 times too small for the other.
+# So: the Hessian is the Jacobian of the gradient, `[2, 2]` and symmetric. In two directions, its *eigenvectors*, H only
+# stretches; the factors, its **eigenvalues**, are the curvatures: 1001.6 across the valley, 0.4 along it. A step that
+# is small enough for the one is 2500 times too small for the other.
 # ## Newton's step
 # Gradient descent takes a step against the gradient g. Newton's method first divides by the curvature: it solves H s =
 # g and takes the step -s. On a parabola, that lands at the bottom at once. Both start at (-1.2, 1), at a height of

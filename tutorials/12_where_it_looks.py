@@ -92,8 +92,9 @@ for row, i in zip(axes, (0, 1), strict=True):
 lesson.save(figure, "12_where.png", dpi=70)
 
 # %% [markdown]
-# So: chance would be 5 %. Of the heat for "cross", 74.5 % lies on the cross and 22.3 % on the ring; of the heat for
-# "ring", 82.3 % lies on the ring. Nobody told the network the places. The map found them, and we could measure it.
+# So: chance would be 6 % (6 x 6 of the 24 x 24 places). Of the heat for "cross", 74.5 % lies on the cross and
+# 22.3 % on the ring; of the heat for "ring", 82.3 % lies on the ring. Nobody told the network the places. The map found
+# them, and we could measure it.
 # ## Exercise
 # What do the gradient's weights do? Leave them out: add up the eight maps as they are. Without the weights, which
 # pattern is hot? `mine` is the pair of shares, on the cross and on the ring, for the images `both`.
