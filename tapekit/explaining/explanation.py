@@ -17,7 +17,7 @@ from tapekit._names import some
 from tapekit._sources import Call, bind, is_float
 from tapekit.explaining import words
 from tapekit.explaining.calls import left_at, path_of
-from tapekit.explaining.eager import depends, is_partial, run_eagerly, variables_read
+from tapekit.explaining.eager import depends, is_partial, run_eagerly
 from tapekit.explaining.facts import Links, fact_of_nan, fact_of_value, fact_of_zero, hear
 from tapekit.explaining.flow import has_body
 from tapekit.explaining.inner import inner_gradients
@@ -122,7 +122,6 @@ def _from_eager_run(call: Call, error: Exception | None) -> Explanation:
     statuses = run_eagerly(call)
     if error and not isinstance(error, (LeftTensorFlow, tf.errors.OpError)):
         raise error  # fn runs: the error is not its own
-    read = variables_read(call) if "none" in statuses else set()
     rewraps = (op or "").split(".")[-1] in ("Variable", "constant", "convert_to_tensor")
     left = Fact("rewrapped" if rewraps else "left_tensorflow", words.leaving(op or ""), op=op, at=at)
     facts: list[Fact | None] = []
@@ -137,7 +136,7 @@ def _from_eager_run(call: Call, error: Exception | None) -> Explanation:
         elif not is_float(source):
             facts.append(Fact("integer_dtype", "source", dtype=source.dtype.name))
         elif moves is False:
-            facts.append(Fact("not_used", "unmoved" if id(source) in read else ""))
+            facts.append(Fact("not_used", "unmoved"))
         elif not at and not isinstance(error, LeftTensorFlow):
             facts.append(Fact("non_differentiable_op"))
         else:

@@ -56,12 +56,13 @@ class Links:
 
     def fact_of_none(self, index: int) -> Fact:
         """Return what is known about source `index`, whose gradient is None."""
-        source, entry = self.recording.call.sources[index], self.recording.sources[index]
+        call, entry = self.recording.call, self.recording.sources[index]
+        source = call.sources[index]
         way = self.ways.get(entry.ref())
         if not is_float(source):
             at, op = first_use(self.recording, entry)
-            made = binding_of(self.recording.call.leaves[index], self.recording.call.fn)
-            at = made.at if made and isinstance(source, tf.Variable) else at
+            if isinstance(source, tf.Variable) and (made := binding_of(call.leaves[index], call.fn)):
+                at = made.at
             return Fact("integer_dtype", "source", op=spelled(op) if op else None, at=at, dtype=source.dtype.name)
         if way is None:
             return self._fact_of_unread(index)
@@ -118,8 +119,8 @@ def hear(call: Call, indexes: Sequence[int]) -> Signal:
     heard: list[Signal] = []
 
     def ask(recording: Recording) -> list:
-        given = entries(recording, Flow(recording))
-        heard.append(Signal(Flow(recording), [recording.sources[index] for index in indexes], given))
+        sources = [recording.sources[index] for index in indexes]
+        heard.append(Signal(Flow(recording), sources, entries(recording)))
         return heard[-1].question
 
     _, answer = capture(call, ask)
@@ -245,8 +246,7 @@ def _slope_is_finite(recording: Recording, op: tf.Operation) -> bool:
 
 def _order(op: tf.Operation) -> int:
     """Return how often TensorFlow differentiated to make `op`: 0 for an operation that `fn` calls itself."""
-    names = [re.fullmatch(r"_\w*?((?:Grad)+)(?:V\d|Helper)?", frame.name) for frame in op.traceback]
-    return max((name[1].count("Grad") for name in names if name), default=0)
+    return op.name.count("gradient_tape/")
 
 
 def _forward(op: tf.Operation, ops: Sequence[tf.Operation]) -> tf.Operation:
