@@ -148,28 +148,16 @@ def _findings(
     call: Call, statuses: Sequence[str], facts: Sequence[Fact | None], cuts: Sequence[Sequence[Fact]] = ()
 ) -> tuple[Finding, ...]:
     """Return the finding of each source; a source without a fact is fine, with a note where one of its ways is cut."""
-    called, names = spoken_names(call), call.names
     found = []
-    for index, fact in enumerate(facts):
+    for index, (name, called, fact) in enumerate(zip(call.names, spoken_names(call), facts, strict=True)):
         if fact:
-            found.append(_finding(names[index], called[index], statuses[index], fact))
+            file, line, code = fact.at or (None, None, None)
+            path = path_of(called, fact.path) if fact.path else ""
+            why, advice = words.sentences(fact, called)
+            lost = statuses[index]
+            found.append(Finding(name, lost, fact.cause, fact.op, file, line, code, path, why, advice, called))
         else:
-            notes = tuple(dict.fromkeys(words.note(cut, called[index]) for cut in cuts[index]))
-            advice = _watching(call, index, called[index])
-            found.append(Finding(names[index], "ok", advice=advice, called=called[index], notes=notes))
+            notes = tuple(dict.fromkeys(words.note(cut, called) for cut in cuts[index]))
+            advice = words.watching(called, call.sources[index], call.takes_vars)
+            found.append(Finding(name, "ok", advice=advice, called=called, notes=notes))
     return tuple(found)
-
-
-def _watching(call: Call, index: int, called: str) -> str:
-    """Return what a bare tape needs to be told about a source that tapekit watches, or nothing."""
-    source = call.sources[index]
-    if call.takes_vars or (isinstance(source, tf.Variable) and source.trainable):
-        return ""
-    return words.UNWATCHED[isinstance(source, tf.Variable)].format(called)
-
-
-def _finding(source: str, called: str, status: str, fact: Fact) -> Finding:
-    file, line, code = fact.at or (None, None, None)
-    why, advice = words.sentences(fact, called)
-    shown = path_of(called, fact.path) if fact.path else ""
-    return Finding(source, status, fact.cause, fact.op, file, line, code, shown, why, advice, called)
