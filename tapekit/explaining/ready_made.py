@@ -175,7 +175,8 @@ def _names(function: types.FunctionType) -> Iterator[tuple[str, Any]]:
         if cell != types.CellType():  # a name that is not bound yet
             yield name, cell.cell_contents
     yield from ((name, function.__globals__[name]) for name in _global_names(code) if name in function.__globals__)
-    yield from ((each.name, each.default) for each in inspect.signature(function).parameters.values())
+    parameters = inspect.signature(function, follow_wrapped=False).parameters
+    yield from ((each.name, each.default) for each in parameters.values())
 
 
 def _global_names(code: types.CodeType) -> Iterator[str]:
