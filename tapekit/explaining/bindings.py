@@ -5,11 +5,12 @@ import functools
 import linecache
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from types import CodeType
 from typing import Any, NamedTuple
 
-from tapekit.graphs.capture import Place, is_own, short
+from tapekit._lines import is_own
+from tapekit.graphs.capture import Place, place_at, short
 
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 _GROWS = {"append", "extend", "insert", "add", "update", "setdefault"}
@@ -29,32 +30,27 @@ def last_binding(name: str, code: CodeType, holder: Any = None) -> Binding | Non
     bound where an attribute of that name is set: around the function, or in the class of the object.
     """
     root, attribute = re.split(r"\W", name)[0], name.rpartition(".")[2]
-    binds: Callable = functools.partial(_binds_name, name=root, members=root != name)
+    pattern = rf"{root}([.\[].*)?" if root != name else root
     if holder is not None:
-        binds = functools.partial(_binds_attribute, attribute=attribute)
+        pattern = rf".*\.{attribute}"
     for file, scope in [*_scopes(code), *_classes(holder)]:
-        lines = sorted(node.lineno for node in _nodes(scope) if binds(node))
+        lines = sorted(node.lineno for node in _nodes(scope) if re.fullmatch(pattern, _bound(node), re.DOTALL))
         before = [line for line in lines if file == code.co_filename and line < code.co_firstlineno]
         if lines:
             lines = before or lines
-            return Binding(Place(file, lines[-1], linecache.getline(file, lines[-1]).strip()), len(lines) > 1)
+            return Binding(place_at(file, lines[-1]), len(lines) > 1)
     return None
 
 
 def _scopes(code: CodeType) -> Iterator[tuple[str, Any]]:
     """Yield the functions around the one with this `code`, innermost first, its module, and earlier notebook cells."""
     file, first = code.co_filename, code.co_firstlineno
-    around = [node for node in ast.walk(_tree(file)) if isinstance(node, _FUNCTIONS)]
-    around = [node for node in around if node.lineno <= first <= (node.end_lineno or 0) and not _is(node, code)]
+    functions = [node for node in ast.walk(_tree(file)) if isinstance(node, _FUNCTIONS)]
+    around = [node for node in functions if node.lineno < first <= (node.end_lineno or 0)]
     yield from ((file, node) for node in sorted(around, key=lambda node: -node.lineno))
     yield file, _tree(file)
     if short(file) == "notebook cell":
         yield from ((cell, _tree(cell)) for cell in reversed(linecache.cache) if short(cell) == "notebook cell")
-
-
-def _is(node: Any, code: CodeType) -> bool:
-    """Return whether `node` is the function with this `code`, whose first line is that of its first decorator."""
-    return node.name == code.co_name and code.co_firstlineno in (node.lineno, *(d.lineno for d in node.decorator_list))
 
 
 def _classes(holder: Any) -> Iterator[tuple[str, Any]]:
@@ -84,30 +80,14 @@ def _nodes(scope: Any) -> Iterator[Any]:
     while pending:
         node = pending.pop()
         yield node
-        inner = node.body if isinstance(node, (*_FUNCTIONS, ast.ClassDef)) else []
-        shared = any(isinstance(each, (ast.Nonlocal, ast.Global)) for each in inner)
-        if shared or not (inner or isinstance(node, ast.Lambda)):
+        if not isinstance(node, (*_FUNCTIONS, ast.ClassDef, ast.Lambda)):
             pending += ast.iter_child_nodes(node)
 
 
-def _binds_name(node: Any, name: str, members: bool) -> bool:
-    """Return whether `node` binds `name`; with `members`, also whether it sets a member of what has this name."""
+def _bound(node: Any) -> str:
+    """Return the source code of what `node` binds: a name, an attribute, an element, a list that grows."""
     if isinstance(node, ast.arg):
-        return node.arg == name
-    if isinstance(node, ast.Name):
-        return _is_store(node) and node.id == name
-    grows = isinstance(node, ast.Call) and getattr(node.func, "attr", "") in _GROWS
-    if not members or not (grows or (isinstance(node, (ast.Attribute, ast.Subscript)) and _is_store(node))):
-        return False
-    base = node.func if grows else node
-    while isinstance(base, (ast.Attribute, ast.Subscript)):
-        base = base.value
-    return isinstance(base, ast.Name) and base.id == name
-
-
-def _binds_attribute(node: Any, attribute: str) -> bool:
-    return isinstance(node, ast.Attribute) and _is_store(node) and node.attr == attribute
-
-
-def _is_store(node: Any) -> bool:
-    return isinstance(node.ctx, ast.Store)
+        return node.arg
+    if isinstance(node, ast.Call) and getattr(node.func, "attr", "") in _GROWS:
+        return ast.unparse(node.func)
+    return ast.unparse(node) if isinstance(getattr(node, "ctx", None), ast.Store) else ""

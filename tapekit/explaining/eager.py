@@ -17,13 +17,6 @@ def run_eagerly(call: Call) -> list[str]:
     return [status(None if gradient is None else health(gradient).numpy()) for gradient in gradients]
 
 
-def variables_read(call: Call) -> set[int]:
-    """Return the ids of the trainable variables that `fn` reads, which a tape records."""
-    with all_variables_kept(), draws_kept(), tf.GradientTape() as tape:
-        call()
-    return {id(variable) for variable in tape.watched_variables()}
-
-
 def depends(call: Call, index: int) -> bool | None:
     """Return whether the target changes with the numbers of source `index`; None if that cannot be tried."""
     before, after = _target(call, index, 0.0), _target(call, index, 0.1)

@@ -17,7 +17,7 @@ from tapekit._names import some
 from tapekit._sources import Call, bind, is_float
 from tapekit.explaining import words
 from tapekit.explaining.calls import left_at, path_of
-from tapekit.explaining.eager import depends, is_partial, run_eagerly, variables_read
+from tapekit.explaining.eager import depends, is_partial, run_eagerly
 from tapekit.explaining.facts import Links, fact_of_nan, fact_of_value, fact_of_zero, hear
 from tapekit.explaining.flow import has_body
 from tapekit.explaining.inner import inner_gradients
@@ -122,7 +122,6 @@ def _from_eager_run(call: Call, error: Exception | None) -> Explanation:
     statuses = run_eagerly(call)
     if error and not isinstance(error, (LeftTensorFlow, tf.errors.OpError)):
         raise error  # fn runs: the error is not its own
-    read = variables_read(call) if "none" in statuses else set()
     rewraps = (op or "").split(".")[-1] in ("Variable", "constant", "convert_to_tensor")
     left = Fact("rewrapped" if rewraps else "left_tensorflow", words.leaving(op or ""), op=op, at=at)
     facts: list[Fact | None] = []
@@ -137,7 +136,7 @@ def _from_eager_run(call: Call, error: Exception | None) -> Explanation:
         elif not is_float(source):
             facts.append(Fact("integer_dtype", "source", dtype=source.dtype.name))
         elif moves is False:
-            facts.append(Fact("not_used", "unmoved" if id(source) in read else ""))
+            facts.append(Fact("not_used", "unmoved"))
         elif not at and not isinstance(error, LeftTensorFlow):
             facts.append(Fact("non_differentiable_op"))
         else:
@@ -149,28 +148,16 @@ def _findings(
     call: Call, statuses: Sequence[str], facts: Sequence[Fact | None], cuts: Sequence[Sequence[Fact]] = ()
 ) -> tuple[Finding, ...]:
     """Return the finding of each source; a source without a fact is fine, with a note where one of its ways is cut."""
-    called, names = spoken_names(call), call.names
     found = []
-    for index, fact in enumerate(facts):
+    for index, (name, called, fact) in enumerate(zip(call.names, spoken_names(call), facts, strict=True)):
         if fact:
-            found.append(_finding(names[index], called[index], statuses[index], fact))
+            file, line, code = fact.at or (None, None, None)
+            path = path_of(called, fact.path) if fact.path else ""
+            why, advice = words.sentences(fact, called)
+            lost = statuses[index]
+            found.append(Finding(name, lost, fact.cause, fact.op, file, line, code, path, why, advice, called))
         else:
-            notes = tuple(dict.fromkeys(words.note(cut, called[index]) for cut in cuts[index]))
-            advice = _watching(call, index, called[index])
-            found.append(Finding(names[index], "ok", advice=advice, called=called[index], notes=notes))
+            notes = tuple(dict.fromkeys(words.note(cut, called) for cut in cuts[index]))
+            advice = words.watching(called, call.sources[index], call.takes_vars)
+            found.append(Finding(name, "ok", advice=advice, called=called, notes=notes))
     return tuple(found)
-
-
-def _watching(call: Call, index: int, called: str) -> str:
-    """Return what a bare tape needs to be told about a source that tapekit watches, or nothing."""
-    source = call.sources[index]
-    if call.takes_vars or (isinstance(source, tf.Variable) and source.trainable):
-        return ""
-    return words.UNWATCHED[isinstance(source, tf.Variable)].format(called)
-
-
-def _finding(source: str, called: str, status: str, fact: Fact) -> Finding:
-    file, line, code = fact.at or (None, None, None)
-    why, advice = words.sentences(fact, called)
-    shown = path_of(called, fact.path) if fact.path else ""
-    return Finding(source, status, fact.cause, fact.op, file, line, code, shown, why, advice, called)

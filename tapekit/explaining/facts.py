@@ -12,7 +12,7 @@ import tensorflow as tf
 from tapekit._sources import Call, is_float
 from tapekit.explaining import signals, words
 from tapekit.explaining.calls import backward_place, called_by, cause_of, spelled
-from tapekit.explaining.flow import SHAPE, Flow, has_body, takes_twice
+from tapekit.explaining.flow import SHAPE, Flow, has_body
 from tapekit.explaining.ready_made import added_losses, binding_of, entries, first_use, other_variables, ready_made
 from tapekit.explaining.records import Fact
 from tapekit.explaining.signals import Health, Signal
@@ -56,12 +56,13 @@ class Links:
 
     def fact_of_none(self, index: int) -> Fact:
         """Return what is known about source `index`, whose gradient is None."""
-        source, entry = self.recording.call.sources[index], self.recording.sources[index]
+        call, entry = self.recording.call, self.recording.sources[index]
+        source = call.sources[index]
         way = self.ways.get(entry.ref())
         if not is_float(source):
             at, op = first_use(self.recording, entry)
-            made = binding_of(self.recording.call.leaves[index], self.recording.call.fn)
-            at = made.at if made and isinstance(source, tf.Variable) else at
+            if isinstance(source, tf.Variable) and (made := binding_of(call.leaves[index], call.fn)):
+                at = made.at
             return Fact("integer_dtype", "source", op=spelled(op) if op else None, at=at, dtype=source.dtype.name)
         if way is None:
             return self._fact_of_unread(index)
@@ -118,8 +119,8 @@ def hear(call: Call, indexes: Sequence[int]) -> Signal:
     heard: list[Signal] = []
 
     def ask(recording: Recording) -> list:
-        given = entries(recording, Flow(recording))
-        heard.append(Signal(Flow(recording), [recording.sources[index] for index in indexes], given))
+        sources = [recording.sources[index] for index in indexes]
+        heard.append(Signal(Flow(recording), sources, entries(recording)))
         return heard[-1].question
 
     _, answer = capture(call, ask)
@@ -140,7 +141,8 @@ def fact_of_zero(signal: Signal, index: int, status: str) -> Fact:
     last = path[-1]
     cause, _, _ = cause_of(last, recording.inputs[last])
     if cause == "custom_gradient":
-        return _fact_at(path, cause, at=backward_place(signal.gradients_into(last), signals.__file__))
+        gradients = [signal.known[t.ref()] for t in signal.flow.inputs[last] if t.ref() in signal.known]
+        return _fact_at(path, cause, at=backward_place(gradients, signals.__file__))
     if cause == "left_tensorflow" or (last.type in words.FLAT and not _order(last)):
         return _fact_at(path, cause, "python" if cause == "left_tensorflow" else "")
     fact = fact_of_value(signal, signal.flow.inputs[last], path)
@@ -148,7 +150,8 @@ def fact_of_zero(signal: Signal, index: int, status: str) -> Fact:
         return fact
     if not _is_flat(last) and (fact := _fact_of_factor(signal, path)):
         return fact
-    return _fact_at(path, "zero", "cancels" if cancels or takes_twice(last) else "", order=_order(last))
+    cancels = cancels or len({tensor.ref() for tensor in last.inputs}) < len(last.inputs)  # x - x
+    return _fact_at(path, "zero", "cancels" if cancels else "", order=_order(last))
 
 
 def _is_flat(op: tf.Operation) -> bool:
@@ -169,28 +172,18 @@ def _fact_of_factor(signal: Signal, path: Sequence[tf.Operation]) -> Fact | None
     return _fact_at(path, "zero", other=named.name if named else spelled(maker), order=_order(last))
 
 
-def _lost_inside(recording: Recording, op: tf.Operation) -> str:
-    """Return the type of an operation that loses the gradient in the body of `op` (a tf.cond, a loop), or nothing."""
-    if not has_body(op):
-        return ""
-    library = {each.signature.name: each for each in recording.graph.as_graph_def().library.function}
-    pending, seen = [op.node_def], set[str]()
+def _fact_inside(recording: Recording, path: Sequence[tf.Operation]) -> Fact | None:
+    """Return the fact that the gradient is lost in the body of an operation (a tf.cond, a loop) of the path."""
+    pending, seen = [op.node_def for op in path if has_body(op)], set[str]()
+    library = {each.signature.name: each for each in recording.graph.as_graph_def().library.function} if pending else {}
     while pending:
         node = pending.pop()
         if node.op in words.LOSING:
-            return node.op
+            cause = "stop_gradient" if node.op == "StopGradient" else "non_differentiable_op"
+            return Fact(cause, kind=node.op, op=node.op, at=place(path[-1].traceback), path=tuple(path))
         names = {value.func.name for key, value in node.attr.items() if key != "cond" and value.func.name}
         pending += [inner for name in names - seen if name in library for inner in library[name].node_def]
         seen |= names
-    return ""
-
-
-def _fact_inside(recording: Recording, path: Sequence[tf.Operation]) -> Fact | None:
-    """Return the fact that the gradient is lost in the body of an operation of the path, if it is."""
-    for op in reversed(path):
-        if kind := _lost_inside(recording, op):
-            cause = "stop_gradient" if kind == "StopGradient" else "non_differentiable_op"
-            return Fact(cause, kind=kind, op=kind, at=place(path[-1].traceback), path=tuple(path))
     return None
 
 
@@ -245,8 +238,7 @@ def _slope_is_finite(recording: Recording, op: tf.Operation) -> bool:
 
 def _order(op: tf.Operation) -> int:
     """Return how often TensorFlow differentiated to make `op`: 0 for an operation that `fn` calls itself."""
-    names = [re.fullmatch(r"_\w*?((?:Grad)+)(?:V\d|Helper)?", frame.name) for frame in op.traceback]
-    return max((name[1].count("Grad") for name in names if name), default=0)
+    return op.name.count("gradient_tape/")
 
 
 def _forward(op: tf.Operation, ops: Sequence[tf.Operation]) -> tf.Operation:
@@ -270,6 +262,5 @@ def _fact_at(
     if order:
         last = _forward(last, last.graph.get_operations())
         detail = detail if detail == "cancels" else "second" if detail in ("", "slope") else "slope"
-    named = {"rewrapped": "tf.Variable", "custom_gradient": "tf.custom_gradient"}
-    op = named.get(cause) or spelled(last)
+    op = "tf.custom_gradient" if cause == "custom_gradient" else spelled(last)
     return Fact(cause, detail, kind=last.type, op=op, at=at or place(last.traceback), path=tuple(path), **facts)

@@ -198,11 +198,6 @@ def _root(tensor: tf.Tensor) -> tf.Tensor:
     return _root(tensor.op.inputs[0]) if tensor.op.type in PLUMBING and tensor.op.inputs else tensor
 
 
-def takes_twice(op: tf.Operation) -> bool:
-    """Return whether two inputs of `op` are one tensor, as in x - x."""
-    return len({tensor.ref() for tensor in op.inputs}) < len(op.inputs)
-
-
 def own_gradient(op: tf.Operation) -> Any:
     """Return the name of the gradient that `tf.custom_gradient` registered for `op`, or an empty string."""
     try:

@@ -1,7 +1,7 @@
 """What `fn` reads besides its sources: the tensors that were made before it ran, and other variables."""
 
 import functools
-import linecache
+import inspect
 import types
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -9,11 +9,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from tapekit._lines import is_own
 from tapekit._sources import Call, as_variable, is_float
 from tapekit.explaining.bindings import Binding, last_binding
 from tapekit.explaining.calls import called_by
 from tapekit.explaining.flow import Flow
-from tapekit.graphs.capture import Place, Recording, is_own, place
+from tapekit.graphs.capture import Place, Recording, place, place_at
 
 
 class Reached(NamedTuple):
@@ -45,7 +46,7 @@ class ReadyMade(NamedTuple):
         return f"{shown} ({', '.join(lines)})" if lines else shown
 
 
-def entries(recording: Recording, flow: Flow) -> dict[Any, Reached]:
+def entries(recording: Recording) -> dict[Any, Reached]:
     """Return the ``ref()`` of each tensor by which something that was made before `fn` ran enters the graph."""
     named: dict[Any, Reached] = {}
     arrays = []
@@ -58,10 +59,11 @@ def entries(recording: Recording, flow: Flow) -> dict[Any, Reached]:
     for inside, outside in recording.captured():
         if isinstance(outside, tf.Tensor) and inside.dtype != tf.resource:
             named.setdefault(inside.ref(), Reached("", outside, None))
-    for op in flow.ops:
-        alike = [each for each in arrays if op.type == "Const" and _alike(each.value, op.outputs[0])]
+    for constant in (op.outputs[0] for op in recording.ops if op.type == "Const"):
+        kind = (tuple(constant.shape), constant.dtype.as_numpy_dtype)
+        alike = [each for each in arrays if each.value.size > 1 and (each.value.shape, each.value.dtype) == kind]
         if len(alike) == 1:  # an array has no identity in a graph: the only one of that shape and dtype
-            named.setdefault(op.outputs[0].ref(), alike[0])
+            named.setdefault(constant.ref(), alike[0])
     return named
 
 
@@ -71,11 +73,13 @@ def ready_made(recording: Recording, flow: Flow) -> list[ReadyMade]:
     The sources are left out. Call it while the graph of the recording is being made.
     """
     found: dict[Any, ReadyMade] = {}
-    for ref, (name, _, code, holder) in entries(recording, flow).items():
-        tensor, uses = ref.deref(), flow.consumers.get(ref, [])
+    for ref, (name, _, code, holder) in entries(recording).items():
+        tensor = ref.deref()
         if flow.leads(tensor) and is_float(tensor) and not any(tensor is entry for entry in recording.sources):
             made = last_binding(name, code, holder) if name and code else None
-            read = _first_place(uses) or (_last_line(code) if code else None)
+            read, _ = first_use(recording, tensor)
+            if not read and code:  # a tensor that is returned as it is
+                read = place_at(code.co_filename, max(line for *_, line in code.co_lines() if line))
             found.setdefault(name or ref, ReadyMade(name, tensor, read, made, holder))
     return sorted(found.values(), key=lambda each: -each.made.at.line if each.made else 0)
 
@@ -86,18 +90,13 @@ def binding_of(value: Any, fn: Any) -> Binding | None:
     return last_binding(found.name, found.code, found.holder) if found and found.code else None
 
 
-def _alike(array: np.ndarray, tensor: tf.Tensor) -> bool:
-    return array.size > 1 and tensor.shape.as_list() == list(array.shape) and tensor.dtype.as_numpy_dtype == array.dtype
-
-
 def other_variables(recording: Recording, flow: Flow) -> list[tuple[str, tf.Variable, Place | None]]:
     """Return the trainable variables, no sources, on which the target depends: name, variable, and first use."""
     sources = {id(source) for source in recording.call.sources}
     seen = [
-        (outside, _first_place(uses))
+        (outside, first_use(recording, inside)[0])
         for inside, outside in recording.captured()
-        if isinstance(outside, tf.Variable) and outside.trainable and id(outside) not in sources
-        if (uses := flow.consumers.get(inside.ref()))
+        if isinstance(outside, tf.Variable) and outside.trainable and id(outside) not in sources and flow.leads(inside)
     ]
     reached = {id(as_variable(each.value)): each for each in reachable(recording.call.fn)} if seen else {}
     found = []
@@ -113,33 +112,18 @@ def added_losses(recording: Recording) -> dict[str, set]:
     """Return, for each object with ``losses`` within reach, the sources on which a loss made by `fn` depends."""
     found: dict[str, set] = {}
     for name, owner in owners(recording.call.fn):
-        pending = [each for each in tf.nest.flatten(owner.losses) if tf.is_tensor(each) and tf.is_symbolic_tensor(each)]
-        seen: set = set()
-        while pending:
-            tensor = pending.pop()
-            if tensor.ref() not in seen:
-                seen.add(tensor.ref())
-                pending += tensor.op.inputs
-        found[name] = seen
+        made = [each for each in tf.nest.flatten(owner.losses) if tf.is_tensor(each) and tf.is_symbolic_tensor(each)]
+        gradients = recording.vjp(made, recording.sources)
+        found[name] = {s.ref() for s, each in zip(recording.sources, gradients, strict=True) if each is not None}
     return found
 
 
-def first_use(recording: Recording, entry: tf.Tensor) -> tuple[Place | None, tf.Operation | None]:
-    """Return the line of the user, and the operation, that first reads a source."""
-    for op in recording.ops:
-        if any(tensor is entry for tensor in recording.inputs[op]) and (at := place(op.traceback)):
+def first_use(recording: Recording, tensor: tf.Tensor) -> tuple[Place | None, tf.Operation | None]:
+    """Return the line of the user, and the operation, that first reads a tensor."""
+    for op in tensor.consumers():
+        if op in recording.inputs and (at := place(op.traceback)):
             return at, op
     return None, None
-
-
-def _last_line(code: types.CodeType) -> Place:
-    """Return the last line of a function, where it returns a tensor that no operation reads."""
-    line = max(line for *_, line in code.co_lines() if line)
-    return Place(code.co_filename, line, linecache.getline(code.co_filename, line).strip())
-
-
-def _first_place(uses: list[tuple[tf.Operation, int]]) -> Place | None:
-    return next((at for op, _ in uses if (at := place(op.traceback))), None)
 
 
 def reachable(value: Any, name: str = "", code: Any = None, holder: Any = None, seen: set | None = None) -> Iterator:
@@ -191,9 +175,8 @@ def _names(function: types.FunctionType) -> Iterator[tuple[str, Any]]:
         if cell != types.CellType():  # a name that is not bound yet
             yield name, cell.cell_contents
     yield from ((name, function.__globals__[name]) for name in _global_names(code) if name in function.__globals__)
-    defaults = function.__defaults__ or ()
-    yield from zip(code.co_varnames[code.co_argcount - len(defaults) : code.co_argcount], defaults, strict=True)
-    yield from (function.__kwdefaults__ or {}).items()
+    parameters = inspect.signature(function, follow_wrapped=False).parameters
+    yield from ((each.name, each.default) for each in parameters.values())
 
 
 def _global_names(code: types.CodeType) -> Iterator[str]:
@@ -215,8 +198,9 @@ def layer_made_at(path: Sequence[tf.Operation], fn: Any) -> Place | None:
         return None
     scope = path[-1].name.split("/")[0]  # Keras opens the scope of a layer twice: the second is called dense_1
     named = (scope, scope.rpartition("_")[0])
-    made = [last_binding(name, fn.__code__) for name, layer in owners(fn) if layer.name in named]
-    return made[0].at if made and made[0] else None
+    name = next((name for name, layer in owners(fn) if layer.name in named), "")
+    made = last_binding(name, fn.__code__) if name else None
+    return made.at if made else None
 
 
 def spoken_names(call: Call) -> list[str]:

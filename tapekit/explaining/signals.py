@@ -86,10 +86,6 @@ class Signal:
         """Return the health of the value of a tensor; a tensor that is no float is taken to be sound."""
         return self._values.get(tensor.ref(), Health(1, 0, 0, 0))
 
-    def gradients_into(self, op: tf.Operation) -> list[tf.Tensor]:
-        """Return the gradients, as tensors of the graph, of the inputs of `op`."""
-        return [self.known[tensor.ref()] for tensor in self.flow.inputs[op] if tensor.ref() in self.known]
-
     def zero_at(self, source: tf.Tensor, flat: Callable[[tf.Operation], bool]) -> tuple[list[tf.Operation], bool]:
         """Return the operations from `source` to the one whose outputs have a gradient that is not 0.
 

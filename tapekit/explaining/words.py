@@ -38,15 +38,7 @@ FLATTENING = {*f"{RELU} {LIMIT} {SATURATED} {QUANTISED} {SELECT} {DECISION} {STE
 SINGULAR = {
     *f"{ROOT} {LOGARITHM} {QUOTIENT} {DOMAIN} {ANGLE} {POSITIVE} {INVERSE} {SPECTRUM} Pow Mean SegmentMean".split()
 }
-LOSING = {kind for kinds in (STEP, DECISION, PLACE, CLASSES, COUNTS, DRAWS, HISTOGRAM) for kind in kinds.split()} | {
-    "StopGradient"
-}
-
-
-UNWATCHED = (
-    "{0} is a tensor: tapekit watches it, a bare tape needs tape.watch({0}) before it is used",
-    "{0} is not trainable: tapekit watches it, a bare tape needs tape.watch({0})",
-)
+LOSING = {*f"{STEP} {DECISION} {PLACE} {CLASSES} {COUNTS} {DRAWS} {HISTOGRAM} StopGradient".split()}
 
 
 class Row(NamedTuple):
@@ -60,11 +52,8 @@ class Row(NamedTuple):
 
     def fits(self, fact: Any) -> bool:
         """Return whether the row is for this fact."""
-        return (
-            self.cause == fact.cause
-            and self.detail in ("", fact.detail)
-            and (not self.kinds or fact.kind in self.kinds.split())
-        )
+        kinds = self.kinds.split() or [fact.kind]
+        return self.cause == fact.cause and self.detail in ("", fact.detail) and fact.kind in kinds
 
 
 _LEAVE_OUT = "leave {name} out of vars, or ask for unconnected='zero'"
@@ -108,7 +97,6 @@ TABLE = [Row(*row) for row in (
      "variable {name}{ready}", "Keep the variable and update it in place, {other}.assign(...) or "
      "{other}.assign_sub(...): {other} = {other} - step makes a tensor"),
     # ------------------------------------------------------------------------------------------ integers
-    ("integer_dtype", "text", "", "{name} is a text, which has no derivative", "Leave {name} out of vars"),
     ("integer_dtype", "source", "", "{name} is {dtype}, and only floating-point numbers have a derivative",
      "Make {name} a float where it is made, 3.0 and not 3, or dtype=tf.float32. If it is an index, a count or a "
      "text, it has no gradient in any case: leave it out of vars"),
@@ -278,6 +266,15 @@ def note(fact: Any, name: str = "the target") -> str:
         why = sentences(fact, name)
         return f"the value of the target is not finite, although its gradients are: {why[0]}{line}. {why[1]}"
     return f"one of the ways from {name} to the target is cut: no gradient passes {fact.op}{line}"
+
+
+def watching(name: str, source: Any, argument: bool) -> str:
+    """Return what a bare tape needs to be told about a source that tapekit watches, or nothing."""
+    if argument or getattr(source, "trainable", False):
+        return ""
+    if isinstance(source, tf.Variable):
+        return f"{name} is not trainable: tapekit watches it, a bare tape needs tape.watch({name})"
+    return f"{name} is a tensor: tapekit watches it, a bare tape needs tape.watch({name}) before it is used"
 
 
 def leaving(op: str) -> str:

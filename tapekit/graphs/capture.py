@@ -8,7 +8,6 @@ and gradients are computed by one run of one graph, so that both belong to the s
 import dataclasses
 import linecache
 import re
-import sysconfig
 import traceback
 import warnings
 from collections.abc import Callable, Iterable, Iterator
@@ -19,14 +18,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from tapekit._lines import is_own
 from tapekit._sources import Call, dense, describe, is_float, values_of
 from tapekit.graphs.eager import eager_gradients
 from tapekit.graphs.state import variables_kept
 from tapekit.graphs.variables import variables_made_once
 from tapekit.jacobians import variable_scope_kept
 
-LIBRARIES = (sysconfig.get_paths()["stdlib"], str(Path(__file__).parent.parent), "<frozen")
-INSTALLED = re.compile(r"[/\\](site|dist)-packages[/\\]|__autograph_generated_file")
 # Words in the errors that TensorFlow, Keras, NumPy and Python raise for a tensor that has no value yet.
 REFUSAL = re.compile(
     r"symbolic|to a numpy array|attribute .numpy|eager|singleton tf.Variable|unable to lift|non-tensor", re.IGNORECASE
@@ -171,15 +169,14 @@ def outside_of_scopes(call: Call) -> None:
 def place(frames: Iterable[traceback.FrameSummary]) -> Place | None:
     """Return the innermost line of a stack (of ``op.traceback`` or of an exception) that is in the user's code."""
     for frame in reversed(list(frames)):
-        file, line = frame.filename, frame.lineno or 0
-        if is_own(file):
-            return Place(file, line, linecache.getline(file, line).strip())
+        if is_own(frame.filename):
+            return place_at(frame.filename, frame.lineno or 0)
     return None
 
 
-def is_own(file: str) -> bool:
-    """Return whether a file belongs to the user, and not to Python, tapekit or an installed package."""
-    return not file.startswith(LIBRARIES) and not INSTALLED.search(file)
+def place_at(file: str, line: int) -> Place:
+    """Return the place of a line of a file."""
+    return Place(file, line, linecache.getline(file, line).strip())
 
 
 def graph_of(call: Call, ask: Callable) -> tuple[Any, Recording]:
