@@ -1,10 +1,7 @@
 """Is this gradient right? `check_gradient` returns a `GradientCheck`: one verdict for each source.
 
-The gradient of the tape, under a random cotangent, is compared with differences of the function's own values, taken in
-float64 where `fn` is the same function there. The differences measure their own uncertainty, so that no tolerance has
-to be chosen: a gradient fails only if it differs by more than the differences can be wrong.
-
-Files, in reading order:
+The differences measure their own uncertainty, so that no tolerance has to be chosen: a gradient fails only if it
+differs by more than they can be wrong. Files, in reading order:
 
     check        `check_gradient`: the arguments, and the order of the work
     results      `GradientCheck` and `SourceCheck`: the verdicts and the table
@@ -12,7 +9,6 @@ Files, in reading order:
     tape         the gradient of the tape under a random cotangent
     float64      `fn` and its gradient as a graph in float64
     lines        the values of `fn` along lines through the point
-    progress     the progress bar
     differences  slopes along a line, with their uncertainty
     comparison   which elements and blocks are compared, and how the wrong one is found
     judgement    the verdict on one line: each rule, with its reason

@@ -19,7 +19,6 @@ from tapekit.checking.dtypes import epsilon
 from tapekit.checking.float64 import Float64
 from tapekit.checking.judgement import RTOL, Judgement, judge
 from tapekit.checking.lines import Lines
-from tapekit.checking.progress import Progress
 from tapekit.checking.tape import TapeGradient, tape_gradient
 
 ONE_BY_ONE = 2048  # elements up to which each is checked by itself; more are checked in blocks, and a bad block opened
@@ -96,7 +95,7 @@ class Comparison:
         return self.judged[key, sure]
 
 
-def compare(call: Call, *, rtol: float | None, atol: float | None, seed: int, progress: Progress) -> Comparison:
+def compare(call: Call, *, rtol: float | None, atol: float | None, seed: int, progress: bool | None) -> Comparison:
     """Compare the gradient of `call` with differences, element by element or in blocks."""
     tape = tape_gradient(call, seed)
     if tape.random or tape.raises:
@@ -112,7 +111,7 @@ def compare(call: Call, *, rtol: float | None, atol: float | None, seed: int, pr
     return found
 
 
-def _lines(call: Call, tape: TapeGradient, seed: int, progress: Progress) -> tuple[Lines, float, Collection[int]]:
+def _lines(call: Call, tape: TapeGradient, seed: int, progress: bool | None) -> tuple[Lines, float, Collection[int]]:
     """Return `fn` on lines, in float64 if it is the same function there; the coarsest precision; the samplers."""
     lines_of = functools.partial(Lines, tape=tape, seed=seed, progress=progress)
     eps, samplers = max(epsilon(each.dtype) for each in (*call.sources, *tape.outputs)), set()

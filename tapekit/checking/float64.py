@@ -26,8 +26,6 @@ READS = {
 }
 WRITES = re.compile("Assign|Resource(?!Gather)")
 RANDOM = re.compile("Random(?!Get)|TruncatedNormal|Multinomial")
-# These draw the same numbers again only in the dtype in which `fn` draws them.
-DRAWS = re.compile("Stateless(Random(Uniform|Normal)|TruncatedNormal)(V2)?$")
 OUTSIDE = re.compile("PyFunc|LookupTable")  # they compute in the dtype that Python or a table has
 SUFFIX = "_in_float64"  # of a function in the graph: TensorFlow knows the narrow one by its name
 _WIDE = {narrow.as_datatype_enum: wide.as_datatype_enum for narrow, wide in (WIDE | {tf.resource: tf.float64}).items()}
@@ -161,7 +159,7 @@ def _part(graph: Any, nodes: dict[str, Any], names: list[str]) -> Any:
     todo = list(part.node)
     while todo:
         node = todo.pop()
-        if OUTSIDE.search(node.op) or (RANDOM.search(node.op) and not DRAWS.match(node.op)):
+        if OUTSIDE.search(node.op) or RANDOM.search(node.op):
             raise ValueError(f"{node.op} returns other numbers, or none, in float64")
         for called in (each for attr in node.attr.values() for each in (attr.func, *attr.list.func)):
             if function := functions.pop(called.name, None):
@@ -174,46 +172,32 @@ def _part(graph: Any, nodes: dict[str, Any], names: list[str]) -> Any:
                 todo += wider.node_def
     for function in part.library.function:
         _widen_function(function)
-    for node in list(part.node):
-        _widen(part.node, node, "")
+    for node in part.node:
+        _widen(node)
     return part
 
 
 def _widen_function(function: Any) -> None:
     # An operation in the place of another calls its output otherwise.
-    names = {f"{node.name}:value:": f"{node.name}:output:" for node in function.node_def if node.op == "ReadVariableOp"}
-    names |= {f"{node.name}:output:": f"{node.name}:y:" for node in function.node_def if DRAWS.match(node.op)}
-
-    def renamed(name: str) -> str:
-        old = name.rstrip("0123456789")
-        return names.get(old, old) + name[len(old) :]
-
+    reads = [node.name for node in function.node_def if node.op == "ReadVariableOp"]
+    names = {f"{name}:value:0": f"{name}:output:0" for name in reads}
     function.signature.name += SUFFIX
     function.arg_attr.clear()  # shapes, which were those of handles
     function.control_ret.clear()
     del function.signature.control_output[:]
     for arg in (*function.signature.input_arg, *function.signature.output_arg):
         arg.type = _WIDE.get(arg.type, arg.type)
-    for node in list(function.node_def):
-        node.input[:] = map(renamed, node.input)
-        _widen(function.node_def, node, ":output:0")
+    for node in function.node_def:
+        node.input[:] = [names.get(each, each) for each in node.input]
+        _widen(node)
     for key, name in function.ret.items():
-        function.ret[key] = renamed(name)
+        function.ret[key] = names.get(name, name)
 
 
-def _widen(nodes: Any, node: Any, output: str) -> None:
+def _widen(node: Any) -> None:
     """Make the dtypes and the constants of an operation wide, and let it call the wide functions."""
     node.attr["_class"].Clear()  # where to place it: beside an operation that may be gone
     del node.attr["_class"]
-    if DRAWS.match(node.op):
-        drawn = nodes.add()
-        drawn.CopyFrom(node)
-        drawn.name += "_drawn"
-        node.op, node.input[:] = "Cast", [drawn.name + output]
-        dtype = node.attr["dtype"].type
-        node.attr.clear()
-        node.attr["SrcT"].type, node.attr["DstT"].type = dtype, _WIDE.get(dtype, dtype)
-        return
     if node.op in READS:
         node.op, dtype = READS[node.op]
         node.attr[dtype].type = node.attr["dtype"].type or tf.float64.as_datatype_enum

@@ -6,6 +6,9 @@ number is two coordinates): one element if the width is 1, else a random directi
 
 import contextlib
 import functools
+import math
+import sys
+import time
 from typing import NamedTuple
 
 import numpy as np
@@ -14,10 +17,10 @@ import tensorflow as tf
 from tapekit._sources import Call, as_variable, values_of
 from tapekit.checking.dtypes import epsilon, flat, floats, real, tiny
 from tapekit.checking.float64 import Float64
-from tapekit.checking.progress import Progress
 from tapekit.checking.tape import TapeGradient, as_vector, pull_back
 
 ROUNDINGS = 16  # of numbers that cancel may add up in one value
+PATIENCE = 3.0  # seconds after which a reader at a terminal wants to know that something happens
 
 
 class Values(NamedTuple):
@@ -39,11 +42,14 @@ class Lines:
     """
 
     def __init__(
-        self, call: Call, tape: TapeGradient, seed: int, progress: Progress, eps: float, *,
+        self, call: Call, tape: TapeGradient, seed: int, progress: bool | None, eps: float, *,
         float64: Float64 | None = None, graph: bool = True,
     ):  # fmt: skip
         self.call, self.tape, self.float64, self.graph = call, tape, float64, graph
-        self.progress, self.eps = progress, eps
+        self.eps = eps
+        seen = sys.stderr.isatty() or type(sys.stderr).__module__.startswith("ipykernel")
+        wait = PATIENCE if progress is None and seen else 0.0 if progress else math.inf
+        self.shown = time.monotonic() + wait
         parts = [real(source) if float64 else flat(source) for source in call.sources]
         self.narrow = max((x.dtype for x in parts), key=epsilon)
         self.dtype = min((x.dtype for x in parts), key=epsilon)
@@ -98,8 +104,13 @@ class Lines:
         """Return `fn` at ``steps[i, j]`` on line i, for all i and j."""
         count = steps.shape[1]
         rows = np.stack([np.repeat(starts, count), np.repeat(widths, count), steps.ravel()], axis=1).astype("float64")
-        values = np.concatenate([self._safely(chunk) for chunk in self.progress.chunks(rows)])
-        return Values(*np.moveaxis((values - self.offset).reshape(*steps.shape, 4), -1, 0))
+        values = []
+        for chunk in np.array_split(rows, min(20, 1 + len(rows) // 16)):
+            values.extend(self._safely(chunk) - self.offset)
+            if time.monotonic() >= self.shown:
+                end = "\n" if len(values) == len(rows) else ""
+                print(f"\rcheck_gradient: {len(values)}/{len(rows)} values", end=end, file=sys.stderr, flush=True)
+        return Values(*np.moveaxis(np.reshape(values, [*steps.shape, 4]), -1, 0))
 
     def agrees(self, eps: float) -> bool:
         """Whether this is the function that the tape saw: outputs that move are the same up to rounding by `eps`."""

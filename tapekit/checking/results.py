@@ -5,6 +5,7 @@ import math
 from collections.abc import Iterator
 
 from tapekit._names import place_of
+from tapekit._tables import text_table
 from tapekit.checking.notebook import check_html
 
 VERDICTS = ("pass", "inconclusive", "kink", "fail", "nondeterministic")  # the last that occurs is that of the whole
@@ -79,16 +80,17 @@ class GradientCheck:
 
     def __repr__(self) -> str:
         """Return the table: a line per source with its worst element, then every cause in words."""
-        wide = max(len(each.verdict) for each in [*self, self]) + 2
-        labels = [each.name + (f"{list(each.index)}" if each.index else "") for each in self]
-        width = max(len(label) for label in [*labels, "source"])
-        title = f"{'tape':>13} {'differences':>13} {'+-':>8} {'rel. error':>10}  checked"
-        lines = [f"{'source':<{width}}  {'verdict':<{wide}}{title}"]
-        for label, each in zip(labels, self, strict=True):
-            numbers = f"{each.analytic:>13.6g} {each.numeric:>13.6g} {each.uncertainty:>8.1e} {each.rel_error:>10.1e}"
-            lines.append(f"{label:<{width}}  {each.verdict:<{wide}}{numbers}  {each.checked}")
+        rows: list = [("source", "verdict", "tape", "differences", "+-", "rel. error", "checked")]
+        for each in self:
+            label = each.name + (f"{list(each.index)}" if each.index else "")
+            numbers = f"{each.analytic:.6g} {each.numeric:.6g} {each.uncertainty:.1e} {each.rel_error:.1e}".split()
+            rows.append((label, each.verdict, *numbers, each.checked))
         order = "" if self.order == 1 else ", second order"
-        lines += [f"{each.name}{order}: {each.cause}" for each in self if each.cause]
-        have = " and ".join(self.weighted) + (" has" if len(self.weighted) == 1 else " have")
-        note = f"({have} several numbers: the slopes are those of their sum with random weights.)"
-        return "\n".join([*lines, note] if self.weighted else lines)
+        lines = [
+            text_table(rows, right=range(2, 6)),
+            *(f"{each.name}{order}: {each.cause}" for each in self if each.cause),
+        ]
+        if self.weighted:
+            have = " and ".join(self.weighted) + (" has" if len(self.weighted) == 1 else " have")
+            lines.append(f"({have} several numbers: the slopes are those of their sum with random weights.)")
+        return "\n".join(lines)

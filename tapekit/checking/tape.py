@@ -40,7 +40,7 @@ class TapeGradient:
 
 
 def tape_gradient(call: Call, seed: int) -> TapeGradient:
-    """Run `fn` twice under the tape (three times if the two disagree) and compare."""
+    """Run `fn` twice under the tape, three times if the two disagree."""
     outputs, raw, raises = _run(call, seed, 1.0)
     again, doubled, _ = _run(call, seed, -2.0)  # -2 is exact in binary: a linear gradient follows exactly
     linear = [_same(None if g is None else -2 * tensor(g), h) for g, h in zip(raw, doubled, strict=True)]

@@ -10,7 +10,6 @@ import pytest
 import tensorflow as tf
 
 from tapekit.checking import check_gradient
-from tapekit.checking.progress import Progress
 from tests.checking.test_checking import in_float32, only, planted
 
 FLOATS = ["float16", "bfloat16", "float32", "float64"]
@@ -253,14 +252,12 @@ def test_a_draw_that_feeds_nothing_does_not_count():
 
 def test_a_draw_that_does_not_depend_on_the_source_is_drawn_as_it_was():
     def dropout(x):
-        return tf.reduce_sum(small_slope(x) * tf.random.stateless_uniform([2], seed=(1, 2)))
+        return tf.reduce_sum(tf.sin(x) * tf.random.stateless_uniform([2], seed=(1, 2)))
 
     x = tf.constant([0.3, 0.4])
-    assert only(check_gradient(dropout, x)).uncertainty < 1e-7
-    wrong = planted(dropout, lambda dy, x: dy * tf.cos(x))
+    check_gradient(dropout, x).raise_if_failed()
+    wrong = planted(dropout, lambda dy, x: 3 * dy * tf.cos(x))
     assert check_gradient(wrong, x).verdict == "fail"
-    check_gradient(lambda: dropout(x), x).raise_if_failed()
-    check_gradient(lambda m: m + tf.random.stateless_normal([3], (1, 2), stddev=2.0), 0.5).raise_if_failed()
 
 
 @pytest.mark.parametrize(
@@ -344,18 +341,17 @@ def test_one_variable_is_checked_from_two_threads_at_once():
     np.testing.assert_array_equal(v.numpy(), np.array([0.3, 0.5], "float32"))
 
 
-def test_a_progress_bar_shows_itself_after_some_seconds_in_a_terminal_only(monkeypatch):
-    def written(interactive, shown, seconds):
-        screen = io.StringIO()
-        screen.isatty = lambda: interactive
-        monkeypatch.setattr(sys, "stdout", screen)
-        now = iter([0.0] + [seconds] * 99)
-        monkeypatch.setattr("tapekit.checking.progress.time.monotonic", lambda: next(now))
-        assert np.concatenate(list(Progress(shown).chunks(np.arange(40)))).tolist() == list(range(40))
-        return screen.getvalue()
-
-    assert "[==============================] 40/40 values\n" in written(True, None, 4.0)
-    assert not written(True, None, 1.0)
-    assert not written(False, None, 4.0)
-    assert not written(True, False, 4.0)
-    assert "40/40" in written(False, True, 0.0)
+@pytest.mark.parametrize(
+    ("interactive", "progress", "seconds", "shown"),
+    [(True, None, 4.0, True), (True, None, 1.0, False), (False, None, 4.0, False), (True, False, 4.0, False)],
+)
+def test_progress_shows_itself_after_some_seconds_in_a_terminal_only(
+    monkeypatch, interactive, progress, seconds, shown
+):
+    screen = io.StringIO()
+    screen.isatty = lambda: interactive
+    monkeypatch.setattr(sys, "stderr", screen)
+    now = iter([0.0] + [seconds] * 9999)
+    monkeypatch.setattr("tapekit.checking.lines.time.monotonic", lambda: next(now))
+    assert check_gradient(small_slope, 0.3, progress=progress)
+    assert ("6/6 values" in screen.getvalue()) == shown
