@@ -3,8 +3,7 @@
 # On its way back through a deep network, the gradient is multiplied at every layer: thirty times a little too little is
 # nothing, thirty times a little too much is everything. We measure the factor for each kind of layer, and repair.
 #
-# 45 minutes. [Start page and glossary](README.md). Before: [5. A training loop you can see](05_training_loop.ipynb).
-# Next: [7. A run that went NaN](07_nan.ipynb)
+# 45 minutes. [Start page and glossary](README.md). Before: [5. A training loop you can see](05_training_loop.ipynb)
 
 # %%
 import exercises
@@ -119,11 +118,12 @@ he = train("(2) He, SGD", "he_normal", SGD(0.005))
 train("(3) Glorot, Adam", "glorot_uniform", Adam(0.001), epochs=30)
 train("(4) sqrt(3), SGD", 3**0.5, SGD(0.05), epochs=1)
 train("(5) sqrt(3), SGD, clipped", 3**0.5, SGD(0.05, global_clipnorm=1.0))
-figure, axes = plt.subplots(2, 1, figsize=(6.5, 8), layout="constrained")
-for ax, title, log in zip(axes, ("(1) Glorot, SGD", "(2) He, SGD"), (glorot, he), strict=True):
-    tapekit.plot_gradient_heatmap(log, ax=ax).images[0].set_clim(-6, 1)
-    ax.set_title(f"{title}: norms of the gradients")
-lesson.save(figure, "06_stalls_and_trains.png", dpi=65)
+figure, axes = plt.subplots(1, 2, figsize=(10.5, 4.8), layout="constrained")
+for ax, title, log in zip(axes, ("(1) Glorot: it stalls", "(2) He: it trains"), (glorot, he), strict=True):
+    tapekit.plot_gradient_heatmap(log, ax=ax).set_title(title)
+    ax.images[0].set_clim(-6, 1)
+axes[0].images[0].colorbar.remove()
+lesson.save(figure, "06_stalls_and_trains.png", dpi=80)
 
 # %% [markdown]
 # So: with SGD at 0.005, in ten epochs, Glorot's start learns nothing (2.30 is a blind guess), and He's does. The same
