@@ -210,6 +210,14 @@ def test_the_notebook_holds_the_cells_of_its_script_and_their_results(script):
     assert not any(output.output_type == "error" for cell in code for output in cell.outputs)
 
 
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
+def test_the_notebook_shows_the_pictures_that_its_script_saves(script):
+    notebook = nbformat.read(script.with_suffix(".ipynb"), as_version=4)
+    outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
+    shown = [output for output in outputs if "image/png" in output.get("data", {})]
+    assert len(shown) >= script.read_text().count("lesson.save(") > 0
+
+
 @pytest.mark.parametrize("page", [*SCRIPTS, TUTORIALS / "README.md"], ids=lambda path: path.stem)
 def test_links_lead_to_files_that_exist(page):
     text = page.read_text()

@@ -1,5 +1,6 @@
 """Make a notebook of every tutorial script, execute it, and keep what does not change from run to run."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import jupytext
 import nbformat
 from nbclient import NotebookClient
 
+os.environ.pop("MPLBACKEND", None)  # a notebook is to show its pictures
 HERE = Path(__file__).parent
 PYTHON = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
 
