@@ -3,6 +3,7 @@
 import dataclasses
 import threading
 from collections.abc import Callable
+from numbers import Real
 from typing import Any
 
 import tensorflow as tf  # noqa: F401  (the example above)
@@ -70,7 +71,7 @@ def check_gradient(
     if order not in (1, 2):
         raise ValueError(f"check_gradient: order is {order!r}. It is 1 (the gradient) or 2 (its gradient as well).")
     for name, value in (("rtol", rtol), ("atol", atol)):
-        if value is not None and not value >= 0:
+        if value is not None and not (isinstance(value, Real) and value >= 0):
             raise ValueError(f"check_gradient: {name} is {value!r}. A number from 0 on is needed. Write {name}=1e-4.")
     if not isinstance(seed, int) or seed < 0:
         raise ValueError(f"check_gradient: seed is {seed!r}. A whole number is needed, 0 or more. Write seed=0.")

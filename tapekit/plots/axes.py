@@ -26,13 +26,16 @@ ZERO = Mark("all zero", "v", 0.03, "black", "white", "...")
 NONFINITE = Mark("not finite", "*", 0.97, COLOURS[1], "black", "////")
 
 
-def axes_or_new(ax: Any, size: tuple[float, float]) -> Any:
+def axes_or_new(ax: Any, size: Sequence[float], *, layout: str | None = "constrained") -> Any:
     """Return `ax`, or the axes of a new figure of that size in inches."""
-    if ax is not None:
+    if hasattr(ax, "plot"):
         return ax
+    if ax is not None:
+        kind = type(ax).__name__
+        raise TypeError(f"ax is of type {kind}. One matplotlib Axes is needed. Write ax=axes[0], or ax=figure.gca().")
     import matplotlib.pyplot as plt
 
-    return plt.subplots(figsize=size, layout="constrained")[1]
+    return plt.subplots(figsize=size, layout=layout)[1]
 
 
 def legend_below(ax: Any, handles: Sequence) -> None:

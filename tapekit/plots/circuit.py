@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tapekit.plots import shapes
+from tapekit.plots.axes import axes_or_new
 from tapekit.plots.labels import labels
 from tapekit.plots.layout import layered
 
@@ -68,8 +69,8 @@ def plot_trace(trace: Any, *, ax: Any = None, direction: str = "right", boxes: i
         The Axes.
 
     Raises:
-        TypeError: `trace` is no `Trace`.
-        ValueError: another direction.
+        TypeError: `trace` is no `Trace`, or `ax` is no Axes.
+        ValueError: another direction, or `boxes` is not a positive integer.
 
     Example:
         >>> import tapekit
@@ -97,6 +98,8 @@ def draw(where: str, trace: Any, ax: Any, direction: str, *, boxes: int = READAB
         raise TypeError(f"{where}: a {type(trace).__name__} arrived. Give a Trace: {where}(tapekit.trace(fn, vars)).")
     if direction not in ("right", "down"):
         raise ValueError(f"{where}: direction is {direction!r}. It is 'right' or 'down'.")
+    if type(boxes) is not int or boxes < 1:
+        raise ValueError(f"{where}: boxes is {boxes!r}. A positive integer is needed. Write boxes=20.")
     whole, (trace, inside) = trace, trace.fold_to(boxes)
     held = {source.name for sources in inside.values() for source in sources}
     records = {op.name: op for op in (*trace.sources, *trace.constants, *trace.ops) if op.name not in held}
@@ -215,17 +218,15 @@ def _axes(ax: Any, place: dict, sizes: dict, routes: list, strip: tuple[float, f
 
     `strip` is the least width of the axes, and the height of the room below the circuit.
     """
-    from matplotlib import pyplot as plt
-
     centres, halves = np.array(list(place.values())), np.array([sizes[name] for name in place]) / 2
     corners = np.concatenate([centres - halves, centres + halves, *map(np.array, routes)])
     low, high = corners.min(0) - 1.0, corners.max(0) + 1.0
     beside = max(0.0, strip[0] - (high - low)[0]) / 2
     low, high = low - np.array([beside, strip[1]]), high + np.array([beside, 0.0])
-    if ax is None:
-        inches = np.maximum((high - low) * POINTS / 72, [4.5, 1.0]) + np.array([0, 0.4])
-        figure, ax = plt.subplots(figsize=inches)
-        figure.subplots_adjust(0, 0, 1, 1 - 0.4 / inches[1])
+    inches = np.maximum((high - low) * POINTS / 72, [4.5, 1.0]) + np.array([0, 0.4])
+    given, ax = ax, axes_or_new(ax, inches, layout=None)
+    if given is None:
+        ax.figure.subplots_adjust(0, 0, 1, 1 - 0.4 / inches[1])
     space = ax.get_window_extent().size * 72 / ax.figure.dpi
     points = float(min(space / (high - low)))
     middle, reach = (low + high) / 2, space / points / 2

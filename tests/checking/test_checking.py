@@ -762,6 +762,6 @@ def test_a_source_of_several_replicas_is_refused_in_the_scope():
 
 @pytest.mark.parametrize("name", ["rtol", "atol"])
 def test_a_tolerance_is_a_number_from_0_on(name):
-    for value in (-1.0, np.nan):
+    for value in (-1.0, np.nan, "1e-3", [1e-3], 1j):
         with pytest.raises(ValueError, match=rf"check_gradient: {name} is .*A number from 0 on is needed"):
             check_gradient(tf.sin, 1.0, **{name: value})

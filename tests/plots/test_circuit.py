@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
+import tapekit
 from tapekit import animate_trace, plot_trace, trace
 from tapekit.plots.animation import film
 from tapekit.plots.circuit import draw
@@ -412,3 +414,17 @@ def test_pictures_leave_matplotlib_as_it_was(tmp_path):
     animate_trace(circuit()).save(tmp_path / "circuit.gif", writer="pillow")
     assert dict(matplotlib.rcParams) == before
     assert matplotlib.get_backend() == backend
+
+
+@pytest.mark.parametrize("boxes", [0, -1, 2.5, "20"])
+def test_the_number_of_boxes_is_a_positive_integer(boxes):
+    with pytest.raises(ValueError, match=r"plot_trace: boxes is .*A positive integer is needed. Write boxes=20"):
+        plot_trace(trace(lambda x: x * x, 2.0), boxes=boxes)
+
+
+@pytest.mark.parametrize("axes", [lambda: Figure(), lambda: Figure().subplots(2), lambda: 3])
+def test_what_is_not_one_axes_is_refused_with_its_kind(axes):
+    squared, check = trace(lambda x: x * x, 2.0), tapekit.check_gradient(tf.sin, 1.0)
+    for plot, shown in ((plot_trace, squared), (tapekit.plot_check, check)):
+        with pytest.raises(TypeError, match=r"ax is of type (Figure|ndarray|int). One matplotlib Axes is needed"):
+            plot(shown, ax=axes())
