@@ -20,7 +20,7 @@ def is_own(file: str) -> bool:
 
 
 def running_line() -> tuple[str, int]:
-    """Return file and line of the user's code that is running; in a `tf.function`, as before AutoGraph changed it."""
+    """Return file and line of the user's code that is running; in a `tf.function`, of the code as it is written."""
     frames = traceback.extract_stack() if tf.executing_eagerly() else tf.no_op().traceback
     own = [(frame.filename, frame.lineno or 1) for frame in frames if is_own(frame.filename)]
     return own[-1] if own else ("<unknown>", 1)

@@ -1,7 +1,4 @@
-"""The user's `fn` and `vars` -> a `Call`: sources that a tape can watch, and the one rule by which `fn` is called.
-
-Every public function begins with ``bind(where, fn, vars)``. What a function returns has the structure of `vars`.
-"""
+"""`bind` makes a `Call` of the user's `fn` and `vars`: sources that a tape can watch, and the one calling rule."""
 
 import contextlib
 import dataclasses
@@ -25,9 +22,8 @@ class Call:
     """`fn` and `vars`, ready for a tape.
 
     ``leaves`` are the members of `vars` in the order of `tf.nest.flatten`, as `fn` gets them: the user's own objects,
-    but numbers and arrays are tensors. ``sources`` are the same, but a Keras variable is the `tf.Variable` behind it,
-    which a tape can watch. ``takes_vars`` is False if `fn` closes over them. ``unconnected`` says what happens where a
-    gradient is missing.
+    but numbers and arrays are tensors. ``sources`` are what a tape can watch: the same, but the `tf.Variable` behind a
+    Keras variable. ``takes_vars`` is False if `fn` closes over them. ``unconnected``: what is done about a None.
     """
 
     where: str
@@ -60,10 +56,7 @@ class Call:
 def bind(
     where: str, fn: Callable, vars: Any, *, closure: bool = False, integers: bool = False, unconnected: Any = "warn"
 ) -> Call:
-    """Apply the calling rule and check every member of `vars`. Error messages begin with `where`.
-
-    With `closure`, `fn` closes over `vars`, whatever its parameters are. With `integers`, any dtype is accepted.
-    """
+    """Apply the calling rule. With `closure`, `fn` does not take `vars`; with `integers`, any dtype is accepted."""
     if not callable(fn):
         instead = f"{where}(lambda: loss(w), w), not {where}(loss(w), w)"
         raise TypeError(f"{where}: fn is {describe(fn)}, not a function. Write {instead}.")
@@ -140,15 +133,18 @@ def names(vars: Any, fn: Callable | None = None) -> list[str]:
 
     A member is called by its key, its Keras path, its variable's name, the parameter of `fn`, or its place, `vars[2]`.
     """
-    given = _parameters(fn) or list(getattr(vars, "_fields", ()))
+    signature = None if fn is None else _signature(fn)
+    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    parameters = signature.parameters.values() if signature else ()
+    given = [p.name for p in parameters if p.kind in positional] or list(getattr(vars, "_fields", ()))
     if tf.nest.is_nested(vars):
         found = list(_paths(vars, given))
     else:
         found = [_own_name(vars) or (given[0] if given else "vars")]
     unique: dict[str, None] = {}
     for name in found:
-        free = itertools.chain([name], (f"{name}_{count}" for count in itertools.count(1)))
-        unique[next(other for other in free if other not in unique)] = None
+        numbered = (f"{name}_{count}" for count in itertools.count(1))
+        unique[name if name not in unique else next(free for free in numbered if free not in unique)] = None
     return list(unique)
 
 
@@ -249,13 +245,6 @@ def _arguments(vars: Any) -> tuple[tuple, dict]:
     if isinstance(vars, Mapping):
         return (), dict(vars)
     return tuple(vars) if tf.nest.is_nested(vars) and isinstance(vars, Iterable) else (vars,), {}
-
-
-def _parameters(fn: Callable | None) -> list[str]:
-    """Return the names of the parameters that `fn` takes by position, as far as they are known."""
-    signature = None if fn is None else _signature(fn)
-    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    return [p.name for p in signature.parameters.values() if p.kind in positional] if signature else []
 
 
 def _own_name(leaf: Any) -> str | None:

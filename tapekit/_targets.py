@@ -68,8 +68,8 @@ def _tensor(call: Call, member: Any, *, alone: bool) -> Any:
 
 
 def _vector(call: Call, what: str, vector: Any, like: Any) -> Any:
-    # NumPy would drop the imaginary part of a complex vector.
     with contextlib.suppress(TypeError, ValueError):  # as of rows of different lengths
+        # NumPy would drop the imaginary part of a complex vector.
         if not tf.is_tensor(vector) and (like.dtype.is_complex or not np.iscomplexobj(vector)):
             vector = tf.convert_to_tensor(vector, like.dtype)
     if not tf.is_tensor(vector) or vector.dtype != like.dtype or not vector.shape.is_compatible_with(like.shape):

@@ -100,8 +100,7 @@ def vjp(fn: Callable, vars: Any, cotangents: Any, /, *, unconnected: Unconnected
     tape, target, _ = taped(call)
     targets = tf.nest.flatten(target)
     vectors = vectors_like(call, "cotangents", cotangents, target, targets)
-    flat = tape.gradient(targets, call.sources, output_gradients=vectors)
-    return VJP(target, finish(call, flat))
+    return VJP(target, finish(call, tape.gradient(targets, call.sources, output_gradients=vectors)))
 
 
 def jvp(fn: Callable, vars: Any, tangents: Any, /) -> JVP:
@@ -112,8 +111,7 @@ def jvp(fn: Callable, vars: Any, tangents: Any, /) -> JVP:
         tangents: the direction, in the structure and shapes of `vars`.
 
     Returns:
-        ``(value, tangent)``, both in the structure and shape of the target; zeros where the target does not depend on
-        `vars`.
+        ``(value, tangent)``, both in the structure and shape of the target; zeros where it does not depend on `vars`.
 
     Raises:
         ValueError: `tangents` are not in the shapes of `vars`. Otherwise as `gradient`.
@@ -147,8 +145,7 @@ def hvp(fn: Callable, vars: Any, vector: Any, /) -> Any:
         vector: the direction, in the structure and shapes of `vars`.
 
     Returns:
-        The structure and shapes of `vars`; zeros where the gradient does not depend on `vars`, and, with a
-        `MissingGradientWarning`, where there is no gradient.
+        The structure and shapes of `vars`; zeros where there is no second derivative. Warns if there is no first one.
 
     Raises:
         ValueError: `vector` is not in the shapes of `vars`. Otherwise as `gradient`.
@@ -157,8 +154,8 @@ def hvp(fn: Callable, vars: Any, vector: Any, /) -> Any:
         >>> float(hvp(lambda x: x**3, 2.0, 1.0))
         12.0
 
-    Source: B. Pearlmutter, "Fast exact multiplication by the Hessian", 1994; here by reverse over reverse, which in
-        TensorFlow takes 0.75 (in a graph) and 0.25 (eagerly) of the time of forward over reverse.
+    Source: B. Pearlmutter, "Fast exact multiplication by the Hessian", 1994; here by reverse over reverse, which takes
+        0.75 (in a graph) and 0.25 (eagerly) of the time of forward over reverse in TensorFlow.
     """
     call = bind("hvp", fn, vars)
     direction = vectors_like(call, "vector", vector, call.vars, call.sources)
@@ -207,7 +204,10 @@ def _differentiate(
         output_gradients = vectors_like(call, "output_gradients", output_gradients, target, targets)
     flat = tape.gradient(targets, call.sources, output_gradients=output_gradients)
     if log is not None:
-        _record(call, flat, log, targets)
+        if isinstance(log, type) or not hasattr(log, "record"):
+            raise TypeError(f"{where}: log is {describe(log)}. Give a GradientLog that was made before the loop.")
+        loss = targets[0] if len(targets) == 1 else tf.add_n([tf.cast(tf.reduce_sum(t), tf.float32) for t in targets])
+        log.record(call.pack(flat), call.pack(call.leaves), loss=loss)
     return ValueAndGradient((target, aux) if has_aux else target, finish(call, flat))
 
 
@@ -217,13 +217,6 @@ def _product(tape: tf.GradientTape, targets: list, sources: list, cotangents: li
     if not known:
         return [None] * len(sources)
     return dense(tape.gradient([t for t, _ in known], sources, output_gradients=[c for _, c in known]))
-
-
-def _record(call: Call, flat: list, log: Any, targets: list) -> None:
-    if isinstance(log, type) or not hasattr(log, "record"):
-        raise TypeError(f"{call.where}: log is {describe(log)}. Give a GradientLog that was made before the loop.")
-    loss = targets[0] if len(targets) == 1 else tf.add_n([tf.cast(tf.reduce_sum(t), tf.float32) for t in targets])
-    log.record(call.pack(flat), call.pack(call.leaves), loss=loss)
 
 
 def _missing(call: Call, flat: list) -> str:

@@ -1,7 +1,7 @@
 """Derivatives as whole arrays: `jacobian`, `hessian`, and `per_example_gradient` for a batch.
 
-One law gives the shapes: Jacobian shape = target.shape + source.shape. If only a product with a vector is needed,
-`tapekit.vjp`, `tapekit.jvp` and `tapekit.hvp` compute it without the array.
+One law gives the shapes: Jacobian shape = target.shape + source.shape. `tapekit.vjp`, `tapekit.jvp` and `tapekit.hvp`
+compute a product with a vector without the array.
 """
 
 import contextlib
@@ -50,8 +50,7 @@ def hessian(fn: Callable, vars: Any, /) -> Any:
 
     Returns:
         One tensor `[...source, ...source]` for one source; else blocks in the structure of `vars`, twice: ``[i][j]``
-        is `[...source_i, ...source_j]`. Zeros where TensorFlow finds no dependence, with a
-        `MissingGradientWarning` where the first gradient is missing already.
+        is `[...source_i, ...source_j]`. Zeros where there is no second derivative. Warns if there is no first one.
 
     Raises:
         ValueError: the target is not a scalar; TypeError, ValueError: as `gradient`.
@@ -168,12 +167,14 @@ def _examples(batch: Any) -> Any:
     try:
         examples = tf.nest.map_structure(tf.convert_to_tensor, batch)
     except (TypeError, ValueError) as error:
-        need = "A structure of arrays is needed, [batch, ...]. Of a tf.data.Dataset, give next(iter(dataset))."
-        raise TypeError(f"per_example_gradient: batch is {describe(batch)}. {need}") from error
-    flat = tf.nest.flatten(examples)
-    if not flat or any(t.shape.rank == 0 for t in flat) or len({t.shape[0] for t in flat if t.shape.rank} - {None}) > 1:
+        raise TypeError(
+            f"per_example_gradient: batch is {describe(batch)}. A structure of arrays is needed, [batch, ...]. Of a "
+            "tf.data.Dataset, give next(iter(dataset))."
+        ) from error
+    shapes = [t.shape for t in tf.nest.flatten(examples)]
+    if not shapes or any(s.rank == 0 for s in shapes) or len({s[0] for s in shapes if s.rank} - {None}) > 1:
         raise ValueError(
-            f"per_example_gradient: batch holds arrays of shapes {', '.join(str(t.shape) for t in flat) or 'none'}. "
+            f"per_example_gradient: batch holds arrays of shapes {', '.join(map(str, shapes)) or 'none'}. "
             "They need a common first axis, [batch, ...]. Give x[None] for a single example, and np.array(rows) for "
             "rows of numbers: a list is a structure of arrays."
         )

@@ -1,6 +1,6 @@
 """`GradientTape`, for people who keep their own ``with`` block: it watches anything, and reports a missing gradient.
 
-Use `tapekit.gradient` if one function computes the target. Use this if a ``with`` block reads better.
+Use `tapekit.gradient` if one function computes the target, and this where a ``with`` block reads better.
 """
 
 import warnings
@@ -22,9 +22,8 @@ class MissingGradientWarning(UserWarning):
 class GradientTape(tf.GradientTape):
     """A `tf.GradientTape` that can watch anything, and warns with the cause if a gradient is None.
 
-    It takes the arguments of `tf.GradientTape`, and does all that one does, in the same way. In addition, `watch` takes
-    numbers, arrays, Keras variables and structures of them, and returns what to compute with; a missing gradient is a
-    `MissingGradientWarning` with the cause.
+    It takes the arguments of `tf.GradientTape` and does what that does. In addition, `watch` takes numbers, arrays,
+    Keras variables and structures of them, and returns what to compute with.
 
     Example:
         >>> with GradientTape() as tape:
@@ -66,19 +65,17 @@ class GradientTape(tf.GradientTape):
     def gradient(self, target: Any, sources: Any, *args: Any, **kwargs: Any) -> Any:
         """Return what `tf.GradientTape.gradient` returns, also for Keras variables; warn of a None with its cause."""
         flat = super().gradient(target, _watchable(sources), *args, **kwargs)
-        self._warn_of_none("gradient", sources, flat)
-        return tf.nest.pack_sequence_as(sources, flat)
+        return self._reported("gradient", sources, flat)
 
     def jacobian(self, target: Any, sources: Any, *args: Any, **kwargs: Any) -> Any:
         """Return what `tf.GradientTape.jacobian` returns, also for Keras variables; warn of a None with its cause."""
         with warnings.catch_warnings():  # it calls `gradient` for every row
             warnings.simplefilter("ignore", MissingGradientWarning)
             flat = super().jacobian(target, _watchable(sources), *args, **kwargs)
-        self._warn_of_none("jacobian", sources, flat)
-        return tf.nest.pack_sequence_as(sources, flat)
+        return self._reported("jacobian", sources, flat)
 
-    def _warn_of_none(self, method: str, sources: Any, flat: list) -> None:
-        """Issue one warning, in which each cause is said once for all of its sources."""
+    def _reported(self, method: str, sources: Any, flat: list) -> Any:
+        """Return `flat` in the structure of `sources`; warn once, with each cause said once for all of its sources."""
         by_cause: dict[str, list[str]] = {}
         for name, leaf, gradient in zip(names(sources), tf.nest.flatten(sources), flat, strict=True):
             if gradient is None:
@@ -88,13 +85,14 @@ class GradientTape(tf.GradientTape):
             warn_missing(
                 f"GradientTape.{method}: the result is None. {causes}. tapekit.explain(fn, vars) finds the line."
             )
+        return tf.nest.pack_sequence_as(sources, flat)
 
     def _cause(self, source: Any) -> str:
         """Return what the tape knows of why `source` has no gradient."""
         variable = as_variable(source)
         if not is_float(source):
             return f"{tf.as_dtype(source.dtype).name}, and only floating-point sources have gradients"
-        if any(source is seen or variable is seen for seen in self._seen if seen is not None):
+        if any(source is seen or variable is seen for seen in self._seen):
             return "watched, but the target does not depend on it, or was computed before watch() or reset() was called"
         if any(variable is seen for seen in self.watched_variables()):
             return "read, but no gradient comes back from the target, or the tape did not record the target"
