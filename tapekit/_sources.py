@@ -77,7 +77,9 @@ def bind(
         if refused or (leaf is not value and not takes_vars):
             name = names(vars, fn if takes_vars else None)[index]
             kind = TypeError if refused else ValueError
-            raise kind(f"{where}: source {name!r} is {_refusal(value, source, where, closure)}")
+            take = "Close" if closure else f"Let fn take it, without a default, {where}(lambda x: ..., x), or close"
+            instead = f"{describe(value)}, but fn is called without it. {take} over a tf.Variable or a tensor."
+            raise kind(f"{where}: source {name!r} is {refusal(value, source) if refused else instead}")
         leaves.append(leaf)
         sources.append(source)
     return Call(where, fn, vars, leaves, sources, takes_vars, mode)
@@ -155,8 +157,8 @@ def spoken(name: str, leaf: Any) -> str:
 
 def describe(value: Any) -> str:
     """Return kind, dtype and shape of anything, for an error message: ``a float32 tensor of shape (2, 3)``."""
-    if value is None:
-        return "None"
+    if value is None or isinstance(value, type):
+        return "None" if value is None else f"the class {value.__name__}"
     if isinstance(value, (bool, int, float, complex, str)) and not isinstance(value, np.generic):
         return f"the Python {type(value).__name__} {value!r}"
     if isinstance(value, (np.ndarray, np.generic)):
@@ -180,16 +182,13 @@ def _article(word: str) -> str:
     return f"an {word}" if word[0] in "aeiouAEIOU" else f"a {word}"
 
 
-def _refusal(value: Any, source: Any, where: str, closure: bool) -> str:
+def refusal(value: Any, source: Any = None) -> str:
     """Return what arrived, what is needed and what to write instead of `value`, which cannot be a source."""
-    if source is not None and not is_float(source):
+    if source is not None:
         instead = "; use 3.0 instead of 3, or tf.cast(...) before the call" if source.dtype.is_integer else ""
         if isinstance(source, tf.Variable):
             instead += "; of a model, give its trainable_variables"
         return f"{source.dtype.name}. Only floating-point sources have gradients{instead}."
-    if source is not None:
-        take = "Close" if closure else f"Let fn take it, without a default, {where}(lambda x: ..., x), or close"
-        return f"{describe(value)}, but fn is called without it. {take} over a tf.Variable or a tensor."
     if isinstance(value, tf.SparseTensor):
         need = "Give its .values"
     elif hasattr(value, "trainable_variables"):

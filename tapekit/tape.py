@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from tapekit._lines import running_line
 from tapekit._names import some
-from tapekit._sources import as_variable, describe, is_float, names, spoken, watchable
+from tapekit._sources import as_variable, describe, is_float, names, refusal, spoken, watchable
 
 _REGISTRY: dict = {}  # of the warnings shown: Python shows each once for a line
 
@@ -48,7 +48,7 @@ class GradientTape(tf.GradientTape):
             The same structure: tensors and variables as they came, numbers (float32) and arrays as tensors.
 
         Raises:
-            ValueError: `tensor` cannot be made a tensor; RuntimeError: the ``with`` block has not begun.
+            TypeError: `tensor` is nothing that a tape can watch; RuntimeError: the ``with`` block has not begun.
         """
         pairs = [watchable(value) for value in tf.nest.flatten(tensor)]
         sources = [leaf if source is None else source for leaf, source in pairs]
@@ -59,6 +59,9 @@ class GradientTape(tf.GradientTape):
                 "GradientTape.watch: the tape is not recording yet. Call it inside the block: "
                 "with tapekit.GradientTape() as tape: x = tape.watch(x)."
             ) from error
+        except ValueError as error:
+            wrong = next(leaf for leaf, source in pairs if source is None)
+            raise TypeError(f"GradientTape.watch: a source is {refusal(wrong)}") from error
         self._seen += sources
         return tf.nest.pack_sequence_as(tensor, [leaf for leaf, _ in pairs])
 

@@ -217,3 +217,8 @@ def test_a_loop_that_raises_in_a_graph_does_not_keep_a_strategy_from_opening(ask
         ask(fn, tf.constant([1.0, 2.0]))
     with tf.distribute.OneDeviceStrategy("/cpu:0").scope():
         assert tf.compat.v1.get_variable_scope().caching_device is None
+
+
+def test_a_text_that_explain_gets_is_told_to_be_no_part_of_the_closure():
+    with pytest.raises(ValueError, match="source 'vars' is the Python str 'w', but fn is called without it"):
+        tapekit.explain(lambda: tf.constant(1.0), "w")

@@ -33,9 +33,17 @@ def test_tensors_and_variables_come_back_as_they_are():
     assert (a is tensor, b is variable, c is wrapped) == (True, True, True)
 
 
-def test_what_cannot_be_watched_is_tensorflows_error():
-    with pytest.raises(ValueError, match=r"not tf\.Tensor"), GradientTape() as tape:
-        tape.watch(object())
+@pytest.mark.parametrize(
+    ("what", "words"),
+    [
+        (object(), "a source is an object. Give a tf.Variable"),
+        ([tf.constant(1.0), None], "a source is None. Give a tf.Variable"),
+        (keras.Sequential([keras.layers.Dense(1)]), r"a source is a Sequential. Give its variables: \w+.trainable_v"),
+    ],
+)
+def test_what_cannot_be_watched_is_said_with_what_to_give(what, words):
+    with GradientTape() as tape, pytest.raises(TypeError, match=rf"GradientTape\.watch: {words}"):
+        tape.watch(what)
 
 
 def test_it_is_a_tf_gradient_tape():
