@@ -17,6 +17,9 @@ export TF_CPP_MIN_LOG_LEVEL ?= 3
 export TF_ENABLE_ONEDNN_OPTS ?= 0
 QUIET := 2> >(grep --line-buffered -v -e InitializeLog -e cudart_stub >&2)
 
+# One process for each core: half the time. A file stays in one process, for what its tests share.
+TESTS := -q --numprocesses auto --dist loadfile
+
 .DEFAULT_GOAL := help
 
 help: ## what can be made
@@ -37,10 +40,10 @@ lab: $(READY) ## open the tutorials in JupyterLab (installs it the first time)
 	@cd tutorials && ../$(BIN)/jupyter-lab 01_one_variable.ipynb
 
 test: $(READY) ## run every test
-	@$(BIN)/python -m pytest -q $(QUIET)
+	@$(BIN)/python -m pytest $(TESTS) $(QUIET)
 
 test-oldest: $(VENV)-oldest/.ready ## run every test with the oldest versions that pyproject.toml promises
-	@$(VENV)-oldest/bin/python -m pytest -q $(QUIET)
+	@$(VENV)-oldest/bin/python -m pytest $(TESTS) $(QUIET)
 
 $(VENV)-oldest/.ready: pyproject.toml
 	@echo "Setting up $(VENV)-oldest with $(OLDEST) ..."
