@@ -8,9 +8,9 @@ VENV := .venv$(patsubst %,-%,$(filter-out python3,$(notdir $(PYTHON))))
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 INSTALL := -m pip install --quiet --disable-pip-version-check
-# The lower bounds of pyproject.toml as pins (tensorflow==2.18 numpy==1.26 matplotlib==3.6), and a pyparsing of the
-# same year: later ones deprecate names that matplotlib 3.6 uses. Python 3.10 and 3.11 have wheels of all of them.
-OLDEST := $(shell sed -n 's/^dependencies = //p' pyproject.toml | tr -d '[],"' | sed 's/>=/==/g') pyparsing==3.0.9
+# The lower bounds of pyproject.toml as pins (tensorflow==2.18 numpy==1.26 matplotlib==3.6), and a pyparsing and a
+# matplotlib-inline of those years: later ones do not go with matplotlib 3.6. Python 3.10 and 3.11 have wheels of all.
+OLDEST := $(shell sed -n 's/^dependencies = //p' pyproject.toml | tr -d '[],"' | sed 's/>=/==/g') pyparsing==3.0.9 matplotlib-inline==0.1.7
 
 # TensorFlow's start-up lines, of which no variable silences the last two.
 export TF_CPP_MIN_LOG_LEVEL ?= 3

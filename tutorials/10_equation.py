@@ -120,7 +120,7 @@ for ax, title, u, truths in zip(axes, titles, [decay, wave, kinked], [falling, s
         ax.plot(fine, u(fine), look, linewidth=2, label=name)
         u = first(u)
     ax.set(title=title, xlabel="x", ylabel="u and its derivatives" if ax is axes[0] else None)
-figure.legend(*axes[1].get_legend_handles_labels(), loc="outside lower center", ncols=6, handlelength=3, frameon=False)
+axes[1].legend(loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=3, handlelength=3, frameon=False)
 lesson.save(figure, "10_equation.png")
 
 # %% [markdown]
