@@ -1,7 +1,12 @@
-"""Names of sources and variables, as they are printed and looked up: `some`, `place_of`, `is_bias`."""
+"""Names of sources and variables, as they are printed and looked up: `printable`, `some`, `place_of`, `is_bias`."""
 
 import re
 from collections.abc import Sequence
+
+
+def printable(name: str) -> str:
+    """Return the name in one line, with a space for each line break, tab and control character."""
+    return "".join(each if each.isprintable() else " " for each in name)
 
 
 def some(names: Sequence[str]) -> str:
@@ -11,6 +16,7 @@ def some(names: Sequence[str]) -> str:
 
 def place_of(where: str, names: Sequence[str], name: str) -> int:
     """Return the index of the one among `names` that is `name`, or whose Keras path ends with it."""
+    name = printable(name) if isinstance(name, str) else name
     found = [place for place, each in enumerate(names) if isinstance(name, str) and f"/{each}".endswith(f"/{name}")]
     found = [place for place in found if names[place] == name] or found
     if len(found) != 1:

@@ -16,6 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from tapekit._lines import name_in_caller
+from tapekit._names import printable
 
 _VARIADIC = inspect.CO_VARARGS | inspect.CO_VARKEYWORDS
 
@@ -146,7 +147,7 @@ def names(vars: Any, fn: Callable | None = None) -> list[str]:
     else:
         found = [_own_name(vars) or (given[0] if given else "vars")]
     unique: dict[str, None] = {}
-    for name in found:
+    for name in map(printable, found):
         free = itertools.chain([name], (f"{name}_{count}" for count in itertools.count(1)))
         unique[next(other for other in free if other not in unique)] = None
     return list(unique)
