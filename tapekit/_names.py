@@ -1,7 +1,12 @@
-"""Names of sources and variables, as they are printed and looked up: `some`, `place_of`, `is_bias`."""
+"""Names of sources and variables, as they are printed and looked up: `printable`, `some`, `place_of`, `is_bias`."""
 
 import re
 from collections.abc import Sequence
+
+
+def printable(name: str) -> str:
+    """Return the name in one line, with a space for each line break, tab and control character."""
+    return "".join(each if each.isprintable() else " " for each in name)
 
 
 def some(names: Sequence[str]) -> str:
@@ -11,8 +16,9 @@ def some(names: Sequence[str]) -> str:
 
 def place_of(where: str, names: Sequence[str], name: str) -> int:
     """Return the index of the one among `names` that is `name`, or whose Keras path ends with it."""
-    found = [place for place, each in enumerate(names) if isinstance(name, str) and f"/{each}".endswith(f"/{name}")]
-    found = [place for place in found if names[place] == name] or found
+    name = printable(str(name))
+    ends = [place for place, each in enumerate(names) if f"/{each}".endswith(f"/{name}")]
+    found = [place for place in ends if names[place] == name] or ends
     if len(found) != 1:
         many = f"{len(found)} are called" if found else "nothing is called"
         raise KeyError(f"{where}: {many} {name!r}. The names are {some(names)}.")

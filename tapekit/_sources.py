@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from tapekit._lines import name_in_caller
+from tapekit._names import printable
 
 _VARIADIC = inspect.CO_VARARGS | inspect.CO_VARKEYWORDS
 
@@ -137,14 +138,14 @@ def names(vars: Any, fn: Callable | None = None) -> list[str]:
     """
     signature = None if fn is None else _signature(fn)
     positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    parameters = signature.parameters.values() if signature else ()
-    given = [p.name for p in parameters if p.kind in positional] or list(getattr(vars, "_fields", ()))
+    given = [p.name for p in signature.parameters.values() if p.kind in positional] if signature else []
+    given = given or list(getattr(vars, "_fields", ()))
     if tf.nest.is_nested(vars):
         found = list(_paths(vars, given))
     else:
         found = [_own_name(vars) or (given[0] if given else "vars")]
     unique: dict[str, None] = {}
-    for name in found:
+    for name in map(printable, found):
         numbered = (f"{name}_{count}" for count in itertools.count(1))
         unique[name if name not in unique else next(free for free in numbered if free not in unique)] = None
     return list(unique)
@@ -167,8 +168,7 @@ def describe(value: Any) -> str:
     if variable is not None or isinstance(value, tf.Tensor):
         kind, tensor = ("tensor", value) if variable is None else ("variable", variable)
         return f"{_article(tensor.dtype.name)} {kind} of shape {tensor.shape}"
-    members = f" of {len(value)}" if isinstance(value, (list, tuple, dict)) else ""
-    return _article(type(value).__name__) + members
+    return _article(type(value).__name__) + (f" of {len(value)}" if isinstance(value, (list, tuple, dict)) else "")
 
 
 def _signature(fn: Callable) -> inspect.Signature | None:

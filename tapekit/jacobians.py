@@ -64,10 +64,7 @@ def hessian(fn: Callable, vars: Any, /) -> Any:
         watch_all(outer, call.sources)
         inner, target, _ = taped(call, one=True)
         if target.shape.rank not in (0, None):
-            raise ValueError(
-                f"hessian: fn returned {describe(target)}. A scalar is needed. Reduce it, with tf.reduce_sum for "
-                "example, or call tapekit.jacobian of a gradient."
-            )
+            raise ValueError(f"hessian: fn returned {describe(target)}. A scalar is needed. Write tf.reduce_sum(...).")
         grads = dense(inner.gradient(target, call.sources))
     warn_of_none(call, grads)
     blocks = []

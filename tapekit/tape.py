@@ -116,8 +116,5 @@ def _watchable(sources: Any) -> list:
     flat = [value if as_variable(value) is None else as_variable(value) for value in tf.nest.flatten(sources)]
     for value in flat:
         if not tf.is_tensor(value):
-            raise TypeError(
-                f"GradientTape: a source is {describe(value)}. A tensor or a variable is needed. Compute with, and "
-                "ask for, what watch returns: x = tape.watch(x)."
-            )
+            raise TypeError(f"GradientTape: a source is {describe(value)}. Give what watch returns: x = tape.watch(x).")
     return flat

@@ -11,8 +11,8 @@ Files, in reading order:
     ring          the statistics and distributions of each row, which wait on the device
     fit           the gradients of Keras `fit`
     records       the rows as arrays: reading
-    findings      what is wrong, in sentences, and the printed table
-    notebook      the last step, and the rows of a variable, as a notebook shows them
+    findings      what is wrong, in sentences
+    tables        the last row, as it is printed and as a notebook shows it
     files         csv, npz and the event files of TensorBoard
 """
 

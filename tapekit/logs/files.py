@@ -50,7 +50,7 @@ class CsvFile:
             columns = [f"{name}.{kind}" for kind in records.kinds for name in records.names]
             csv.writer(text, lineterminator="\n").writerow(["step", "loss", "global_norm", *columns])
             if os.path.isfile(self.path) and os.path.getsize(self.path):
-                raise FileExistsError(f"GradientLog: {self.path} exists. Continue it with GradientLog.load(path).")
+                raise ValueError(f"GradientLog: {self.path} exists. Continue it with GradientLog.load(path).")
         formats = "%d" + ",%.9g" * records.rows.shape[1]  # 9 digits restore a float32 exactly
         np.savetxt(text, np.column_stack([records.steps, records.rows]), formats)
         data = text.getvalue().encode()
@@ -130,17 +130,13 @@ def load(path: Any) -> tuple[int | None, Records]:
 
 def _load_csv(data: bytes) -> tuple[int, Records]:
     data = data[: data.rfind(b"\n") + 1]  # without a last line that is incomplete
-    text = io.StringIO(data.decode("utf-8-sig"), newline="")
-    try:
-        header = next(csv.reader(text, strict=True), [])  # a name may hold a line break
-    except csv.Error:  # the header itself is incomplete
-        header = []
+    lines = data.decode("utf-8-sig").splitlines()
+    header = next(csv.reader(lines), [])
     if not header:
         return 0, Records((), np.zeros([0], np.int64), np.zeros([0, 2], np.float32), NO_COUNTS)
     if header[:3] != ["step", "loss", "global_norm"]:
         raise ValueError(f"it begins with {','.join(header)[:40]!r}")
-    lines = text.readlines()
-    table = np.loadtxt(lines, delimiter=",", ndmin=2) if lines else np.zeros([0, len(header)])
+    table = np.loadtxt(lines[1:], delimiter=",", ndmin=2) if lines[1:] else np.zeros([0, len(header)])
     names = tuple(column.removesuffix(".norm") for column in header if column.endswith(".norm"))
     steps, rows = table[:, 0].astype(np.int64), table[:, 1:].astype(np.float32)
     updates, has_loss = header[-1].endswith(".update_ratio"), bool(np.isfinite(rows[:, 0]).any())

@@ -1,4 +1,4 @@
-"""`findings`: what is wrong in a `GradientLog`, in sentences with their thresholds; `table`: its last row, printed."""
+"""`findings`: what is wrong in a `GradientLog`, in sentences with their thresholds."""
 
 import warnings
 from collections.abc import Iterator
@@ -7,35 +7,21 @@ from typing import Any
 import numpy as np
 
 from tapekit._names import is_bias, some
-from tapekit._tables import text_table
 
 DEPTH = 100.0  # ratio of the gradients of the first and the last layer, either way
 SPIKE, BEFORE = 10.0, 20  # ratio of the global norm to its median over so many rows before
 FADED, FELL = 1e-4, 0.1  # ratio of the global norm at the end to that at the start; relative fall of a loss that learns
 DEAD = 0.9  # share of rows in which every element is 0
 UPDATE = (1e-4, 1e-2)  # a factor of 10 below and above 1e-3, which trains most networks
-FORMATS = {"norm": ".4g", "max_abs": ".4g", "zero_fraction": ".0%", "nonfinite": ".0f", "update_ratio": ".1e"}
-HEADS = {"zero_fraction": "zeros", "nonfinite": "not finite", "update_ratio": "update"}
 
 
 def findings(log: Any) -> tuple[str, ...]:
     """Return one sentence for each thing that is wrong, with the first step and the variables."""
     kinds = (_nonfinite, _missing, _depth, _spikes, _fading, _clipping, _updates) if len(log) else ()
     lost = [f"{log.lost} rows are lost: they were overwritten before the log was read."] if log.lost else []
-    return (*lost, *(sentence for kind in kinds for sentence in kind(log)))
-
-
-def table(log: Any) -> str:
-    """Return the last row as text, one line for each variable."""
-    if not len(log):
-        return "GradientLog: no rows yet"
-    loss = f"{log.loss[-1]:.4g}" if log.has_loss else "not recorded"
-    title = f"step {log.steps[-1]} (row {len(log)}), loss {loss}, global norm {log.global_norm[-1]:.4g}"
-    rows = [["variable", *(HEADS.get(kind, kind) for kind in log.kinds)]]
-    for place, name in enumerate(log.names):
-        cells = [f"{getattr(log, kind)[-1, place]:{FORMATS.get(kind, '.3g')}}" for kind in log.kinds]
-        rows.append([name, *(["None"] + [""] * (len(cells) - 1) if log.missing[-1, place] else cells)])
-    return f"{title}{f', {log.lost} rows lost' if log.lost else ''}\n{text_table(rows, range(1, len(rows[0])))}"
+    with np.errstate(all="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # the median of nothing is NaN
+        return (*lost, *(sentence for kind in kinds for sentence in kind(log)))
 
 
 def _nonfinite(log: Any) -> Iterator[str]:
@@ -64,9 +50,7 @@ def _explosion(log: Any) -> int:
 def _usual(norms: np.ndarray) -> np.ndarray:
     """Return the median of the rows before each row; NaN where there is none, or where it is 0."""
     padded = np.concatenate([np.full(BEFORE, np.nan), norms[:-1].astype(float)])
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # the median of nothing is NaN
-        usual = np.nanmedian(np.lib.stride_tricks.sliding_window_view(padded, BEFORE), axis=1)
+    usual = np.nanmedian(np.lib.stride_tricks.sliding_window_view(padded, BEFORE), axis=1)
     return np.where(usual > 0, usual, np.nan)[: len(norms)]
 
 
@@ -82,28 +66,24 @@ def _missing(log: Any) -> Iterator[str]:
 
 def _depth(log: Any) -> Iterator[str]:
     """Compare biases: their gradient is the sum of the back-propagated signal, which a kernel's is not."""
-    layers = np.array([is_bias(name) for name in log.names])
-    layers = layers if layers.sum() > 2 else ~layers
-    names = np.array(log.names)[layers]
-    sizes = np.hypot(log.mean[:, layers], log.std[:, layers]).astype(float)  # root mean square
+    biases = np.array([is_bias(name) for name in log.names])
+    layers = np.flatnonzero(biases if biases.sum() > 2 else ~biases)
+    if len(layers) < 3:
+        return
+    sizes = np.hypot(log.mean[:, layers], log.std[:, layers], dtype=float)  # root mean square
     sizes[~(sizes > 0)] = np.nan
-    if len(names) < 3 or np.isnan(sizes[:, [0, -1]]).any(1).all():
-        return
-    fall = sizes[:, 0] / sizes[:, -1]
-    middle = float(np.nanmedian(fall))
-    places = np.flatnonzero(~np.isnan(sizes).all(0))
-    i, j = np.triu_indices(len(places), 1)
-    logs = np.log(np.nanmedian(sizes[:, places], 0))
-    slope = np.median((logs[j] - logs[i]) / (places[j] - places[i]))  # of Theil and Sen: one layer does not bend it
-    falls = (middle, np.exp(-slope * len(names)))
-    if max(falls) >= 1 / DEPTH and min(falls) <= DEPTH:
-        return
-    word, off = ("Vanishing", fall < 1 / DEPTH) if middle < 1 else ("Exploding", fall > DEPTH)
-    yield (
-        f"{word} towards the input: the gradient (root mean square) of {names[0]} is {middle:.2g} times that of "
-        f"{names[-1]} in the median row, {middle ** (1 / (len(names) - 1)):.3g} a layer, first at step "
-        f"{log.steps[off.argmax()]} (threshold {DEPTH:g} either way)."
-    )
+    logs, (i, j) = np.log(np.nanmedian(sizes, 0)), np.triu_indices(len(layers), 1)
+    slope = np.nanmedian((logs[j] - logs[i]) / (j - i))  # of Theil and Sen: one layer does not bend it
+    falls = np.log(sizes[:, 0] / sizes[:, -1])
+    middle = np.nanmedian(falls)
+    word, sign = ("Vanishing", -1) if middle < 0 else ("Exploding", 1)
+    if sign * middle > np.log(DEPTH) and -sign * slope * len(layers) > np.log(DEPTH):
+        first, last = (log.names[layers[end]] for end in (0, -1))
+        yield (
+            f"{word} towards the input: the gradient (root mean square) of {first} is {np.exp(middle):.2g} times that "
+            f"of {last} in the median row, {np.exp(middle / (len(layers) - 1)):.3g} a layer, first at step "
+            f"{log.steps[(sign * falls > np.log(DEPTH)).argmax()]} (threshold {DEPTH:g} either way)."
+        )
 
 
 def _spikes(log: Any) -> Iterator[str]:

@@ -13,8 +13,6 @@ from unittest import mock
 
 import keras
 
-from tapekit.logs.inputs import other_backend
-
 
 class FitRecorder:
     """Calls ``record(gradients, variables, loss, scale)`` with the gradients that the optimizer receives."""
@@ -27,12 +25,14 @@ class FitRecorder:
         self.recorded: Any = None  # the same function, compiled with the records
         self.sound = False  # whether `recorded` has run once; an exception may leave it half traced
         self.training = False  # whether `recorded` runs now
-        self.thread = threading.local()  # each replica runs in a thread of its own
+        self.thread = threading.local()  # each replica runs in a thread of its own, and holds its `loss` there
 
     def begin(self, model: Any) -> None:
         """Prepare to record a fit of `model`, which begins."""
-        if isinstance(model, keras.Model) and other_backend():
-            raise RuntimeError(f"GradientLog: {other_backend()}")
+        backend = keras.backend.backend() if isinstance(model, keras.Model) else "tensorflow"
+        if backend != "tensorflow":
+            instead = "Set KERAS_BACKEND=tensorflow before Keras is imported."
+            raise RuntimeError(f"GradientLog: Keras runs on {backend} here; tapekit reads TensorFlow's tape. {instead}")
         if model.optimizer is None:
             raise ValueError("GradientLog: the model has no optimizer. Call log.record(...) in your own train_step.")
         stale = getattr(model.train_function, "__self__", None)
@@ -81,9 +81,7 @@ class FitRecorder:
                 given = args[0] if args else kwargs.get("trainable_variables")
                 variables = list(model.trainable_variables if given is None else given)
                 scale = optimizer.scale_loss(1.0)  # by which LossScaleOptimizer and loss_scale_factor multiply the loss
-            loss = vars(self.thread).pop("loss", None)
-            if self.is_first(1):
-                self.record(gradients, variables, loss, scale)
+            self.record(gradients, variables, vars(self.thread).pop("loss", None), scale)
             return apply(grads, *args, **kwargs)
 
         vars(self.thread).clear()
@@ -96,12 +94,6 @@ class FitRecorder:
             result = self.recorded(iterator)
         self.sound = True
         return result
-
-    def is_first(self, place: int) -> bool:
-        """Return whether `log.record` (place -1) or the optimizer (place 1) is the first of both to record a step."""
-        balance = vars(self.thread).get("balance", 0)
-        self.thread.balance = balance + place
-        return balance * place >= 0
 
     def clipping(self) -> tuple[str, float] | None:
         """Return by which argument, and to what, the optimizer clips the very gradients that are recorded."""

@@ -4,7 +4,6 @@ import contextlib
 import re
 from typing import Any
 
-import keras
 import numpy as np
 import tensorflow as tf
 
@@ -37,35 +36,31 @@ def as_gradient(gradient: Any, variable: Any, name: str) -> Any:
     """Return `gradient`, after a check that it can be the gradient of `variable`."""
     if gradient is None:
         return None
-    if isinstance(gradient, np.ndarray):
+    if isinstance(gradient, np.ndarray) and gradient.dtype.kind in "fc":
         gradient = tf.convert_to_tensor(gradient)
+    if isinstance(gradient, tf.IndexedSlices) and gradient.dense_shape is None:
+        gradient = tf.IndexedSlices(gradient.values, gradient.indices, tf.shape(variable))
     tensor = isinstance(gradient, (tf.Tensor, tf.IndexedSlices)) and _sources.is_float(gradient)
     if tensor and gradient.shape.is_compatible_with(variable.shape):
         return gradient
     what = f"GradientLog.record: the gradient of {name!r} is {_sources.describe(gradient)}"
     if tensor:
         raise ValueError(f"{what}; the variable has shape {variable.shape}. Give both lists in the same order.")
-    need = "A float tensor or None is needed. Write log.record(gradients, variables), in this order."
-    raise TypeError(f"{what}. {other_backend() or need}")
+    need = "A float tensor of TensorFlow or None is needed. Write log.record(gradients, variables), in this order."
+    raise TypeError(f"{what}. {need}")
 
 
 def as_loss(loss: Any) -> tf.Tensor:
     """Return the loss as a float32 scalar, the sum of its elements; NaN for None."""
     if isinstance(loss, tf.Tensor) and loss.dtype == tf.float32 and loss.shape.rank == 0:
         return loss  # saves two eager operations
-    with contextlib.suppress(TypeError, ValueError):
-        tensor = tf.convert_to_tensor(np.nan if loss is None else loss)
+    with contextlib.suppress(TypeError, ValueError, OverflowError):
+        number = loss is None or type(loss) in (int, float)  # one may be too large for a float32
+        tensor = tf.convert_to_tensor(np.float64(np.nan if loss is None else loss) if number else loss)
         if tensor.dtype.is_floating or tensor.dtype.is_integer:
             return tf.reduce_sum(tf.cast(tensor, tf.float32))
     what = _sources.describe(loss)
     raise TypeError(f"GradientLog.record: loss is {what}. A number or a tensor is needed. Write loss=None without one.")
-
-
-def other_backend() -> str:
-    """Return what to do if Keras does not run on TensorFlow, or nothing."""
-    backend, instead = keras.backend.backend(), "Set KERAS_BACKEND=tensorflow before Keras is imported."
-    here = f"Keras runs on {backend} here; tapekit reads TensorFlow's tape. {instead}"
-    return "" if backend == "tensorflow" else here
 
 
 def sum_over_replicas(replica: Any, gradients: list, loss: tf.Tensor) -> tuple[list, tf.Tensor]:

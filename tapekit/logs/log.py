@@ -72,17 +72,14 @@ class GradientLog(Records, keras.callbacks.Callback):
                 raise ValueError(f"GradientLog: {name} is {value!r}. A positive integer is needed. Write {name}=1.")
         self.every, self.updates, self.histograms, self.path, self.logdir = every, updates, histograms, path, logdir
         self.capacity = capacity or min(1024, 64 * (histograms or 1024))
-        self._outputs: list[Any] = []
-        if path is not None:
-            self._outputs.append(files.CsvFile(files.path_of("GradientLog: path", path, ".npz")))
-        if logdir is not None:
-            self._outputs.append(files.EventFile(files.path_of("GradientLog: logdir", logdir)))
+        csv = [] if path is None else [files.CsvFile(files.path_of("GradientLog: path", path, ".npz"))]
+        events = [] if logdir is None else [files.EventFile(files.path_of("GradientLog: logdir", logdir))]
+        self._outputs: list[Any] = [*csv, *events]
         self.names, self.variables, self.has_loss = (), [], False  # and lost and clipping: see `Records`
         self._blocks: list[tuple[np.ndarray, ...]] = []  # steps, rows and counts, as fetched
         self._ring: Ring | None = None
         self._next = 0  # the row to fetch next
         self._since, self._drained = 0, time.monotonic()  # steps since the last drain, and its time
-        self._chief = True
         self._lock = threading.RLock()  # one thread at a time fetches rows
         self._fit = FitRecorder(self._record)
 
@@ -99,7 +96,9 @@ class GradientLog(Records, keras.callbacks.Callback):
             TypeError: a member of `gradients` is not a gradient, or `loss` is not a number.
             ValueError: `gradients` do not fit `variables`, or `variables` are not those of the earlier steps.
         """
-        if not self._fit.training or self._fit.is_first(-1):  # if it is a callback of this fit too, each step once
+        if self._fit.training:  # as a callback too: the gradients are recorded when the optimizer receives them
+            self._fit.thread.loss = vars(self._fit.thread).get("loss") if loss is None else loss
+        else:
             self._record(gradients, variables, loss, 1.0)
 
     @tf.autograph.experimental.do_not_convert
@@ -113,7 +112,7 @@ class GradientLog(Records, keras.callbacks.Callback):
         if len(flat) != len(self.variables) or not all(map(operator.is_, flat, self.variables)) or not flat:
             self.names = inputs.names_of(variables, self.names, new=not self.variables, updates=self.updates)
             self.variables = flat
-            if self.updates and self._ring is not None:  # the ring holds a copy of the weights of other variables
+            if self.updates:  # the ring holds a copy of the weights of other variables
                 with tf.init_scope():  # outside of the step that is being traced
                     self.drain()
                 self._ring = None
@@ -123,13 +122,14 @@ class GradientLog(Records, keras.callbacks.Callback):
         replica = tf.distribute.get_replica_context()
         if replica is not None and replica.num_replicas_in_sync > 1:
             gradients, loss = inputs.sum_over_replicas(replica, gradients, loss)
-            first, self._chief = inputs.role_of(replica)
+            first, chief = inputs.role_of(replica)
+            self._outputs = self._outputs if chief else []
             if not first:
                 return  # another replica writes the sum
         if self._ring is None:
             weights = [_sources.as_variable(v) for v in flat] if self.updates else []
-            size = {"every": self.every, "histograms": self.histograms or 0, "capacity": self.capacity}
-            self._ring = Ring(len(flat), weights, start=self._next, **size)
+            sizes = (self.every, self.histograms or 0, self.capacity, self._next)
+            self._ring = Ring(len(flat), weights, *sizes)
             self._write(self._records())  # report now, not after an epoch, that a file cannot be written
         if tf.executing_eagerly():
             self._count_steps(1)  # before this step is written: its update ratio is not known yet
@@ -189,26 +189,18 @@ class GradientLog(Records, keras.callbacks.Callback):
             self._blocks = [*self._blocks, (numbers * self.every, rows, counts)]  # a copy of the log keeps the old list
             self._write(self._records(*self._blocks[-1]))
         if lost:
-            warnings.warn(
-                f"GradientLog: {lost} rows lost, the ring holds {self.capacity}. Read the log more often (log.drain()) "
-                "or make it with a larger capacity.",
-                stacklevel=2,
-            )
+            mend = "Read the log more often (log.drain()) or make it with a larger capacity."
+            warnings.warn(f"GradientLog: {lost} rows lost, the ring holds {self.capacity}. {mend}", stacklevel=2)
 
     def _write(self, records: Records) -> None:
         """Write rows to the files. One that cannot be written is given up."""
-        for output in list(self._outputs) if self._chief else []:
+        for output in list(self._outputs):
             try:
                 output.write(records)
-            except FileExistsError:
-                raise
             except (OSError, tf.errors.OpError) as error:
                 self._outputs.remove(output)
-                warnings.warn(
-                    f"GradientLog: cannot write {output.path}: {error}. Training goes on, and all rows are kept in "
-                    "memory. Write them elsewhere with log.save(path).",
-                    stacklevel=2,
-                )
+                memory = "Training goes on, and all rows are kept in memory. Write them elsewhere with log.save(path)."
+                warnings.warn(f"GradientLog: cannot write {output.path}: {error}. {memory}", stacklevel=2)
 
     def read(self) -> Records:
         """Return all rows at this moment, which stay the same while another thread goes on to record."""
@@ -238,8 +230,8 @@ class GradientLog(Records, keras.callbacks.Callback):
         """
         end, records = files.load(path)
         log, steps = cls(updates=bool(records.updates)), records.steps
-        for name in ("names", "has_loss", "clipping", "lost"):
-            setattr(log, name, getattr(records, name))
+        log.names, log.has_loss, log.clipping = records.names, records.has_loss, records.clipping
+        log.lost = int(records.lost)
         if end is not None:
             log.path, log._outputs = path, [files.CsvFile(os.fspath(path), end)]
         if len(steps):

@@ -9,9 +9,9 @@ import numpy as np
 
 from tapekit import _sources
 from tapekit._names import place_of
-from tapekit.logs.findings import findings, table
-from tapekit.logs.notebook import log_html, variable_html
+from tapekit.logs.findings import findings
 from tapekit.logs.ring import CODES, STATISTICS
+from tapekit.logs.tables import log_html, table, variable_html
 
 FIELDS = ("names", "steps", "rows", "counts", "updates", "has_loss", "clipping", "lost")  # those that are saved
 COLUMNS = (*STATISTICS, "update_ratio")

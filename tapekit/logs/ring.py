@@ -25,9 +25,14 @@ class Ring:
     ratio of a step is written when the next step begins.
     """
 
-    def __init__(self, gradients: int, weights: list, *, every: int, histograms: int, capacity: int, start: int):
-        self.weights, self.every, self.histograms = weights, every, histograms
-        self.capacity, self.start = capacity, start
+    def __init__(self, gradients: int, weights: list, every: int, histograms: int, capacity: int, start: int):
+        self.weights, self.every, self.histograms, self.capacity, self.start = (
+            weights,
+            every,
+            histograms,
+            capacity,
+            start,
+        )
         held = capacity // histograms + 1 if histograms else 0
         self._compiled: dict[tuple, Any] = {}
 
@@ -108,7 +113,8 @@ class Ring:
         return tf.group(*written)
 
     def _write_ratios(self, step: tf.Tensor) -> Any:
-        pairs = [[tf.cast(v, tf.float32) for v in pair] for pair in zip(self.before, self.weights, strict=True)]
+        pairs = [real_and_dense(pair) for pair in zip(self.before, self.weights, strict=True)]
+        pairs = [[tf.cast(v, tf.float32) for v in pair] for pair in pairs]
         return _put(self.ratios, step // self.every, tf.stack([tf.norm(w - old) / tf.norm(old) for old, w in pairs]))
 
 
@@ -120,9 +126,10 @@ def _put(ring: tf.Variable, place: tf.Tensor, value: tf.Tensor) -> Any:
 
 def real_and_dense(gradients: Sequence) -> list:
     """Return each gradient as one real tensor: repeated rows of `tf.IndexedSlices` added, complex numbers as two."""
-    flat = _sources.dense(gradients)
-    complexes = [g is not None and g.dtype.is_complex for g in flat]
-    return [tf.stack([tf.math.real(g), tf.math.imag(g)]) if c else g for c, g in zip(complexes, flat, strict=True)]
+    return [
+        tf.stack([tf.math.real(g), tf.math.imag(g)]) if g is not None and g.dtype.is_complex else g
+        for g in _sources.dense(gradients)
+    ]
 
 
 def summarize(gradients: Sequence[tf.Tensor | None]) -> tuple[tf.Tensor, tf.Tensor]:
@@ -135,15 +142,12 @@ def summarize(gradients: Sequence[tf.Tensor | None]) -> tuple[tf.Tensor, tf.Tens
     >>> table.numpy()[:, 0].tolist(), float(global_norm)
     ([5.0, -0.5, 3.5, 4.0, 0.0, 0.0], 5.0)
     """
-    small: dict[Any, list[int]] = {}  # those of one size are the rows of one matrix, to save operations
-    for i, g in enumerate(gradients):
-        if g is not None:
-            size = g.shape.num_elements()
-            small.setdefault((g.dtype, size) if size and size <= SMALL else i, []).append(i)
-    if not small:
-        return tf.fill([len(STATISTICS), len(gradients)], np.float32("nan")), tf.constant(np.float32("nan"))
-    groups = list(small.values())
-    sizes, sums = _accurate_sums([tf.stack([tf.reshape(gradients[i], [-1]) for i in group]) for group in groups])
+    flat = [tf.reshape([] if g is None else g, [-1]) for g in gradients]
+    groups: dict[Any, list[int]] = {}  # those of one size are the rows of one matrix, to save operations
+    for i, g in enumerate(flat):
+        size = g.shape.num_elements()
+        groups.setdefault(i if size is None or size > SMALL else (g.dtype, size), []).append(i)
+    sizes, sums = _accurate_sums([tf.stack([flat[i] for i in group]) for group in groups.values()])
     squares, total, highest, lowest, nonzero, nonfinite = tf.unstack(sums)
     count = sizes - nonfinite
     mean = total / count
@@ -151,9 +155,8 @@ def summarize(gradients: Sequence[tf.Tensor | None]) -> tuple[tf.Tensor, tf.Tens
     largest = tf.maximum(tf.maximum(highest, -lowest), 0.0)
     norm, largest = (tf.where(count > 0, x, np.nan) for x in (tf.sqrt(squares), largest))
     table = tf.stack([norm, mean, std, largest, 1 - nonzero / count, nonfinite])
-    places = np.zeros(len(gradients), int)  # column 0 is that of None
-    places[np.concatenate(groups)] = np.arange(table.shape[1]) + 1
-    table = tf.gather(tf.pad(table, [[0, 0], [1, 0]], constant_values=np.nan), places, axis=1)
+    table = tf.gather(table, np.argsort(np.concatenate(list(groups.values()))), axis=1)
+    table += np.where([g is None for g in gradients], np.nan, 0.0)
     global_norm = tf.sqrt(tf.where(tf.reduce_any(count > 0), tf.reduce_sum(squares), np.nan))
     return tf.cast(table, tf.float32), tf.cast(global_norm, tf.float32)
 

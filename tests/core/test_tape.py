@@ -260,7 +260,7 @@ def test_a_target_computed_behind_the_block_is_a_cause_that_is_named():
 def test_a_source_that_is_no_tensor_is_told_to_be_what_watch_gives(source):
     with tapekit.GradientTape() as tape:
         y = tf.constant(1.0)
-    with pytest.raises(TypeError, match=r"GradientTape: a source is .* ask for, what watch returns: x = tape.watch"):
+    with pytest.raises(TypeError, match=r"GradientTape: a source is .* Give what watch returns: x = tape.watch"):
         tape.gradient(y, source)
 
 

@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 from tapekit.logs import GradientLog
+from tapekit.logs.records import Records
 from tests.logs.test_logs import X, Y, fit, record, small_model
 
 
@@ -268,3 +269,19 @@ def test_a_long_log_is_read_in_no_time():
     rows = np.repeat(log._blocks[0][1] if log.read() else None, 100_000, 0)
     log._blocks = [(np.arange(100_000), rows, log._blocks[0][2])]
     assert log.findings() == ()
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_numbers_of_any_size_are_read_without_a_warning(seed):
+    random = np.random.default_rng(seed)
+    rows, variables = (int(n) for n in (random.choice([1, 2, 5, 19, 21, 45]), random.integers(1, 7)))
+    values = np.float32([0, 1e-45, 1e-20, 1, 1e10, 3e38, np.inf, np.nan])
+    table = random.choice(values if seed % 2 else values[random.integers(8, size=2)], [rows, 2 + 7 * variables])
+    table[:, 2 + 5 * variables : 2 + 6 * variables] = random.choice([0, 1, np.nan], [rows, variables])  # not finite
+    names = tuple(f"layer_{v}/{random.choice(['kernel', 'bias'])}" for v in range(variables))
+    counts, clipping = np.zeros([4, 0], np.int64), [None, ("clipnorm", 1.0, 0), ("clipvalue", 1e-3, 1)][seed % 3]
+    log = Records(names, np.arange(rows), table, counts, updates=True, has_loss=True, clipping=clipping)
+    assert all(len(sentence.splitlines()) == 1 for sentence in log.findings())
+    assert str(log).splitlines()[2:]
+    assert log._repr_html_().startswith("<div>")
+    assert log[names[0]]._repr_html_().startswith("<div>")

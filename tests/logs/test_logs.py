@@ -588,7 +588,7 @@ def test_what_is_not_a_gradient_is_refused_in_a_sentence():
     w, log = tf.Variable([1.0, 2.0], name="w"), GradientLog()
     for gradient, error, words in (
         (w, TypeError, "the gradient of 'w' is a float32 variable of shape"),
-        (3.0, TypeError, "is the Python float 3.0. A float tensor or None is needed"),
+        (3.0, TypeError, "is the Python float 3.0. A float tensor of TensorFlow or None is needed"),
         (tf.constant([1, 2]), TypeError, "is an int32 tensor"),
         (tf.zeros([3]), ValueError, r"is a float32 tensor of shape \(3,\); the variable has shape \(2,\)"),
     ):
@@ -752,7 +752,7 @@ def test_a_disk_that_refuses_warns_once_and_loses_no_row(path, tmp_path, monkeyp
 def test_a_file_that_is_there_is_not_overwritten(tmp_path):
     path = tmp_path / "run.csv"
     path.write_text("precious")
-    with pytest.raises(OSError, match=r"run.csv exists. Continue it with GradientLog.load\(path\)"):
+    with pytest.raises(ValueError, match=r"run.csv exists. Continue it with GradientLog.load\(path\)"):
         record([np.ones(2)], path=path)
     assert path.read_text() == "precious"
     with pytest.raises(ValueError, match=f"path is '{tmp_path}'. Rows are written as csv"):

@@ -168,14 +168,45 @@ def test_what_save_wrote_load_reads_under_the_same_name(tmp_path, monkeypatch):
         GradientLog(path="x.npz")
 
 
-@pytest.mark.parametrize("name", ["two\nlines", "a\r\nb", 'quoted "name"', "comma, space", "\u2028", "ünïcode"])
-def test_a_name_of_any_kind_comes_back_from_disk(tmp_path, name):
-    log = record([np.ones(2), None], [np.zeros(2), np.ones(2)], names=[name, "b"], path=tmp_path / "run.csv")
+NAMES = [
+    "two\nlines",
+    "a\r\nb",
+    "tab\tbed",
+    "\x1b[31mred\x00",
+    "\u2028",
+    "\u202ereversed",
+    'quoted "name"',
+    "comma, space",
+    "ünïcode",
+    "层/核",
+    "🙂",
+    "=1+1",
+    "x" * 5000,
+]
+
+
+@pytest.mark.parametrize("name", NAMES, ids=ascii)
+def test_a_name_of_any_kind_is_one_line_everywhere_and_comes_back_from_disk(tmp_path, name):
+    options = {"path": tmp_path / "run.csv", "logdir": tmp_path / "board"}
+    log = record([np.ones(2), None], [np.zeros(2), np.ones(2)], names=[name, "b"], **options)
+    assert log.names[0].isprintable()
+    assert len(log.names[0]) == len(name)
+    assert len(str(log).splitlines()) == 4
+    assert all(len(sentence.splitlines()) == 1 for sentence in log.findings())
+    assert log[name].norm.tolist() == log[log.names[0]].norm.tolist()
     log.save(tmp_path / "run.npz")
     for file in ("run.csv", "run.npz"):
         loaded = GradientLog.load(tmp_path / file)
         assert loaded.names == log.names
         np.testing.assert_array_equal(loaded.norm, log.norm)
+        assert log[log.variables[0]].norm.tolist() == loaded[log.variables[0]].norm.tolist()
+
+
+def test_a_key_that_no_file_can_hold_does_not_end_the_training(tmp_path):
+    w, log = tf.Variable([3.0, 4.0]), GradientLog(path=tmp_path / "run.csv", logdir=tmp_path / "board")
+    log.record({"a\udcff": w + 0.0}, {"a\udcff": w})
+    log.drain()
+    assert GradientLog.load(tmp_path / "run.csv").norm.tolist() == log.norm.tolist() == [[5.0]]
 
 
 def test_a_foreign_file_is_refused_in_a_sentence(tmp_path):
@@ -216,7 +247,7 @@ def test_another_backend_of_keras_is_named(backend, monkeypatch):
     ):
         log.set_model(model), log.on_train_begin()
     gradient = type("Array", (), {"shape": (2,), "dtype": "float32"})()
-    with pytest.raises(TypeError, match=rf"Keras runs on {backend} here; tapekit reads TensorFlow's tape"):
+    with pytest.raises(TypeError, match=r"is an Array. A float tensor of TensorFlow or None is needed"):
         log.record([gradient], [tf.Variable(X[0, :2])])
 
 
@@ -225,3 +256,54 @@ def test_a_keras_variable_of_another_backend_is_no_source():
     variable = type("Variable", (), {"path": "dense/kernel", "value": array, "dtype": "float32", "shape": ()})()
     with pytest.raises(TypeError, match="Keras runs on jax here; tapekit reads TensorFlow's tape"):
         tapekit.gradient(lambda: tf.constant(1.0), variable)
+
+
+@pytest.mark.parametrize("loss", [1e300, -1e300, 10**30, float("inf"), float("nan"), 2**53, 0])
+def test_a_python_loss_of_any_size_is_recorded(loss):
+    w, log = tf.Variable([1.0]), GradientLog()
+    log.record([w + 0.0], [w], loss=loss)
+    with np.errstate(over="ignore"):
+        np.testing.assert_array_equal(log.loss, [np.float32(loss)])
+
+
+@pytest.mark.parametrize("loop", MODES)
+def test_indexed_slices_without_a_shape_have_that_of_the_variable(loop):
+    w, log = tf.Variable(tf.zeros([4, 2]), name="w"), GradientLog(histograms=1)
+    rows = tf.constant([[1.0, 2.0], [3.0, 4.0]])
+    MODES[loop](lambda: log.record([tf.IndexedSlices(rows, tf.constant([1, 1]))], [w]))()
+    truth = np.zeros([4, 2])
+    truth[1] = [4, 6]
+    assert_rows_are(log, [[truth]])
+    assert log.histogram("w").counts.sum() == 8
+
+
+@pytest.mark.parametrize("dtype", ["complex64", "complex128"])
+def test_the_update_ratio_of_complex_weights_counts_their_imaginary_parts(dtype):
+    w, log = tf.Variable([3 + 4j, 0j], dtype=dtype), GradientLog(updates=True)
+    for _ in range(2):
+        log.record([tf.constant([1 + 0j, 1j], dtype)], [w])
+        w.assign([3 + 4j, 2j])
+    assert log.update_ratio[0, 0] == pytest.approx(2 / 5)
+
+
+def test_a_train_step_that_gives_the_log_a_loss_of_its_own_keeps_it_as_a_callback():
+    log = GradientLog()
+
+    class Model(keras.Sequential):
+        def train_step(self, data):
+            x, y = data
+            with tf.GradientTape() as tape:
+                loss = tf.reduce_mean((self(x, training=True) - y) ** 2)
+            gradients = tape.gradient(loss, self.trainable_variables)
+            log.record(gradients, self.trainable_variables, loss=loss)
+            self.optimizer.apply(gradients, self.trainable_variables)
+            return {"loss": loss}
+
+    keras.utils.set_random_seed(0)
+    layers = [keras.layers.Dense(4, activation="relu", name="hidden"), keras.layers.Dense(3, name="head")]
+    model = Model([keras.Input([5]), *layers])
+    model.compile(keras.optimizers.SGD(0.1))
+    fit(model, log)
+    gradients, losses, _ = true_run()
+    assert_rows_are(log, gradients)
+    np.testing.assert_allclose(log.loss, losses, rtol=1e-5)

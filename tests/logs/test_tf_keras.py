@@ -12,6 +12,8 @@ PROGRAM = textwrap.dedent(
     import tensorflow as tf
     import tapekit
     assert "tf_keras" not in sys.modules
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
     log = tapekit.GradientLog(updates=True, histograms=2)
     import tf_keras
 
@@ -192,4 +194,34 @@ def test_plots_and_traces_serve_its_models(tmp_path):
         assert "hidden/kernel" in str(trace)
         assert tf.io.gfile.listdir({str(tmp_path)!r})
         """
+    )
+
+
+def test_two_mirrored_replicas_log_the_gradients_of_one_device():
+    run(
+        """
+        def scaled():
+            return tf_keras.mixed_precision.LossScaleOptimizer(tf_keras.optimizers.SGD(0.1), initial_scale=64.0)
+
+        def legacy():
+            return tf_keras.optimizers.legacy.SGD(0.1)
+
+        data = tf.data.Dataset.from_tensor_slices((x, y)).batch(8)
+        strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+        for kind, options in (
+            (tf_keras.Sequential, {"steps_per_execution": 4}),
+            (tf_keras.Sequential, {"run_eagerly": True}),
+            (tf_keras.Sequential, {"optimizer": scaled}),
+            (OwnStep, {"optimizer": legacy}),
+            (Minimizes, {}),
+        ):
+            log = tapekit.GradientLog(updates=True, histograms=2)
+            with strategy.scope():
+                model = small_model(kind)
+                optimizer = options.pop("optimizer", lambda: tf_keras.optimizers.SGD(0.1))()
+                model.compile(optimizer, "mse", **options)
+            model.fit(data, shuffle=False, verbose=0, epochs=2, callbacks=[log])
+            model.fit(data, verbose=0)
+        """
+        + textwrap.indent(SAME, " " * 8)
     )

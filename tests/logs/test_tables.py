@@ -1,10 +1,10 @@
-"""What a notebook shows of a log."""
+"""What is printed of a log, and what a notebook shows."""
 
 import numpy as np
 import tensorflow as tf
 
 import tapekit
-from tapekit.logs.notebook import log_html, variable_html
+from tapekit.logs.tables import log_html, variable_html
 from tests.core.test_tables import Page
 
 
@@ -45,7 +45,7 @@ def test_of_200_variables_the_ten_most_telling_are_shown():
         shown
     )
     assert shown == sorted(shown, key=names.index)
-    assert page.rows[1 + shown.index("block_100/kernel")][1] == "none"
+    assert page.rows[1 + shown.index("block_100/kernel")][1] == "None"
     assert "and 190 more variables" in page.text
 
 
@@ -53,7 +53,7 @@ def test_an_empty_log_and_one_without_numbers_are_shown():
     assert Page(log_html(tapekit.GradientLog())).text == "GradientLog: no rows yet"
     log, w = tapekit.GradientLog(), tf.Variable([1.0], name="w")
     log.record([None], [w])
-    assert Page(log_html(log)).rows[1][:2] == ["w", "none"]
+    assert Page(log_html(log)).rows[1][:2] == ["w", "None"]
 
 
 def test_the_rows_of_a_variable_are_one_line():
