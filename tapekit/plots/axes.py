@@ -39,9 +39,11 @@ def axes_or_new(ax: Any, size: Sequence[float], *, layout: str | None = "constra
 
 
 def legend_below(ax: Any, handles: Sequence) -> None:
-    """Draw a legend under the axes, where it covers no line."""
+    """Draw a legend under the axes, where it covers no line; none of nothing."""
     from matplotlib.transforms import ScaledTranslation
 
+    if not handles:
+        return
     under = ax.transAxes + ScaledTranslation(0, -0.45, ax.figure.dpi_scale_trans)  # inches, under the axis' label
     place = {"loc": "upper center", "bbox_to_anchor": (0.5, 0), "bbox_transform": under}
     columns = 3 if max(len(handle.get_label()) for handle in handles) < 36 else 2

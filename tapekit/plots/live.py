@@ -41,15 +41,13 @@ class LivePlot:
         if isinstance(log, type) or not hasattr(log, "read"):
             what = f"the class {log.__name__}" if isinstance(log, type) else f"of type {type(log).__name__}"
             raise TypeError(f"LivePlot: log is {what}. A log is needed. Write log = tapekit.GradientLog().")
-        if path is None and _shell() is None:
-            raise ValueError(
-                "LivePlot: path is None, and this is not a notebook. A file is needed. Write path='training.png'."
-            )
+        if path is None and not _in_notebook():
+            instead = "A file is needed. Write path='training.png'."
+            raise ValueError(f"LivePlot: path is None, and this is not a notebook. {instead}")
         if not callable(plot) or not isinstance(every, int) or every < 1:
-            raise ValueError(
-                f"LivePlot: plot is {plot!r} and every is {every!r}. A function that draws a log and a positive "
-                "integer are needed: LivePlot(log, tapekit.plot_gradient_flow, every=25)."
-            )
+            needed = "A function that draws a log and a positive integer are needed"
+            instead = "LivePlot(log, tapekit.plot_gradient_flow, every=25)"
+            raise ValueError(f"LivePlot: plot is {plot!r} and every is {every!r}. {needed}: {instead}.")
         self.log, self.plot, self.every, self.path = log, plot, every, path
         self.calls, self.display = 0, None
         self.begin, self.spent, self.last = 0.0, 0.0, 0.0  # seconds: the first update, all drawing, the last drawing
@@ -72,7 +70,7 @@ class LivePlot:
         self.plot(self.log.read(), ax=figure.subplots())
         if self.path is not None:
             figure.savefig(os.fspath(self.path), dpi=100)
-        if _shell() is not None:
+        if _in_notebook():
             from IPython.display import Image, display
 
             png = io.BytesIO()
@@ -85,8 +83,6 @@ class LivePlot:
         self.spent += self.last
 
 
-def _shell() -> Any:
-    """Return the shell of the notebook in which this runs, or None."""
+def _in_notebook() -> bool:
     ipython = sys.modules.get("IPython")
-    shell = ipython.get_ipython() if ipython else None
-    return shell if hasattr(shell, "kernel") else None
+    return ipython is not None and hasattr(ipython.get_ipython(), "kernel")

@@ -120,14 +120,12 @@ def plot_gradient_heatmap(log: Any, *, ax: Any = None) -> Any:
     both = 0 < kernels < len(bias)
     if both:
         ax.axhline(kernels - 0.5, color="white", lw=2)
-    edges = np.linspace(left, right, picture.shape[1] + 1)
+    edges, handles = np.linspace(left, right, picture.shape[1] + 1), []
     for mark, mask in axes.marks_of(log).items():
         share = np.nanmean(_columns(mask[:, order]), axis=1)
         hatched = share > 0 if mark is axes.NONFINITE else share >= 0.5
-        if hatched.any():
-            _draw_cells(ax, hatched, edges, mark)
-    if ax.patches:
-        axes.legend_below(ax, ax.patches)
+        handles += [_draw_cells(ax, hatched, edges, mark)] if hatched.any() else []
+    axes.legend_below(ax, handles)
     names = labels(log.names)
     axes.name_ticks(ax.yaxis, [names[v] for v in order], begins=(0, kernels) if both else (0,))
     axes.step_axis(ax)
@@ -212,21 +210,17 @@ def _mark_steps(ax: Any, log: Any, mask: np.ndarray, mark: axes.Mark, word: str)
         axes.draw_marks(ax, few, mark, f"{word}: {labels(log.names)[variables[0]]}{more}")
 
 
-def _draw_cells(ax: Any, mask: np.ndarray, edges: np.ndarray, mark: axes.Mark) -> None:
-    """Draw the cells `[columns, variables]` of a heatmap where `mask` holds, wide enough to be seen, as one patch."""
-    from matplotlib.patches import PathPatch
-    from matplotlib.path import Path
+def _draw_cells(ax: Any, mask: np.ndarray, edges: np.ndarray, mark: axes.Mark) -> Any:
+    """Hatch the cells `[columns, variables]` of a heatmap where `mask` holds, and return the legend's handle."""
+    from matplotlib.patches import Patch
 
-    change = np.diff(np.pad(mask.T, ((0, 0), (1, 1))).astype(int), axis=1)
-    rows, first = np.nonzero(change == 1)
-    left, right = edges[first], edges[np.nonzero(change == -1)[1]]
-    more = np.maximum((edges[-1] - edges[0]) / 200 - (right - left), 0) / 2  # at least three pixels wide and high
-    left, right, half = left - more, right + more, max(0.5, mask.shape[1] / 160)
-    top, bottom = rows - half, rows + half
-    corners = np.stack([left, top, right, top, right, bottom, left, bottom, left, top], 1)
-    codes = [Path.MOVETO, *[Path.LINETO] * 3, Path.CLOSEPOLY] * len(rows)
-    look = {"facecolor": mark.colour, "edgecolor": mark.ink, "hatch": mark.hatch, "lw": 0.5, "label": mark.word}
-    ax.add_patch(PathPatch(Path(corners.reshape(-1, 2), codes), **look))
+    look: dict[str, Any] = {"facecolor": mark.colour, "edgecolor": mark.ink, "hatch": mark.hatch, "lw": 0.5}
+    least, high = (edges[-1] - edges[0]) / 200, max(1.0, mask.shape[1] / 80)  # three pixels, so that each is seen
+    for row in np.flatnonzero(mask.any(0)):
+        first, after = edges[np.flatnonzero(np.diff(np.pad(mask[:, row], 1).astype(int)))].reshape(-1, 2).T
+        wide = np.maximum(after - first, least)
+        ax.broken_barh(np.column_stack([(first + after - wide) / 2, wide]), (row - high / 2, high), **look)
+    return Patch(label=mark.word, **look)
 
 
 def _recorded(gradients: Any, variables: Sequence) -> Any:

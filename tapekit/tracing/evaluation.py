@@ -101,4 +101,5 @@ def _trace_of(
     ]
     last = names.get(graph.target, graph.target)
     target = next(op for op in (*ops, *sources, *constants) if op.name == last)
-    return Trace(tuple(ops), tuple(sources), tuple(constants), target, graph.model, folded)
+    name = getattr(call.fn, "__name__", "").replace("<lambda>", "")
+    return Trace(tuple(ops), tuple(sources), tuple(constants), target, name, graph.model, folded)

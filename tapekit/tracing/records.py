@@ -50,13 +50,15 @@ class Op:
 class Trace:
     """A calculation as the tape saw it: `sources` and `constants` feed `ops`, in execution order, up to `target`.
 
-    `model` is the scope from which the depth of a folded trace counts, `folded` whether operations are grouped.
+    `name` is that of the function, `model` the scope from which the depth of a folded trace counts, `folded` whether
+    operations are grouped.
     """
 
     ops: tuple[Op, ...]
     sources: tuple[Op, ...]
     constants: tuple[Op, ...]
     target: Op
+    name: str = ""
     model: str = ""
     folded: bool = False
     __iter__ = None  # nor `in`: Python would ask for trace[0]
@@ -91,7 +93,8 @@ class Trace:
             ops[old] = dataclasses.replace(records[old], **new)
         used = {name for op in ops.values() for name in op.inputs} | {self.target.name}
         kept = tuple(op for op in self.constants if op.name in used)
-        return Trace(tuple(ops.values()), self.sources, kept, ops.get(self.target.name, self.target), self.model, True)
+        target = ops.get(self.target.name, self.target)
+        return dataclasses.replace(self, ops=tuple(ops.values()), constants=kept, target=target, folded=True)
 
     def fold_to(self, boxes: int) -> "tuple[Trace, dict[str, list[Op]]]":
         """Return the trace with at most so many boxes, and the sources that stand inside boxes, by the box's name."""

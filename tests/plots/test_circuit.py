@@ -41,8 +41,7 @@ def deep(count):
 def boxes_and_texts(ax):
     renderer = ax.figure.canvas.get_renderer()
     boxes = [patch.get_window_extent(renderer) for patch in ax.patches if isinstance(patch, FancyBboxPatch)]
-    note = "log10 of the gradient"
-    texts = [t for t in ax.texts if t.get_text() and t.get_bbox_patch() is None and not t.get_text().startswith(note)]
+    texts = [text for text in ax.texts if text.get_text() and text.get_bbox_patch() is None]
     return boxes, [(text.get_text(), text.get_window_extent(renderer)) for text in texts]
 
 
@@ -178,7 +177,7 @@ def test_boxes_are_the_darker_the_larger_the_gradient_also_in_grey():
     (bar,) = picture.ax.child_axes
     norms = [np.linalg.norm(order[place].gradient) for place in (0, -1)]
     np.testing.assert_allclose(bar.get_xlim(), np.log10(norms), rtol=1e-6)
-    assert "log10 of the gradient's L2 norm" in [text.get_text() for text in picture.ax.texts]
+    assert bar.get_title(loc="left") == "log10 of the gradient's L2 norm"
 
 
 def test_none_zero_and_not_finite_have_looks_of_their_own():
@@ -189,8 +188,7 @@ def test_none_zero_and_not_finite_have_looks_of_their_own():
     picture = draw("plot_trace", found, None, "right")
     looks = {name: (box.frame.get_hatch(), box.frame.get_linestyle()) for name, box in picture.boxes.items()}
     assert len({looks["v"], looks["dead"], looks["spoilt"], looks["Round"]} | {(None, "-")}) == 4
-    (note,) = (t.get_text() for t in picture.ax.texts if t.get_text().startswith("log10"))
-    assert {"0 dotted", "not finite hatched"} <= set(note.split("; "))
+    assert {picture.boxes[name].gradient.get_text() for name in ("dead", "spoilt")} == {"0", "inf"}
 
 
 def test_a_circuit_of_scalars_keeps_its_colours():
@@ -230,7 +228,36 @@ def test_boxes_show_value_and_gradient_and_edges_the_chain_rule():
     shown = [text for text, _ in texts]
     at = shown.index("mul")
     assert shown[at : at + 4] == ["mul", "|", "-12", "1"]
-    assert ax.get_title() == "mul: value | gradient"
+    assert ax.get_title() == "value | gradient of mul"
+
+
+def test_the_title_names_the_function_or_the_box_whose_gradient_is_shown():
+    def loss(x):
+        return tf.sin(x) * x
+
+    for fn, name in ((loss, "loss"), (lambda x: tf.sin(x) * x, "mul"), (lambda x: x, "x")):
+        found = trace(fn, 2.0)
+        for each in (found, found.fold(1)):
+            assert plot_trace(each).get_title() == f"value | gradient of {name}"
+
+
+def test_a_circuit_with_a_tensor_has_the_look_of_tensors_also_where_no_gradient_arrives():
+    p = tf.Variable([0.0, 3.0], name="p")
+    cut = draw("plot_trace", trace(lambda: tf.cast(tf.argmax(p), tf.float32), p), None, "right")
+    other = draw("plot_trace", trace(lambda: tf.reduce_sum(tf.stop_gradient(p) ** 2), p), None, "right")
+    for picture in (cut, other):
+        assert len(picture.ax.child_axes) == 1
+        frame = picture.boxes["p"].frame
+        assert to_hex(frame.get_facecolor()) == "#ffffff"
+        assert frame.get_linestyle() != "-"
+    assert cut.boxes["p"].value.get_color() == other.boxes["p"].value.get_color() == "black"
+
+
+def test_panels_of_different_circuits_have_text_of_one_size():
+    _, axes = plt.subplots(2, 1, figsize=(16, 8))
+    found = [trace(lambda x: x * x, 2.0), trace(lambda x: tf.sin(tf.cos(tf.exp(x * 2.0))), 2.0)]
+    sizes = {plot_trace(each, ax=ax).texts[0].get_fontsize() for each, ax in zip(found, axes, strict=True)}
+    assert sizes == {9}
 
 
 def test_sources_target_and_operations_have_colours_of_their_own():
@@ -275,7 +302,7 @@ def test_more_than_sixty_operations_are_folded_by_scope():
 
     found = trace(run, 1.0)
     ax = plot_trace(found)
-    assert ax.get_title() == "stage7: value | gradient (80 operations in 8 boxes)"
+    assert ax.get_title() == "value | gradient of run (80 operations in 8 boxes)"
     _, texts = boxes_and_texts(ax)
     assert [text for text, _ in texts if text.startswith("stage")] == [f"stage{block}" for block in range(8)]
 
