@@ -110,7 +110,7 @@ def draw(where: str, trace: Any, ax: Any, direction: str, *, boxes: int = READAB
         drawn[name] = shapes.draw_box(ax, texts[name], place[name], look, colours, points)
     if shades:
         _draw_bar(ax, shades, corner, points * shapes.SMALL)
-    title = f"value | gradient of {shown.name or names[shown.target.name]}"
+    title = f"value | gradient of {trace.name or trace.target.name.rpartition('/')[2]}"
     title += f" ({len(trace.ops)} operations in {len(shown.ops)} boxes)" if len(shown.ops) < len(trace.ops) else ""
     title += " (no scopes to fold; trace a part to see less)" if boxes < len(records) else ""
     ax.set_title(title, fontsize=max(points, 7), parse_math=False)

@@ -117,6 +117,6 @@ def _draw_shares(ax: Any, left: float, word: str, colour: str, shares: list[floa
     if not thin:
         column.bar_label(bars, [f"{100 * share:.3g}%" if share else "" for share in shares], fontsize="x-small")
     column.set(xlim=(0, 1), xlabel=word)
-    column.set_xticks([0, 1], ["0", "100%"])
+    column.set_xticks([1], ["100%"], ha="right", fontsize="small")
     column.tick_params(left=False, labelleft=False)
     column.spines[["left", "right", "top"]].set_visible(False)

@@ -24,7 +24,7 @@ class BoxText(NamedTuple):
     def size(self) -> tuple[float, float]:
         """Return the width and height of the box."""
         widths = [*map(width, self.lines), width(f"{self.value} | {self.gradient}")]
-        return max(widths) + 1.6, ROW * len(widths) + 0.6
+        return max(widths) + 2.0, ROW * len(widths) + 0.6
 
 
 class Box(NamedTuple):
@@ -52,7 +52,7 @@ def number(value: Any, shape: tuple[int, ...]) -> str:
     if value.dtype.kind in "SUO":
         return "text"
     if not shape:
-        return str(value) if value.dtype.kind in "iub" else f"{value:.4g}"
+        return str(value) if value.dtype.kind in "iub" else f"{value + 0:.4g}"  # -0.0 + 0 is 0
     return f"{norm(value):.3g}"
 
 

@@ -88,7 +88,7 @@ def plot_gradient_history(log: Any, *, ax: Any = None) -> Any:
     axes.log_axis(ax, np.isfinite(_positive(log.global_norm)).any())
     for mark, mask in axes.marks_of(log).items():
         _mark_steps(ax, log, mask, mark, mark.word)
-    axes.step_axis(ax)
+    axes.step_axis(ax, log.steps)
     ax.set(title="Gradient norms over the steps", ylabel="gradient (L2 norm)")
     handles = ax.get_legend_handles_labels()[0]
     if np.isfinite(log.loss).any():
@@ -128,10 +128,10 @@ def plot_gradient_heatmap(log: Any, *, ax: Any = None) -> Any:
     axes.legend_below(ax, handles)
     names = labels(log.names)
     axes.name_ticks(ax.yaxis, [names[v] for v in order], begins=(0, kernels) if both else (0,))
-    axes.step_axis(ax)
+    axes.step_axis(ax, log.steps, beside=0)
     groups = ": kernels, then biases, each" if both else ","
     ax.set_title(f"Gradient norms{groups} from input (top) to loss")
-    ax.figure.colorbar(image, ax=ax, label="log10 of the gradient's L2 norm")
+    ax.figure.colorbar(image, ax=ax, label="log10 of the L2 norm")
     return ax
 
 
@@ -151,7 +151,7 @@ def plot_update_ratio(log: Any, *, ax: Any = None) -> Any:
     ax.axhline(-3, color="black", lw=1.5)
     ax.text(1.005, -3, "-3, usual", transform=ax.get_yaxis_transform(), va="center", fontsize="small")
     _mark_steps(ax, log, log.update_ratio == 0, axes.ZERO, "no update")
-    axes.step_axis(ax)
+    axes.step_axis(ax, log.steps)
     ax.set(title="How far a step moves the weights", ylabel="log10 of update norm / weight norm")
     axes.legend_below(ax, ax.get_legend_handles_labels()[0])
     return ax

@@ -309,8 +309,15 @@ def test_more_than_sixty_operations_are_folded_by_scope():
 
 def test_operations_without_a_scope_are_joined_where_one_result_is_passed_on():
     ax = plot_trace(trace(lambda x: sum(tf.sin(x) for _ in range(35)), 1.0))
-    assert ax.get_title().endswith("(70 operations in 36 boxes)")
+    assert ax.get_title() == "value | gradient of add_34 (70 operations in 36 boxes)"
     assert len(boxes_and_texts(ax)[0]) == 38
+
+
+def test_a_zero_has_no_sign():
+    ax = plot_trace(trace(lambda x: -(x * 0.0) * 3.0, 2.0))
+    shown = {text.get_text() for text in ax.texts}
+    assert "0" in shown
+    assert not any("-0" in text for text in shown - {"-0.0"})
 
 
 def test_what_cannot_be_joined_is_drawn_whole_and_the_title_says_so():

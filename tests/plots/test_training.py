@@ -309,6 +309,28 @@ def test_steps_are_whole_numbers_on_the_axis(plot, rows):
     assert all(tick == int(tick) for tick in ax.get_xticks())
 
 
+@pytest.mark.parametrize("rows", [1, 3, 20_000])
+@pytest.mark.parametrize("plot", [tapekit.plot_gradient_history, tapekit.plot_update_ratio])
+def test_every_mark_is_inside_the_axes_also_where_no_line_leads_to_it(plot, rows):
+    log = a_large_log(rows, variables=2)
+    log.norm[1:] = log.update_ratio[1:] = 0  # only the first step has a number
+    log.zero_fraction[1:] = 1
+    ax = plot(log)
+    low, high = ax.get_xlim()
+    assert low < 0
+    assert high > rows - 1
+    for offsets in marks(ax).values():
+        assert all(low < x < high for x in offsets[:, 0])
+
+
+def test_the_colour_bar_of_a_small_heatmap_has_room_for_its_label():
+    ax = tapekit.plot_gradient_heatmap(a_large_log(3, variables=1))
+    ax.figure.canvas.draw()
+    bar = ax.figure.axes[1]
+    label, frame = bar.yaxis.label.get_window_extent(), bar.get_window_extent()
+    assert frame.y0 <= label.y0 < label.y1 <= frame.y1
+
+
 def test_the_usual_update_ratio_is_named_outside_of_the_lines():
     ax = tapekit.plot_update_ratio(a_log())
     (text,) = ax.texts
