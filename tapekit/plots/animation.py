@@ -2,6 +2,7 @@
 
 import base64
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from tapekit.plots.circuit import EDGES, Picture, draw
-from tapekit.plots.shapes import GREY, number
+from tapekit.plots.shapes import GREY
 
 
 def animate_trace(trace: Any, *, interval: int = 600) -> Any:
@@ -78,7 +79,8 @@ def film(picture: Picture) -> tuple[Callable[[int], list], int]:
             box.frame.set_linewidth(2.4 if place == lit and passed < 0 and trace[name].inputs else 1.2)
             box.value.set_visible(place <= lit)
             with np.errstate(all="ignore"):  # inf - inf is shown as nan
-                box.gradient.set_text(number(sum(flows[1:], flows[0]), trace[name].shape) if flows else "")
+                total = sum(flows[1:], flows[0]) if flows else None
+            box.gradient.set_text("" if total is None else replace(trace[name], gradient=total).numbers()[1])
         return []
 
     return show, len(states)

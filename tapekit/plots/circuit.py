@@ -136,9 +136,8 @@ def _edges(trace: Any, records: dict[str, Any]) -> list[Edge]:
             kind = "constant" if source in constants else "cut" if flow is None else "flow"
             label = "no gradient" if kind == "cut" else ""
             if kind == "flow" and local is not None:
-                factor = shapes.number(local, ())
-                factor = f"({factor})" if factor.startswith("-") else factor
-                label = f"{shapes.number(op.gradient, ())} x {factor} = {shapes.number(flow, ())}"
+                upstream, factor, back = (f"{each + 0:.4g}" for each in (op.gradient, local, flow))  # -0.0 + 0 is 0
+                label = f"{upstream} x {f'({factor})' if factor.startswith('-') else factor} = {back}"
             if source in records:
                 edges.append(Edge(source, op.name, which, label, kind))
     return edges
@@ -149,12 +148,12 @@ def _text(op: Any, label: str, weights: list[Any]) -> shapes.BoxText:
     lines = ["constant"] if op.type == "Constant" and op.shape else [] if op.type == "Constant" else [label]
     lines += [f"{list(op.shape)}, norms"] if op.shape else []
     if weights:
-        norms = [shapes.norm(weight.gradient) for weight in weights if weight.gradient is not None]
+        norms = [size for weight in weights if (size := weight.gradient_norm()) is not None]
         ends = dict.fromkeys(f"{end(norms):.2g}" for end in (min, max)) if norms else ["none"]
         some = f", {len(weights) - len(norms)} none" if 0 < len(norms) < len(weights) else ""
         lines.append(f"{len(weights)} weight{'s' if len(weights) > 1 else ''}: {' to '.join(ends)}{some}")
-    gradient = "" if op.type in CONSTANTS else shapes.number(op.gradient, op.shape)
-    return shapes.BoxText(lines, shapes.number(op.value, op.shape), gradient)
+    value, gradient = op.numbers()
+    return shapes.BoxText(lines, value, "" if op.type in CONSTANTS else gradient)
 
 
 def _gaps(edges: list[Edge], right: bool) -> list[float]:
@@ -173,8 +172,8 @@ def _shades(records: list[Any]) -> Any:
 
     if not any(op.shape for op in records):
         return None
-    norms = [shapes.norm(op.gradient) for op in records if op.gradient is not None]
-    low, high = np.log10([end([size for size in norms if 0 < size < np.inf], default=1.0) for end in (min, max)])
+    norms = [size for op in records if (size := op.gradient_norm()) and size < np.inf] or [1.0]
+    low, high = np.log10([min(norms), max(norms)])
     light = ListedColormap(matplotlib.colormaps["Oranges"](np.linspace(0, 0.65, 256)))  # black text can be read on it
     return ScalarMappable(Normalize(low, max(high, low + 1)), light)  # less than a power of ten is no great difference
 
@@ -185,9 +184,9 @@ def _look(op: Any, is_target: bool, shades: Any) -> dict[str, Any]:
     if shades is None or op.type in CONSTANTS:
         return look | {"facecolor": TARGET if is_target else FACES.get(op.type, "white")}
     look["linewidth"] = 2.0 if is_target or op.type == "Source" else 1.2
-    if op.gradient is None:
+    size = op.gradient_norm()
+    if size is None:
         return look | {"edgecolor": shapes.GREY, "linestyle": DASHED}
-    size = shapes.norm(op.gradient)
     if 0 < size < np.inf:
         return look | {"facecolor": shades.to_rgba(np.log10(size))}
     return look | {"edgecolor": "0.75", "hatch": ".." if size == 0 else "//"}  # light, as the hatch lies behind text

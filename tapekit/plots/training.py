@@ -35,30 +35,22 @@ def plot_gradient_flow(log: Any, variables: Sequence | None = None, *, step: int
         ValueError: the log is empty, or has no row of that step.
     """
     log = _with_rows("plot_gradient_flow", log if variables is None else _recorded(log, variables))
-    rows = np.flatnonzero(step == (log.steps if step >= 0 else np.arange(-len(log.steps), 0)))
-    if not len(rows):
-        raise ValueError(
-            f"plot_gradient_flow: the log has no row of step {step}. Its steps go from {log.steps[0]} to "
-            f"{log.steps[-1]}. Give one of log.steps, or a negative number that counts from the end."
-        )
-    ax, row = axes.axes_or_new(ax, (8, 4.5)), rows[0]
+    ax, row = axes.axes_or_new(ax, (8, 4.5)), _row(log, step)
     owners = [name.rpartition("/")[0] or name for name in log.names]
     layers = list(dict.fromkeys(owners))
     place = np.array([layers.index(owner) for owner in owners])
-    order = np.argsort(place, kind="stable")
     bias = np.array([is_bias(name) for name in log.names])
     marks = axes.marks_of(log, row)
     usual = ~np.any(list(marks.values()), axis=0)
-    blue, red = axes.COLOURS[:2]
-    for kind, marker, colour, inside, word in (
-        (~bias, "o", blue, blue, "kernels"),
-        (bias, "s", red, "white", "biases"),
+    for word, kind, look in (
+        ("kernels", ~bias, {"marker": "o", "color": axes.COLOURS[0]}),
+        ("biases", bias, {"marker": "s", "color": axes.COLOURS[1], "mfc": "white"}),
     ):
-        which = order[(kind & usual)[order]]
-        if len(which):
-            look = {"marker": marker, "color": colour, "mfc": inside, "lw": 0.8}
-            ax.plot(place[which], log.norm[row, which], label=f"norm, {word}", **look)
-            ax.scatter(place[which], log.max_abs[row, which], marker="_", s=90, color=colour, label=f"largest, {word}")
+        which = sorted(np.flatnonzero(kind & usual), key=lambda v: place[v])
+        if which:
+            ax.plot(place[which], log.norm[row, which], lw=0.8, label=f"norm, {word}", **look)
+            largest: Any = {"marker": "_", "s": 90, "color": look["color"], "label": f"largest, {word}"}
+            ax.scatter(place[which], log.max_abs[row, which], **largest)
     axes.log_axis(ax, usual.any())
     for mark, mask in marks.items():
         if mask.any():
@@ -155,6 +147,17 @@ def plot_update_ratio(log: Any, *, ax: Any = None) -> Any:
     ax.set(title="How far a step moves the weights", ylabel="log10 of update norm / weight norm")
     axes.legend_below(ax, ax.get_legend_handles_labels()[0])
     return ax
+
+
+def _row(log: Any, step: int) -> int:
+    """The row of a step, or, if it is negative, the one so far from the end."""
+    rows = np.flatnonzero(step == (log.steps if step >= 0 else np.arange(-len(log.steps), 0)))
+    if not len(rows):
+        raise ValueError(
+            f"plot_gradient_flow: the log has no row of step {step}. Its steps go from {log.steps[0]} to "
+            f"{log.steps[-1]}. Give one of log.steps, or a negative number that counts from the end."
+        )
+    return int(rows[0])
 
 
 def _columns(values: np.ndarray) -> np.ndarray:
