@@ -28,6 +28,7 @@ def animate_trace(trace: Any, *, interval: int = 600) -> Any:
 
     Raises:
         TypeError: `trace` is no `Trace`.
+        ValueError: `interval` is not a positive number.
 
     Example:
         >>> import tapekit
@@ -38,6 +39,9 @@ def animate_trace(trace: Any, *, interval: int = 600) -> Any:
     from matplotlib import pyplot as plt
     from matplotlib.animation import FuncAnimation
 
+    if not isinstance(interval, (int, float)) or interval <= 0:
+        needed = "A positive number of milliseconds is needed. Write interval=600"
+        raise ValueError(f"animate_trace: interval is {interval!r}. {needed}.")
     picture = draw("animate_trace", trace, None, "right", shaded=False)
     figure = picture.ax.figure
 

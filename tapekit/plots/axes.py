@@ -28,7 +28,7 @@ NONFINITE = Mark("not finite", "*", 0.97, COLOURS[1], "black", "////")
 
 def axes_or_new(ax: Any, size: Sequence[float], *, layout: str | None = "constrained") -> Any:
     """Return `ax`, or the axes of a new figure of that size in inches."""
-    if hasattr(ax, "plot"):
+    if getattr(ax, "name", None) == "rectilinear":  # the name of the projection
         return ax
     if ax is not None:
         kind = type(ax).__name__

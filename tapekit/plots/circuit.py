@@ -120,7 +120,8 @@ def draw(where: str, trace: Any, ax: Any, direction: str, *, boxes: int = READAB
 def _check(where: str, trace: Any, direction: str, boxes: int) -> None:
     """Raise an error if one of the arguments cannot be drawn."""
     if not hasattr(trace, "ops"):
-        raise TypeError(f"{where}: a {type(trace).__name__} arrived. Give a Trace: {where}(tapekit.trace(fn, vars)).")
+        instead = f"A Trace is needed. Write {where}(tapekit.trace(fn, vars))"
+        raise TypeError(f"{where}: trace is of type {type(trace).__name__}. {instead}.")
     if direction not in ("right", "down"):
         raise ValueError(f"{where}: direction is {direction!r}. It is 'right' or 'down'.")
     if type(boxes) is not int or boxes < 1:

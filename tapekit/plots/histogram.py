@@ -62,7 +62,7 @@ def plot_gradient_histogram(log: Any, *, variable: Any = None, step: int = -1, a
     import matplotlib
 
     if variable is None:
-        step = int(steps[step]) if -len(steps) <= step < 0 else step
+        step = dict(enumerate(steps.tolist(), start=-len(steps))).get(step, step)
         rows, names = [(name, step) for name in log.names], labels(log.names)
         title = f"Magnitudes of the gradients at step {step}, from input (top) to loss"
     else:

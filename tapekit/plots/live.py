@@ -5,6 +5,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from tapekit.plots.training import plot_gradient_history
@@ -26,7 +27,8 @@ class LivePlot:
 
     Raises:
         TypeError: `log` is not a `GradientLog`.
-        ValueError: `path` is None outside of a notebook, `plot` is no function, or `every` is no positive integer.
+        ValueError: `path` is None outside of a notebook, or no file in a folder that exists; `plot` is no function, or
+            `every` is no positive integer.
 
     Example:
         >>> from tapekit import GradientLog
@@ -41,10 +43,12 @@ class LivePlot:
         if isinstance(log, type) or not hasattr(log, "read"):
             what = f"the class {log.__name__}" if isinstance(log, type) else f"of type {type(log).__name__}"
             raise TypeError(f"LivePlot: log is {what}. A log is needed. Write log = tapekit.GradientLog().")
-        if path is None and not _in_notebook():
-            instead = "A file is needed. Write path='training.png'."
-            raise ValueError(f"LivePlot: path is None, and this is not a notebook. {instead}")
-        if not callable(plot) or not isinstance(every, int) or every < 1:
+        is_file = isinstance(path, (str, os.PathLike)) and Path(path).absolute().parent.is_dir()
+        if not (is_file or (path is None and _in_notebook())):
+            where = ", and this is not a notebook" if path is None else ""
+            needed = "A file in a folder that exists is needed. Write path='training.png'."
+            raise ValueError(f"LivePlot: path is {path!r}{where}. {needed}")
+        if not callable(plot) or type(every) is not int or every < 1:
             needed = "A function that draws a log and a positive integer are needed"
             instead = "LivePlot(log, tapekit.plot_gradient_flow, every=25)"
             raise ValueError(f"LivePlot: plot is {plot!r} and every is {every!r}. {needed}: {instead}.")
@@ -69,7 +73,7 @@ class LivePlot:
         figure = Figure(figsize=(8, 4.5), layout="constrained")
         self.plot(self.log.read(), ax=figure.subplots())
         if self.path is not None:
-            figure.savefig(os.fspath(self.path), dpi=100)
+            figure.savefig(self.path, dpi=100)
         if _in_notebook():
             from IPython.display import Image, display
 

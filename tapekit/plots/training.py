@@ -151,13 +151,14 @@ def plot_update_ratio(log: Any, *, ax: Any = None) -> Any:
 
 def _row(log: Any, step: int) -> int:
     """The row of a step, or, if it is negative, the one so far from the end."""
-    rows = np.flatnonzero(step == (log.steps if step >= 0 else np.arange(-len(log.steps), 0)))
-    if not len(rows):
+    rows = dict(enumerate(range(len(log.steps)), start=-len(log.steps)))
+    rows |= {number: row for row, number in enumerate(log.steps.tolist())}
+    if step not in rows:
         raise ValueError(
-            f"plot_gradient_flow: the log has no row of step {step}. Its steps go from {log.steps[0]} to "
+            f"plot_gradient_flow: the log has no row of step {step!r}. Its steps go from {log.steps[0]} to "
             f"{log.steps[-1]}. Give one of log.steps, or a negative number that counts from the end."
         )
-    return int(rows[0])
+    return rows[step]
 
 
 def _columns(values: np.ndarray) -> np.ndarray:

@@ -1,3 +1,4 @@
+from functools import cache
 from itertools import combinations, pairwise
 
 import keras
@@ -326,22 +327,29 @@ def test_what_cannot_be_joined_is_drawn_whole_and_the_title_says_so():
     assert "(no scopes to fold; trace a part to see less)" in ax.get_title()
 
 
-@pytest.mark.parametrize("direction", ["right", "down"])
-def test_sixty_operations_fill_a_page_line_by_line(direction):
+@cache
+def sixty():
     def run(x):
         for _ in range(30):
             x = tf.sin(x * 1.5)
         return x
 
-    ax = plot_trace(trace(run, 1.0), direction=direction, boxes=100)
+    return trace(run, 1.0)
+
+
+@pytest.mark.parametrize("direction", ["right", "down"])
+def test_sixty_operations_fill_a_page_line_by_line(direction):
+    ax = plot_trace(sixty(), direction=direction, boxes=100)
     assert max(ax.figure.get_size_inches()) < 20
     assert ax.texts[0].get_fontsize() == pytest.approx(9, rel=0.01)
     boxes, _ = boxes_and_texts(ax)
     assert len(boxes) == 91
+    x0, y0, x1, y1 = np.array([box.extents for box in boxes]).T
     for arrow in arrows(ax):  # each goes on in the next line without crossing a box
         for line in arrow.get_path().to_polygons(ax.transData, closed_only=False):
-            for x, y in np.concatenate([np.linspace(a, b, 50) for a, b in pairwise(line)]):
-                assert not any(b.x0 + 1 < x < b.x1 - 1 and b.y0 + 1 < y < b.y1 - 1 for b in boxes)
+            points = np.concatenate([np.linspace(a, b, 50) for a, b in pairwise(line)])
+            x, y = points[:, :1], points[:, 1:]
+            assert not ((x0 + 1 < x) & (x < x1 - 1) & (y0 + 1 < y) & (y < y1 - 1)).any()
 
 
 def test_names_are_shown_as_they_are_written():
@@ -350,6 +358,7 @@ def test_names_are_shown_as_they_are_written():
     assert {"$a$", "größe"} < {text.get_text() for text in ax.texts}
 
 
+@cache
 def stages(count):
     """A trace of `count` named stages, each with a weight of the user's own."""
 
@@ -382,7 +391,8 @@ def test_a_wrong_direction_or_no_trace_says_what_to_give():
     with pytest.raises(ValueError, match=r"plot_trace: direction is 'up'. It is 'right' or 'down'."):
         plot_trace(circuit(), direction="up")
     with pytest.raises(
-        TypeError, match=r"animate_trace: a function arrived. Give a Trace: animate_trace\(tapekit.trace"
+        TypeError,
+        match=r"animate_trace: trace is of type function. A Trace is needed. Write animate_trace\(tapekit.trace",
     ):
         animate_trace(circuit)
 
@@ -454,6 +464,18 @@ def test_pictures_leave_matplotlib_as_it_was(tmp_path):
 def test_the_number_of_boxes_is_a_positive_integer(boxes):
     with pytest.raises(ValueError, match=r"plot_trace: boxes is .*A positive integer is needed. Write boxes=20"):
         plot_trace(trace(lambda x: x * x, 2.0), boxes=boxes)
+
+
+@pytest.mark.parametrize("interval", [0, -600, "fast", None])
+def test_the_interval_of_a_film_is_a_positive_number(interval):
+    with pytest.raises(ValueError, match=r"animate_trace: interval is .*milliseconds is needed. Write interval=600"):
+        animate_trace(circuit(), interval=interval)
+
+
+@pytest.mark.parametrize("projection", ["3d", "polar"])
+def test_axes_of_another_projection_are_refused(projection):
+    with pytest.raises(TypeError, match=r"ax is of type (Axes3D|PolarAxes). One matplotlib Axes is needed"):
+        plot_trace(circuit(), ax=Figure().add_subplot(projection=projection))
 
 
 @pytest.mark.parametrize("axes", [lambda: Figure(), lambda: Figure().subplots(2), lambda: 3])

@@ -111,8 +111,9 @@ def test_the_step_is_chosen_and_named():
         assert f"at step {log.histogram_steps[step] if step < 0 else step}," in ax.get_title()
         ((x, heights),) = ridges(ax)
         assert x[heights.argmax()] == pytest.approx(size, abs=0.2)
-    with pytest.raises(ValueError, match=r"step 3 has no histograms. Steps with histograms are from 0 to 10"):
-        tapekit.plot_gradient_histogram(log, step=3)
+    for step in (3, -4):
+        with pytest.raises(ValueError, match=rf"step {step} has no histograms. Steps with histograms are from 0 to 10"):
+            tapekit.plot_gradient_histogram(log, step=step)
 
 
 def test_one_variable_is_drawn_over_the_steps():
