@@ -231,7 +231,7 @@ def _draw_edges(ax: Any, edges: list[Edge], routes: list, right: bool, points: f
     for place in sorted(range(len(edges)), key=lambda place: middles[place][1]):
         edge, (x, y), label = edges[place], middles[place], None
         if edge.label:
-            half = shapes.width(edge.label) * shapes.SMALL / 2 + 0.2
+            half = shapes.width(edge.label) * shapes.SMALL / 2 + 0.6  # with room between two
             for other, below, wide in labelled:
                 y = max(y, below + shapes.LINE) if abs(x - other) < half + wide and y - below < shapes.LINE else y
             labelled.append((x, y, half))

@@ -277,6 +277,20 @@ def test_labels_stand_neither_on_each_other_nor_on_boxes(direction):
         assert one.x1 < other.x0 or other.x1 < one.x0 or one.y1 <= other.y0 or other.y1 <= one.y0
 
 
+@pytest.mark.parametrize("direction", ["right", "down"])
+def test_labels_beside_each_other_do_not_read_as_one(direction):
+    neuron = trace(
+        lambda w0, w1, w2, x0, x1: 1 / (1 + tf.exp(-(w0 * x0 + w1 * x1 + w2))), [2.0, -3.0, -3.0, -1.0, -2.0]
+    )
+    ax = plot_trace(neuron, direction=direction)
+    renderer = ax.figure.canvas.get_renderer()
+    extents = [text.get_window_extent(renderer) for text in ax.texts if text.get_bbox_patch() is not None]
+    letter = 0.5 * 9 * ax.figure.dpi / 72
+    for one, other in combinations(extents, 2):
+        apart = max(one.x0 - other.x1, other.x0 - one.x1)
+        assert apart > letter or one.y1 <= other.y0 + 1 or other.y1 <= one.y0 + 1
+
+
 def test_an_edge_without_gradient_is_dashed_and_says_so():
     v = tf.Variable([1.0, 2.0, 3.0], name="v")
     ax = plot_trace(trace(lambda: tf.reduce_sum(tf.cast(tf.argmax(v), tf.float32) * v), v))
