@@ -285,10 +285,10 @@ def test_labels_beside_each_other_do_not_read_as_one(direction):
     ax = plot_trace(neuron, direction=direction)
     renderer = ax.figure.canvas.get_renderer()
     extents = [text.get_window_extent(renderer) for text in ax.texts if text.get_bbox_patch() is not None]
-    letter = 0.5 * 9 * ax.figure.dpi / 72
+    gap = 1.2 * 9 * ax.figure.dpi / 72
     for one, other in combinations(extents, 2):
         apart = max(one.x0 - other.x1, other.x0 - one.x1)
-        assert apart > letter or one.y1 <= other.y0 + 1 or other.y1 <= one.y0 + 1
+        assert apart > gap or one.y1 <= other.y0 + 1 or other.y1 <= one.y0 + 1
 
 
 def test_an_edge_without_gradient_is_dashed_and_says_so():
