@@ -79,11 +79,11 @@ def name_ticks(axis: Any, names: Sequence[str], begins: Sequence[int] = (0,), **
     axis.set_ticks(places, [names[place] for place in places], fontsize="small", **look)
 
 
-def step_axis(ax: Any, steps: np.ndarray, beside: float = 0.02) -> None:
+def step_axis(ax: Any, steps: np.ndarray) -> None:
     """Let the x axis show all of the steps, with whole numbers and at least half a step beside them."""
     from matplotlib.ticker import MaxNLocator
 
-    margin = max(0.5, beside * (steps[-1] - steps[0]))
+    margin = max(0.5, 0.02 * (steps[-1] - steps[0]))
     ax.set_xlim(steps[0] - margin, steps[-1] + margin)
     ax.set_xlabel("step")
     ax.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 5, 10], integer=True))

@@ -105,14 +105,14 @@ def plot_gradient_heatmap(log: Any, *, ax: Any = None) -> Any:
     ax = axes.axes_or_new(ax, (8, max(2.8, 1.5 + 0.2 * min(len(log.names), 30))))
     bias = np.array([is_bias(name) for name in log.names])
     order, kernels = np.argsort(bias, kind="stable"), int((~bias).sum())
-    picture = np.log10(_spread(log, _positive(log.norm)[:, order])[2]).T
-    left, right = log.steps[0] - 0.5, log.steps[-1] + 0.5
-    extent = (left, right, len(log.names) - 0.5, -0.5)
-    image = ax.imshow(picture, aspect="auto", cmap="cividis", extent=extent, interpolation="nearest")
+    first, _, median, _ = _spread(log, _positive(log.norm)[:, order])
+    every = min(np.diff(log.steps), default=1)
+    edges, handles = np.append(first, log.steps[-1] + every) - every / 2, []
+    rows = np.arange(len(log.names) + 1) - 0.5
+    image = ax.pcolorfast(edges, rows, np.log10(median).T, cmap="cividis")
     both = 0 < kernels < len(bias)
     if both:
         ax.axhline(kernels - 0.5, color="white", lw=2)
-    edges, handles = np.linspace(left, right, picture.shape[1] + 1), []
     for mark, mask in axes.marks_of(log).items():
         share = np.nanmean(_columns(mask[:, order]), axis=1)
         hatched = share > 0 if mark is axes.NONFINITE else share >= 0.5
@@ -120,7 +120,8 @@ def plot_gradient_heatmap(log: Any, *, ax: Any = None) -> Any:
     axes.legend_below(ax, handles)
     names = labels(log.names)
     axes.name_ticks(ax.yaxis, [names[v] for v in order], begins=(0, kernels) if both else (0,))
-    axes.step_axis(ax, log.steps, beside=0)
+    axes.step_axis(ax, log.steps)
+    ax.set(xlim=edges[[0, -1]], ylim=rows[[-1, 0]])
     groups = ": kernels, then biases, each" if both else ","
     ax.set_title(f"Gradient norms{groups} from input (top) to loss")
     ax.figure.colorbar(image, ax=ax, label="log10 of the L2 norm")

@@ -172,6 +172,21 @@ def test_the_heatmap_hatches_none_zero_and_not_finite():
     assert np.isnan(np.ma.filled(ax.images[0].get_array(), np.nan)[[0, 2]]).all()
 
 
+@pytest.mark.parametrize("steps", [[0, 10, 20], [3, 4, 5, 90, 91], [7]])
+def test_each_cell_of_the_heatmap_stands_at_its_step(steps):
+    log = a_large_log(len(steps), variables=2)
+    log.steps = np.array(steps)
+    log.nonfinite[-1, 0] = 1
+    ax = tapekit.plot_gradient_heatmap(log)
+    for row, step in enumerate(steps):
+        x, y = ax.transData.transform((step, 1))
+        shown = ax.images[0].get_cursor_data(types.SimpleNamespace(x=x, y=y, xdata=step, ydata=1))
+        assert shown == pytest.approx(np.log10(log.norm[row, 1]), abs=1e-6)
+    (path,) = hatched(ax)["not finite"]
+    assert path.contains_point((steps[-1], 0))
+    assert not any(path.contains_point((step, 0)) for step in steps[:-1])
+
+
 def test_the_update_ratio_is_drawn_as_log10_with_the_line_at_minus_three():
     ax = tapekit.plot_update_ratio(a_log())
     for v, name in enumerate(("one/kernel", "one/bias", "two/kernel", "two/bias")):
