@@ -102,7 +102,10 @@ def draw(where: str, trace: Any, ax: Any, direction: str, *, boxes: int = READAB
     place, routes = layered([(edge.source, edge.op) for edge in edges], _gaps(edges, right), sizes, right)
 
     shades = _shades([op for op in records.values() if op.type not in CONSTANTS]) if shaded else None
-    ax, points, corner = _axes(ax, place, sizes, routes, 5.0 if shades else 0.0)
+    title = f"value | gradient of {trace.name or trace.target.name.rpartition('/')[2]}"
+    title += f" ({len(trace.ops)} operations in {len(shown.ops)} boxes)" if len(shown.ops) < len(trace.ops) else ""
+    title += " (no scopes to fold; trace a part to see less)" if boxes < len(records) else ""
+    ax, points, corner = _axes(ax, title, place, sizes, routes, 5.0 if shades else 0.0)
     colours = ("black", "black") if shades else (shapes.FORWARD, shapes.BACKWARD)
     drawn = {}
     for name, op in records.items():
@@ -110,10 +113,6 @@ def draw(where: str, trace: Any, ax: Any, direction: str, *, boxes: int = READAB
         drawn[name] = shapes.draw_box(ax, texts[name], place[name], look, colours, points)
     if shades:
         _draw_bar(ax, shades, corner, points * shapes.SMALL)
-    title = f"value | gradient of {trace.name or trace.target.name.rpartition('/')[2]}"
-    title += f" ({len(trace.ops)} operations in {len(shown.ops)} boxes)" if len(shown.ops) < len(trace.ops) else ""
-    title += " (no scopes to fold; trace a part to see less)" if boxes < len(records) else ""
-    ax.set_title(title, fontsize=max(points, 7), parse_math=False)
     return Picture(shown, ax, drawn, _draw_edges(ax, edges, routes, right, points))
 
 
@@ -124,7 +123,7 @@ def _check(where: str, trace: Any, direction: str, boxes: int) -> None:
         raise TypeError(f"{where}: trace is of type {type(trace).__name__}. {instead}.")
     if direction not in ("right", "down"):
         raise ValueError(f"{where}: direction is {direction!r}. It is 'right' or 'down'.")
-    if type(boxes) is not int or boxes < 1:
+    if not isinstance(boxes, (int, np.integer)) or boxes < 1:
         raise ValueError(f"{where}: boxes is {boxes!r}. A positive integer is needed. Write boxes=20.")
 
 
@@ -203,13 +202,14 @@ def _draw_bar(ax: Any, shades: Any, corner: tuple[float, float], points: float) 
     bar.set_title("log10 of the gradient's L2 norm", fontsize=points, loc="left", pad=points / 2)
 
 
-def _axes(ax: Any, place: dict, sizes: dict, routes: list, below: float) -> tuple[Any, float, tuple]:
+def _axes(ax: Any, title: str, place: dict, sizes: dict, routes: list, below: float) -> tuple[Any, float, tuple]:
     """Axes whose unit is the font size, with room below the circuit; that size in points; the lower left corner."""
     centres, halves = np.array(list(place.values())), np.array([sizes[name] for name in place]) / 2
     corners = np.concatenate([centres - halves, centres + halves, *map(np.array, routes)])
     low, high = corners.min(0) - [1, 1 + below], corners.max(0) + 1
     if ax is None:
-        width, height = np.maximum((high - low) * POINTS / 72, [4.5, 1.0])
+        least = max(4.5, (shapes.width(title) + 4) * POINTS / 72)  # inches, room for a title of the user's or ours
+        width, height = np.maximum((high - low) * POINTS / 72, [least, 1.0])
         ax = axes_or_new(None, (width, height + TITLE), layout=None)
         ax.figure.subplots_adjust(0, 0, 1, height / (height + TITLE))
     ax = axes_or_new(ax, ())
@@ -218,6 +218,7 @@ def _axes(ax: Any, place: dict, sizes: dict, routes: list, below: float) -> tupl
     (left, bottom), (right, top) = (low + high - space / points) / 2, (low + high + space / points) / 2
     ax.set(xlim=(left, right), ylim=(bottom, top))
     ax.set_axis_off()
+    ax.set_title(title, fontsize=max(points, 7), parse_math=False)
     return ax, points, tuple(low)
 
 

@@ -242,6 +242,17 @@ def test_the_title_names_the_function_or_the_box_whose_gradient_is_shown():
             assert plot_trace(each).get_title() == f"value | gradient of {name}"
 
 
+@pytest.mark.parametrize("direction", ["right", "down"])
+def test_a_long_title_is_not_cut_off(direction):
+    def a_loss_with_a_name_that_is_much_longer_than_the_circuit_that_it_makes_of_one_number(x):
+        return x * x
+
+    fn = a_loss_with_a_name_that_is_much_longer_than_the_circuit_that_it_makes_of_one_number
+    ax = plot_trace(trace(fn, 2.0), direction=direction)
+    title, figure = ax.title.get_window_extent(ax.figure.canvas.get_renderer()), ax.figure.bbox
+    assert figure.x0 < title.x0 < title.x1 < figure.x1
+
+
 def test_a_circuit_with_a_tensor_has_the_look_of_tensors_also_where_no_gradient_arrives():
     p = tf.Variable([0.0, 3.0], name="p")
     cut = draw("plot_trace", trace(lambda: tf.cast(tf.argmax(p), tf.float32), p), None, "right")
