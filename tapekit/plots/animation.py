@@ -2,6 +2,7 @@
 
 import base64
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from tapekit.plots.circuit import EDGES, Picture, draw
-from tapekit.plots.shapes import GREY, number
+from tapekit.plots.shapes import GREY
 
 
 def animate_trace(trace: Any, *, interval: int = 600) -> Any:
@@ -27,6 +28,7 @@ def animate_trace(trace: Any, *, interval: int = 600) -> Any:
 
     Raises:
         TypeError: `trace` is no `Trace`.
+        ValueError: `interval` is not a positive number.
 
     Example:
         >>> import tapekit
@@ -37,6 +39,9 @@ def animate_trace(trace: Any, *, interval: int = 600) -> Any:
     from matplotlib import pyplot as plt
     from matplotlib.animation import FuncAnimation
 
+    if not isinstance(interval, (int, float)) or interval <= 0:
+        needed = "A positive number of milliseconds is needed. Write interval=600"
+        raise ValueError(f"animate_trace: interval is {interval!r}. {needed}.")
     picture = draw("animate_trace", trace, None, "right", shaded=False)
     figure = picture.ax.figure
 
@@ -54,33 +59,32 @@ def animate_trace(trace: Any, *, interval: int = 600) -> Any:
 
 def film(picture: Picture) -> tuple[Callable[[int], list], int]:
     """Return the function that draws a frame, in any order, and the number of frames."""
-    trace = picture.trace
-    order = [op.name for op in (*trace.sources, *trace.constants, *trace.ops) if op.name in picture.boxes]
+    trace, order = picture.trace, list(picture.boxes)
     edges = [each for each in picture.edges if each[0].kind != "constant"]
     edges.sort(key=lambda each: -order.index(each[0].op))
-    leaves, forward = len(order) - len(trace.ops), len(trace.ops) + 1  # the leaves together, then one by one
-    frames = 1 + forward + len(edges) + 3  # the finished circuit stays for three frames
+    finished = len(order), len(edges)  # the number of boxes with a value, and of edges that a gradient has passed
+    states = [finished, *((lit, -1) for lit in range(len(order) - len(trace.ops), len(order) + 1))]
+    states += [*((len(order), passed) for passed in range(len(edges) + 1)), finished, finished]
 
     def show(frame: int) -> list:
-        step = frame - 1 if frame else frames
-        lit = leaves + step
+        (lit, passed), playing = states[frame], 0 < frame < len(states) - 2
         arrived: dict[str, list] = {name: [] for name in order}
-        arrived[trace.target.name] += [trace.target.gradient] if step >= forward else []
-        for place, (edge, arrow, label) in enumerate(edges, start=forward + 1):
-            passed = step >= place
-            arrow.set_color(EDGES[edge.kind]["color"] if passed else GREY)
-            arrow.set_linewidth(2.2 if step == place else 1.2)
+        arrived[trace.target.name] += [trace.target.gradient] if passed >= 0 else []
+        for place, (edge, arrow, label) in enumerate(edges, start=1):
+            flow = trace[edge.op].contributions[edge.which] if place <= passed else None
+            arrived[edge.source] += [] if flow is None else [flow]
+            arrow.set_color(EDGES[edge.kind]["color"] if place <= passed else GREY)
+            arrow.set_linewidth(2.2 if place == passed and playing else 1.2)
             if label:
-                label.set_visible(passed)
-            flow = trace[edge.op].contributions[edge.which]
-            arrived[edge.source] += [flow] if passed and flow is not None else []
-        for place, (name, flows) in enumerate(arrived.items()):
+                label.set_visible(place <= passed)
+        for place, (name, flows) in enumerate(arrived.items(), start=1):
             box = picture.boxes[name]
-            box.frame.set_alpha(1.0 if place < lit else 0.25)
-            box.frame.set_linewidth(2.4 if place == lit - 1 and 0 < step < forward else 1.2)
-            box.value.set_visible(place < lit)
+            box.frame.set_alpha(1.0 if place <= lit else 0.25)
+            box.frame.set_linewidth(2.4 if place == lit and passed < 0 and trace[name].inputs else 1.2)
+            box.value.set_visible(place <= lit)
             with np.errstate(all="ignore"):  # inf - inf is shown as nan
-                box.gradient.set_text(number(sum(flows[1:], flows[0]), trace[name].shape) if flows else "")
+                total = sum(flows[1:], flows[0]) if flows else None
+            box.gradient.set_text("" if total is None else replace(trace[name], gradient=total).numbers()[1])
         return []
 
-    return show, frames
+    return show, len(states)

@@ -28,7 +28,7 @@ NONFINITE = Mark("not finite", "*", 0.97, COLOURS[1], "black", "////")
 
 def axes_or_new(ax: Any, size: Sequence[float], *, layout: str | None = "constrained") -> Any:
     """Return `ax`, or the axes of a new figure of that size in inches."""
-    if hasattr(ax, "plot"):
+    if getattr(ax, "name", None) == "rectilinear":  # the name of the projection
         return ax
     if ax is not None:
         kind = type(ax).__name__
@@ -39,9 +39,11 @@ def axes_or_new(ax: Any, size: Sequence[float], *, layout: str | None = "constra
 
 
 def legend_below(ax: Any, handles: Sequence) -> None:
-    """Draw a legend under the axes, where it covers no line."""
+    """Draw a legend under the axes, where it covers no line; none of nothing."""
     from matplotlib.transforms import ScaledTranslation
 
+    if not handles:
+        return
     under = ax.transAxes + ScaledTranslation(0, -0.45, ax.figure.dpi_scale_trans)  # inches, under the axis' label
     place = {"loc": "upper center", "bbox_to_anchor": (0.5, 0), "bbox_transform": under}
     columns = 3 if max(len(handle.get_label()) for handle in handles) < 36 else 2
@@ -77,9 +79,11 @@ def name_ticks(axis: Any, names: Sequence[str], begins: Sequence[int] = (0,), **
     axis.set_ticks(places, [names[place] for place in places], fontsize="small", **look)
 
 
-def step_axis(ax: Any) -> None:
-    """Label the x axis with whole steps."""
+def step_axis(ax: Any, steps: np.ndarray) -> None:
+    """Let the x axis show all of the steps, with whole numbers and at least half a step beside them."""
     from matplotlib.ticker import MaxNLocator
 
+    margin = max(0.5, 0.02 * (steps[-1] - steps[0]))
+    ax.set_xlim(steps[0] - margin, steps[-1] + margin)
     ax.set_xlabel("step")
     ax.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 5, 10], integer=True))

@@ -35,21 +35,15 @@ def plot_check(check: Any, *, ax: Any = None) -> Any:
     for source, colour, marker in zip(sources, COLOURS, MARKERS, strict=False):
         steps, error = np.array(source.steps), np.abs(np.array(source.differences) - source.numeric)
         drawn = np.isfinite(error) & (error > 0)
-        wrong = source.verdict != "pass" and np.isfinite(source.abs_error) and source.abs_error > 0
-        if wrong:
-            said = f", tape off by {source.abs_error:.2g}"
-        elif not drawn.any():
-            said = ", nothing measured"
-        else:
-            said = "" if np.isfinite(source.abs_error) else f", the tape's gradient is {source.analytic}"
+        measured, wrong = np.isfinite(source.numeric), source.verdict != "pass" and source.abs_error != 0
+        said = ", nothing measured" if not measured else f", tape off by {source.abs_error:.2g}" if wrong else ""
         look = {"color": colour, "marker": marker, "markersize": 4, "linewidth": 1.2}
         ax.loglog(steps[drawn], error[drawn], label=f"{source.name}: {source.verdict}{said}", **look)
         if drawn.sum() > 2 and np.isfinite(source.uncertainty) and source.uncertainty > 0:
             ring = {"markersize": 11, "markerfacecolor": "none", "markeredgecolor": colour, "markeredgewidth": 1.8}
             ax.plot(source.step, source.uncertainty, "o", **ring)
-        if wrong:
+        if wrong and np.isfinite(source.abs_error):
             ax.axhline(source.abs_error, color=colour, linestyle="--", linewidth=1.2)
-    _guides(ax)
     if any(line.get_markerfacecolor() == "none" for line in ax.lines):
         ax.plot([], [], "o", color="0.3", markerfacecolor="none", label="the step used, at its uncertainty")
     if any(line.get_linestyle() == "--" for line in ax.lines):
@@ -59,20 +53,3 @@ def plot_check(check: Any, *, ax: Any = None) -> Any:
     ax.set_title(f"Error against step: {check.verdict}{several}", fontsize=11)
     ax.legend(fontsize=8)
     return ax
-
-
-def _guides(ax: Any) -> None:
-    """Draw grey lines of slope 2 (truncation) and -1 (rounding) beside the first curve."""
-    if not ax.lines or len(ax.lines[0].get_xdata()) < 3:
-        return
-    x, y = (np.asarray(data) for data in ax.lines[0].get_data())
-    low = x[np.argmin(y)]
-    ax.autoscale_view()
-    ax.set_autoscale_on(False)
-    for slope, end, beside in ((2, np.argmax(x), (6, -10)), (-1, np.argmin(x), (6, 5))):
-        if not 0.1 < low / x[end] < 10:
-            ends = np.array([x[end], np.sqrt(x[end] * low), low])
-            line = y[end] * (ends / x[end]) ** slope
-            ax.plot(ends, line, ":", color="0.4", linewidth=1.2)
-            look = {"xytext": beside, "textcoords": "offset points", "color": "0.3", "fontsize": 8}
-            ax.annotate(f"slope {slope}", (ends[1], line[1]), **look)

@@ -15,20 +15,17 @@ from tapekit.plots.labels import labels
 from tapekit.plots.layout import layered
 
 READABLE = 60  # boxes; of more, operations are grouped
-POINTS = 9  # font size of a figure of our own
+POINTS = 9  # the largest font size
+TITLE = 0.4  # inches
+DASHED = (0, (4, 3))
 EDGES: dict[str, dict[str, Any]] = {
     "flow": {"color": shapes.BACKWARD, "linewidth": 1.2, "linestyle": "-"},
-    "cut": {"color": shapes.CUT, "linewidth": 1.2, "linestyle": (0, (4, 3))},
+    "cut": {"color": shapes.CUT, "linewidth": 1.2, "linestyle": DASHED},
     "constant": {"color": shapes.GREY, "linewidth": 0.8, "linestyle": "-"},
 }
 CONSTANTS = ("Constant", "Variable")  # types of records that have no gradient
 FACES = {"Source": "#FFF2B3", **dict.fromkeys(CONSTANTS, "#F4F4F4")}  # different in lightness, too
 TARGET = "#C9E4F5"
-NO_SHADE: dict[str, dict[str, Any]] = {
-    "None dashed": {"edgecolor": shapes.GREY, "linestyle": (0, (4, 3))},
-    "0 dotted": {"edgecolor": "0.75", "hatch": ".."},  # light, as the hatch lies behind text
-    "not finite hatched": {"edgecolor": "#D9A3C4", "hatch": "//"},
-}
 
 
 class Edge(NamedTuple):
@@ -93,51 +90,41 @@ def trace_png(trace: Any) -> bytes:
 
 
 def draw(where: str, trace: Any, ax: Any, direction: str, *, boxes: int = READABLE, shaded: bool = True) -> Picture:
-    """Draw the circuit for the function `where`; `shaded` by the gradients, unless all of them are scalars."""
-    if not hasattr(trace, "ops"):
-        raise TypeError(f"{where}: a {type(trace).__name__} arrived. Give a Trace: {where}(tapekit.trace(fn, vars)).")
-    if direction not in ("right", "down"):
-        raise ValueError(f"{where}: direction is {direction!r}. It is 'right' or 'down'.")
-    if type(boxes) is not int or boxes < 1:
-        raise ValueError(f"{where}: boxes is {boxes!r}. A positive integer is needed. Write boxes=20.")
-    whole, (trace, inside) = trace, trace.fold_to(boxes)
+    """Draw the circuit for the function `where`; `shaded` by the gradients, unless it is a circuit of scalars."""
+    _check(where, trace, direction, boxes)
+    shown, inside = trace.fold_to(boxes)
     held = {source.name for sources in inside.values() for source in sources}
-    records = {op.name: op for op in (*trace.sources, *trace.constants, *trace.ops) if op.name not in held}
-    short = dict(zip(records, labels(list(records), most=24, shortest=True), strict=True))
-    texts = {name: _text(op, short[name], inside.get(name, [])) for name, op in records.items()}
-    edges = _edges(trace, records)
-    right = direction == "right"
-    bundle = Counter((edge.source, edge.op) for edge in edges if edge.label)  # edges from one box to one other
-    below = [bundle[edge.source, edge.op] * shapes.LINE for edge in edges]
-    gaps = [shapes.width(edge.label) * shapes.SMALL for edge in edges] if right else below
+    records = {op.name: op for op in (*shown.sources, *shown.constants, *shown.ops) if op.name not in held}
+    names = dict(zip(records, labels(list(records), most=32, shortest=True), strict=True))
+    texts = {name: _text(op, names[name], inside.get(name, [])) for name, op in records.items()}
+    edges, right = _edges(shown, records), direction == "right"
     sizes = {name: text.size() for name, text in texts.items()}
-    place, routes = layered([(edge.source, edge.op) for edge in edges], gaps, sizes, right)
+    place, routes = layered([(edge.source, edge.op) for edge in edges], _gaps(edges, right), sizes, right)
 
-    shades = _shades(list(records.values())) if shaded else None
-    others = dict.fromkeys(_unshaded(op) for op in records.values() if op.type not in CONSTANTS)
-    note = "; ".join(["log10 of the gradient's L2 norm", *filter(None, others)])  # and the looks without a shade
-    strip = (15 + shapes.width(note) * shapes.SMALL, 3.5) if shades else (0.0, 0.0)  # below the circuit
-    ax, points, corner = _axes(ax, place, sizes, routes, strip)
-    title = f"{short[trace.target.name]}: value | gradient"
-    title += f" ({len(whole.ops)} operations in {len(trace.ops)} boxes)" if len(trace.ops) < len(whole.ops) else ""
+    shades = _shades([op for op in records.values() if op.type not in CONSTANTS]) if shaded else None
+    title = f"value | gradient of {trace.name or trace.target.name.rpartition('/')[2]}"
+    title += f" ({len(trace.ops)} operations in {len(shown.ops)} boxes)" if len(shown.ops) < len(trace.ops) else ""
     title += " (no scopes to fold; trace a part to see less)" if boxes < len(records) else ""
-    ax.set_title(title, fontsize=max(points, 7), parse_math=False)
+    ax, points, corner = _axes(ax, title, place, sizes, routes, 5.0 if shades else 0.0)
     colours = ("black", "black") if shades else (shapes.FORWARD, shapes.BACKWARD)
     drawn = {}
-    for name, text in texts.items():
-        look = _look(records[name], trace.target.name == name, shades)
-        drawn[name] = shapes.draw_box(ax, text, place[name], look, colours, points)
+    for name, op in records.items():
+        look = _look(op, op is shown.target, shades)
+        drawn[name] = shapes.draw_box(ax, texts[name], place[name], look, colours, points)
     if shades:
-        _draw_shades(ax, shades, note, corner, points * shapes.SMALL)
-    lower = [0.0 if right else (room - shapes.LINE) / 2 for room in below]
-    paper = {"facecolor": "white", "edgecolor": "none", "pad": 0.5, "alpha": 0.9}
-    font: Any = {"fontsize": points * shapes.SMALL, "ha": "center", "va": "center", "zorder": 4, "bbox": paper}
-    arrows = []
-    for edge, route, at in zip(edges, routes, _label_places(edges, routes, lower), strict=True):
-        look = EDGES[edge.kind]
-        label = ax.text(*at, edge.label, color=look["color"], **font) if edge.label else None
-        arrows.append((edge, shapes.draw_arrow(ax, route, look, right, points), label))
-    return Picture(trace, ax, drawn, arrows)
+        _draw_bar(ax, shades, corner, points * shapes.SMALL)
+    return Picture(shown, ax, drawn, _draw_edges(ax, edges, routes, right, points))
+
+
+def _check(where: str, trace: Any, direction: str, boxes: int) -> None:
+    """Raise an error if one of the arguments cannot be drawn."""
+    if not hasattr(trace, "ops"):
+        instead = f"A Trace is needed. Write {where}(tapekit.trace(fn, vars))"
+        raise TypeError(f"{where}: trace is of type {type(trace).__name__}. {instead}.")
+    if direction not in ("right", "down"):
+        raise ValueError(f"{where}: direction is {direction!r}. It is 'right' or 'down'.")
+    if not isinstance(boxes, (int, np.integer)) or boxes < 1:
+        raise ValueError(f"{where}: boxes is {boxes!r}. A positive integer is needed. Write boxes=20.")
 
 
 def _edges(trace: Any, records: dict[str, Any]) -> list[Edge]:
@@ -149,9 +136,8 @@ def _edges(trace: Any, records: dict[str, Any]) -> list[Edge]:
             kind = "constant" if source in constants else "cut" if flow is None else "flow"
             label = "no gradient" if kind == "cut" else ""
             if kind == "flow" and local is not None:
-                factor = shapes.number(local, ())
-                factor = f"({factor})" if factor.startswith("-") else factor
-                label = f"{shapes.number(op.gradient, ())} x {factor} = {shapes.number(flow, ())}"
+                upstream, factor, back = (f"{each + 0:.4g}" for each in (op.gradient, local, flow))  # -0.0 + 0 is 0
+                label = f"{upstream} x {f'({factor})' if factor.startswith('-') else factor} = {back}"
             if source in records:
                 edges.append(Edge(source, op.name, which, label, kind))
     return edges
@@ -162,90 +148,94 @@ def _text(op: Any, label: str, weights: list[Any]) -> shapes.BoxText:
     lines = ["constant"] if op.type == "Constant" and op.shape else [] if op.type == "Constant" else [label]
     lines += [f"{list(op.shape)}, norms"] if op.shape else []
     if weights:
-        norms = [shapes.norm(weight.gradient) for weight in weights if weight.gradient is not None]
+        norms = [size for weight in weights if (size := weight.gradient_norm()) is not None]
         ends = dict.fromkeys(f"{end(norms):.2g}" for end in (min, max)) if norms else ["none"]
         some = f", {len(weights) - len(norms)} none" if 0 < len(norms) < len(weights) else ""
         lines.append(f"{len(weights)} weight{'s' if len(weights) > 1 else ''}: {' to '.join(ends)}{some}")
-    gradient = "" if op.type in CONSTANTS else shapes.number(op.gradient, op.shape)
-    return shapes.BoxText(lines, shapes.number(op.value, op.shape), gradient)
+    value, gradient = op.numbers()
+    return shapes.BoxText(lines, value, "" if op.type in CONSTANTS else gradient)
+
+
+def _gaps(edges: list[Edge], right: bool) -> list[float]:
+    """The room along each edge for its label, in a picture to the right, or for the labels beside it that are moved."""
+    if right:
+        return [shapes.width(edge.label) * shapes.SMALL for edge in edges]
+    bundle = Counter((edge.source, edge.op) for edge in edges if edge.label)  # edges from one box to one other
+    return [max(0, 2 * bundle[edge.source, edge.op] - 1) * shapes.LINE for edge in edges]
 
 
 def _shades(records: list[Any]) -> Any:
-    """The colour map of log10 of the norms of all gradients; None if all of them are scalars."""
+    """The colour map of log10 of the norms of all gradients; None for a circuit of scalars."""
     import matplotlib
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import ListedColormap, Normalize
 
-    if all(op.shape == () for op in records if op.gradient is not None):
+    if not any(op.shape for op in records):
         return None
-    norms = [shapes.norm(op.gradient) for op in records if not _unshaded(op)] or [1.0]
+    norms = [size for op in records if (size := op.gradient_norm()) and size < np.inf] or [1.0]
     low, high = np.log10([min(norms), max(norms)])
     light = ListedColormap(matplotlib.colormaps["Oranges"](np.linspace(0, 0.65, 256)))  # black text can be read on it
     return ScalarMappable(Normalize(low, max(high, low + 1)), light)  # less than a power of ten is no great difference
 
 
-def _unshaded(op: Any) -> str:
-    """Why the gradient of a record has no shade; "" if it has one."""
-    none, zero, infinite = NO_SHADE
-    size = None if op.gradient is None else shapes.norm(op.gradient)
-    return none if size is None else zero if size == 0 else "" if size < np.inf else infinite
-
-
 def _look(op: Any, is_target: bool, shades: Any) -> dict[str, Any]:
     """The look of a box: by its kind, or, of what can have a gradient, by the shade of its gradient."""
+    look = {"linewidth": 1.2, "edgecolor": "black", "facecolor": "white"}
     if shades is None or op.type in CONSTANTS:
-        face = TARGET if is_target else FACES.get(op.type, "white")
-        return {"linewidth": 1.2, "facecolor": face, "edgecolor": "black"}
-    edge = {"linewidth": 2.0 if is_target or op.type == "Source" else 1.2}
-    if kind := _unshaded(op):
-        return edge | {"facecolor": "white"} | NO_SHADE[kind]
-    return edge | {"facecolor": shades.to_rgba(np.log10(shapes.norm(op.gradient))), "edgecolor": "black"}
+        return look | {"facecolor": TARGET if is_target else FACES.get(op.type, "white")}
+    look["linewidth"] = 2.0 if is_target or op.type == "Source" else 1.2
+    size = op.gradient_norm()
+    if size is None:
+        return look | {"edgecolor": shapes.GREY, "linestyle": DASHED}
+    if 0 < size < np.inf:
+        return look | {"facecolor": shades.to_rgba(np.log10(size))}
+    return look | {"edgecolor": "0.75", "hatch": ".." if size == 0 else "//"}  # light, as the hatch lies behind text
 
 
-def _draw_shades(ax: Any, shades: Any, note: str, corner: tuple, points: float) -> None:
-    """A small colour bar at the lower left corner, and its note."""
+def _draw_bar(ax: Any, shades: Any, corner: tuple[float, float], points: float) -> None:
+    """Draw a small colour bar at the lower left corner."""
     from matplotlib.ticker import MaxNLocator
 
-    x, y = corner
-    bar = ax.inset_axes((x + 1, y + 2.2, 12, 0.8), transform=ax.transData)
+    bar = ax.inset_axes((corner[0] + 1, corner[1] + 2.2, 12, 0.8), transform=ax.transData)
     ax.figure.colorbar(shades, cax=bar, orientation="horizontal", ticks=MaxNLocator(4))
     bar.tick_params(labelsize=points, length=2)
-    ax.text(x + 13.7, y + 2.6, note, fontsize=points, va="center_baseline")
+    bar.set_title("log10 of the gradient's L2 norm", fontsize=points, loc="left", pad=points / 2)
 
 
-def _axes(ax: Any, place: dict, sizes: dict, routes: list, strip: tuple[float, float]) -> tuple[Any, float, tuple]:
-    """Axes whose unit is the font size, the same in both directions; that size in points; the lower left corner.
-
-    `strip` is the least width of the axes, and the height of the room below the circuit.
-    """
+def _axes(ax: Any, title: str, place: dict, sizes: dict, routes: list, below: float) -> tuple[Any, float, tuple]:
+    """Axes whose unit is the font size, with room below the circuit; that size in points; the lower left corner."""
     centres, halves = np.array(list(place.values())), np.array([sizes[name] for name in place]) / 2
     corners = np.concatenate([centres - halves, centres + halves, *map(np.array, routes)])
-    low, high = corners.min(0) - 1.0, corners.max(0) + 1.0
-    beside = max(0.0, strip[0] - (high - low)[0]) / 2
-    low, high = low - np.array([beside, strip[1]]), high + np.array([beside, 0.0])
-    inches = np.maximum((high - low) * POINTS / 72, [4.5, 1.0]) + np.array([0, 0.4])
-    given, ax = ax, axes_or_new(ax, inches, layout=None)
-    if given is None:
-        ax.figure.subplots_adjust(0, 0, 1, 1 - 0.4 / inches[1])
+    low, high = corners.min(0) - [1, 1 + below], corners.max(0) + 1
+    if ax is None:
+        least = max(4.5, (shapes.width(title) + 4) * POINTS / 72)  # inches, room for a title of the user's or ours
+        width, height = np.maximum((high - low) * POINTS / 72, [least, 1.0])
+        ax = axes_or_new(None, (width, height + TITLE), layout=None)
+        ax.figure.subplots_adjust(0, 0, 1, height / (height + TITLE))
+    ax = axes_or_new(ax, ())
     space = ax.get_window_extent().size * 72 / ax.figure.dpi
-    points = float(min(space / (high - low)))
-    middle, reach = (low + high) / 2, space / points / 2
-    left, right = middle - reach, middle + reach
-    ax.set(xlim=(left[0], right[0]), ylim=(left[1], right[1]))
+    points = float(min(POINTS, *space / (high - low)))
+    (left, bottom), (right, top) = (low + high - space / points) / 2, (low + high + space / points) / 2
+    ax.set(xlim=(left, right), ylim=(bottom, top))
     ax.set_axis_off()
+    ax.set_title(title, fontsize=max(points, 7), parse_math=False)
     return ax, points, tuple(low)
 
 
-def _label_places(edges: list[Edge], routes: list, lower: list[float]) -> list[tuple[float, float]]:
-    """The middle of the last stretch of each edge, or `lower`, moved so that no two labels stand on each other."""
+def _draw_edges(ax: Any, edges: list[Edge], routes: list, right: bool, points: float) -> list:
+    """Draw an arrow for each edge, and its label in the middle of its last stretch, higher if another stands there."""
+    paper = {"facecolor": "white", "edgecolor": "none", "pad": 0.5, "alpha": 0.9}
+    font: Any = {"fontsize": points * shapes.SMALL, "ha": "center", "va": "center", "zorder": 4, "bbox": paper}
+    drawn: dict[int, Any] = {}
+    labelled: list[tuple[float, float, float]] = []  # x, y and half the width of each label so far
     middles = [np.mean(route[-2:], axis=0) for route in routes]
-    found = [(x, y - low) for (x, y), low in zip(middles, lower, strict=True)]
-    labelled = sorted((place for place, edge in enumerate(edges) if edge.label), key=lambda place: found[place][1])
-    for count, place in enumerate(labelled):
-        x, y = found[place]
-        for below in labelled[:count]:
-            wide = (shapes.width(edges[place].label) + shapes.width(edges[below].label)) * shapes.SMALL / 2 + 0.4
-            if abs(x - found[below][0]) < wide and y - found[below][1] < shapes.LINE:
-                y = found[below][1] + shapes.LINE
-        found[place] = (x, y)
-    return found
+    for place in sorted(range(len(edges)), key=lambda place: middles[place][1]):
+        edge, (x, y), label = edges[place], middles[place], None
+        if edge.label:
+            half = shapes.width(edge.label) * shapes.SMALL / 2 + 0.6  # with room between two
+            for other, below, wide in labelled:
+                y = max(y, below + shapes.LINE) if abs(x - other) < half + wide and y - below < shapes.LINE else y
+            labelled.append((x, y, half))
+            label = ax.text(x, y, edge.label, color=EDGES[edge.kind]["color"], **font)
+        drawn[place] = edge, shapes.draw_arrow(ax, routes[place], EDGES[edge.kind], right, points), label
+    return [drawn[place] for place in range(len(edges))]

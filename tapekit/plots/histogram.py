@@ -4,8 +4,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tapekit._names import is_bias
-from tapekit.plots.axes import COLOURS, NONE, TICKS, axes_or_new, legend_below, name_ticks
+from tapekit.plots.axes import NONE, NONFINITE, TICKS, axes_or_new, legend_below, name_ticks
 from tapekit.plots.labels import labels
 
 HEIGHT = 1.6  # of a ridge, in rows: neighbours overlap
@@ -15,10 +14,10 @@ STEPS = 40  # more ridges of one variable than this hide each other
 
 
 class Ridge(NamedTuple):
-    """One row of the picture: the densities are over `log10` of the magnitude."""
+    """One row of the picture."""
 
-    magnitudes: np.ndarray  # log10 of the middle of each bin
-    density: np.ndarray  # the highest is 1
+    magnitudes: np.ndarray  # the middle of each bin
+    density: np.ndarray  # over log10 of the magnitude; the highest is 1
     zeros: float  # share of the elements
     nonfinite: float
     missing: bool
@@ -28,8 +27,7 @@ def plot_gradient_histogram(log: Any, *, variable: Any = None, step: int = -1, a
     """Draw the distributions of the magnitudes of gradients as ridges, and the shares of zeros beside them.
 
     Each distribution is a ridge over a log axis; all ridges have the same height, and are smoothed over an octave.
-    Both signs are counted together. A bar before the ridge shows the share of elements that are 0, and a bar behind it
-    the share that is NaN or infinite.
+    Both signs are counted together. Bars beside the ridges show the share of elements that are 0, or not finite.
 
     Args:
         log: a `GradientLog` with `histograms`.
@@ -61,28 +59,21 @@ def plot_gradient_histogram(log: Any, *, variable: Any = None, step: int = -1, a
         raise ValueError(
             "plot_gradient_histogram: the log has no histograms. Make it with GradientLog(histograms=100), and record."
         )
-    if variable is None:
-        step = int(steps[step]) if -len(steps) <= step < 0 else step
-        ridges = [_ridge(log, name, step) for name in log.names]
-        colours: Any = [COLOURS[is_bias(name)] for name in log.names]
-        names, title = labels(log.names), f"Magnitudes of the gradients at step {step}, from input (top) to loss"
-    else:
-        import matplotlib
+    import matplotlib
 
-        steps = steps[np.unique(np.linspace(0, len(steps) - 1, STEPS).astype(int))]
-        ridges = [_ridge(log, variable, int(each)) for each in steps]
-        colours = matplotlib.colormaps["Blues"](np.linspace(0.4, 1, len(steps)))
-        names = [f"step {each}" for each in steps]
+    if variable is None:
+        step = dict(enumerate(steps.tolist(), start=-len(steps))).get(step, step)
+        rows, names = [(name, step) for name in log.names], labels(log.names)
+        title = f"Magnitudes of the gradients at step {step}, from input (top) to loss"
+    else:
+        rows = [(variable, int(each)) for each in steps[np.unique(np.linspace(0, len(steps) - 1, STEPS).astype(int))]]
+        names = [f"step {each}" for _, each in rows]
         title = f"Magnitudes of the gradient of {labels(log.names)[log.place(variable)]} over the steps"
-    ax = axes_or_new(ax, (8, 1.8 + min(0.28 * len(ridges), 9)))
-    _draw(ax, ridges, colours)
+    ax = axes_or_new(ax, (8, 1.8 + min(0.28 * len(rows), 9)))
+    _draw(ax, [_ridge(log, *row) for row in rows], matplotlib.colormaps["Blues"](np.linspace(0.4, 1, len(rows))))
     name_ticks(ax.yaxis, names)
     ax.set_title(title)
-    if variable is None and len(set(colours)) == 2:
-        for colour, word in zip(COLOURS, ("kernels", "biases"), strict=False):
-            ax.fill_between([], [], [], color=colour, label=word)
-    if handles := ax.get_legend_handles_labels()[0]:
-        legend_below(ax, handles)
+    legend_below(ax, ax.get_legend_handles_labels()[0])
     return ax
 
 
@@ -91,50 +82,41 @@ def _ridge(log: Any, variable: Any, step: int) -> Ridge:
     own, row = log[variable], int(np.searchsorted(log.steps, step))
     middle = len(counts) // 2
     sizes, logs = counts[middle + 1 :] + counts[:middle][::-1], np.log10(edges[middle + 1 :])
-    shares = np.array([counts[middle], own.nonfinite[row]]) / max(counts.sum() + own.nonfinite[row], 1)
+    zeros, nonfinite = np.array([counts[middle], own.nonfinite[row]]) / max(counts.sum() + own.nonfinite[row], 1)
     density = np.convolve(sizes / np.diff(logs), SMOOTH, "same")
-    return Ridge((logs[:-1] + logs[1:]) / 2, density / (density.max() or 1), shares[0], shares[1], own.missing[row])
+    return Ridge(10 ** ((logs[:-1] + logs[1:]) / 2), density / (density.max() or 1), zeros, nonfinite, own.missing[row])
 
 
 def _draw(ax: Any, ridges: list[Ridge], colours: Any) -> None:
-    """Draw the ridges, the first at the top, between the column of the zeros and that of what is not finite."""
+    """Draw the ridges, the first at the top, and beside them the shares of zeros and of what is not finite."""
     filled = np.flatnonzero(np.any([ridge.density > VISIBLE for ridge in ridges], axis=0))
     first, last = (filled[0], filled[-1]) if len(filled) else (244, 257)  # about 1, if there is nothing to draw
     inside = slice(max(first - 3, 0), last + 4)  # more than a decade, so that a power of ten is inside
-    magnitudes = ridges[0].magnitudes[inside]
-    low, high, thin = magnitudes[0], magnitudes[-1], len(ridges) > TICKS
+    magnitudes, thin = ridges[0].magnitudes[inside], len(ridges) > TICKS
     for place, (ridge, colour) in enumerate(zip(ridges, colours, strict=True)):
         look = {"facecolor": colour, "edgecolor": "white", "linewidth": 0.3 if thin else 0.8, "zorder": 1 + place}
         ax.fill_between(magnitudes, place - HEIGHT * ridge.density[inside], place, **look)
-    width = 0.15 * (high - low)
-    columns = {"zeros": (low - 1.3 * width, [ridge.zeros for ridge in ridges])}
-    if any(ridge.nonfinite for ridge in ridges):
-        columns["NaN, inf"] = high + 0.3 * width, [ridge.nonfinite for ridge in ridges]
-    for left, shares in columns.values():
-        _draw_shares(ax, left, width, shares, thin)
-    none = [place for place, ridge in enumerate(ridges) if ridge.missing]
+    none = [place - 0.3 for place, ridge in enumerate(ridges) if ridge.missing]
     if none:
         look = {"marker": NONE.marker, "color": "black", "s": 6 if thin else 25, "label": NONE.word}
-        ax.scatter(np.full(len(none), low), np.array(none) - 0.3, zorder=len(ridges) + 1, **look)
-    ax.set(ylim=(len(ridges) - 0.4, -HEIGHT - 0.2), xlabel="magnitude of an element")
-    ax.set_xlim(low - 1.5 * width, high + (1.5 * width if len(columns) > 1 else 0))
-    every = max(1, round((high - low) / 7))
-    powers = {f"$10^{{{n}}}$": n for n in range(int(np.ceil(low)), int(high) + 1) if n % every == 0}
-    ticks = powers | {word: left + width / 2 for word, (left, _) in columns.items()}
-    ax.set_xticks(list(ticks.values()), list(ticks))
-    for power in powers.values():
-        ax.axvline(power, color="0.9", lw=0.8, zorder=0)
+        ax.scatter(np.full(len(none), 0.02), none, transform=ax.get_yaxis_transform(), zorder=len(ridges) + 1, **look)
+    ax.set(xscale="log", xlim=magnitudes[[0, -1]], ylim=(len(ridges) - 0.4, -HEIGHT - 0.2))
+    ax.set_xlabel("magnitude of an element")
+    ax.grid(axis="x", color="0.9")
     ax.tick_params(left=False)
     ax.spines[["left", "right", "top"]].set_visible(False)
+    _draw_shares(ax, 1.02, "zeros", "0.35", [ridge.zeros for ridge in ridges])
+    if any(ridge.nonfinite for ridge in ridges):
+        _draw_shares(ax, 1.2, NONFINITE.word, NONFINITE.colour, [ridge.nonfinite for ridge in ridges])
 
 
-def _draw_shares(ax: Any, left: float, width: float, shares: list[float], thin: bool) -> None:
-    """Draw a bar for each share of the elements, on a track that stands for all of them."""
-    places, height = np.arange(len(shares)) - 0.3, 1.0 if thin else 0.55
-    ax.barh(places, width, left=left, height=height, color="0.92")
-    ax.barh(places, np.multiply(shares, width), left=left, height=height, color="0.35")
-    for place, share in zip(places, shares, strict=True) if not thin else ():
-        if share:
-            word, on = "<1%" if share < 0.01 else f"{share:.0%}", share > 0.5  # on the bar
-            look = {"ha": "left", "color": "white"} if on else {"ha": "right", "color": "black"}
-            ax.text(left if on else left + width, place, f" {word} ", va="center", fontsize="x-small", **look)
+def _draw_shares(ax: Any, left: float, word: str, colour: str, shares: list[float]) -> None:
+    """Draw a bar for each share of the elements, on axes beside the ridges."""
+    thin, column = len(shares) > TICKS, ax.inset_axes((left, 0, 0.12, 1), sharey=ax)
+    bars = column.barh(np.arange(len(shares)) - 0.3, shares, height=1.0 if thin else 0.55, color=colour)
+    if not thin:
+        column.bar_label(bars, [f"{100 * share:.3g}%" if share else "" for share in shares], fontsize="x-small")
+    column.set(xlim=(0, 1), xlabel=word)
+    column.set_xticks([1], ["100%"], ha="right", fontsize="small")
+    column.tick_params(left=False, labelleft=False)
+    column.spines[["left", "right", "top"]].set_visible(False)

@@ -7,11 +7,21 @@ lines, like text. Places are (along, across) the direction of the arrows.
 import math
 from collections import defaultdict
 from itertools import groupby, pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 Point = tuple[float, float]
 PAGE = 128  # the length of a line: 16 inches at 9 points
 LANE = 0.9  # between two edges that go on in the next line
+SWEEPS = 24  # of the ordering, which has settled by then
+
+
+class Grid(NamedTuple):
+    """The nodes of a circuit: its boxes, and the stops of its edges."""
+
+    chains: list[list]  # the nodes through which each edge goes: its source, its stops, its operation
+    layers: list[list]
+    layer: dict[Any, int]
+    size: dict[Any, Point]  # along and across
 
 
 def layered(
@@ -21,111 +31,111 @@ def layered(
 
     `gaps` is the room that each edge needs for its label.
     """
-    along, across = (0, 1) if right else (1, 0)
-    chains, layers = _layers(edges, list(sizes))
-    layer = {node: number for number, nodes in enumerate(layers) for node in nodes}
-    span = {node: sizes[node][across] if node in sizes else 1.0 for node in layer}
-    seat = _seats(chains, layers, layer, span, 1.6 if right else 9.0)  # room for the labels between boxes side by side
-
-    start, middle, depth = [0.0], [], []  # of each layer, in one line: where its gap begins, its middle, its thickness
-    for number, nodes in enumerate(layers):
-        gap = max((gap for gap, (_, op) in zip(gaps, edges, strict=True) if layer[op] == number), default=0.0)
-        depth.append(max((sizes[node][along] for node in nodes if node in sizes), default=0.0))
-        middle.append(start[-1] + (gap + 3.2 if gap else 2.4) + depth[-1] / 2)
-        start.append(middle[-1] + depth[-1] / 2)
-
-    lines = math.ceil(start[-1] / PAGE)
-    place: dict[Any, Point] = {}
-    turns: dict[Any, list[Point]] = {}  # (edge, node in which it arrives in a new line) -> the way there
-    first = bottom = 0.0
-    for _, numbers in groupby(range(len(layers)), key=lambda number: int(lines * middle[number] / start[-1])):
-        line = list(numbers)
-        pairs = [(seat[a], edge, b) for edge, chain in enumerate(chains) for a, b in pairwise(chain)]
-        pairs = sorted((pair for pair in pairs if line[0] and layer[pair[2]] == line[0]), key=lambda pair: pair[0])
-        for left, (_, edge, node) in enumerate(pairs):  # nested, so that they do not cross
-            lane, out = bottom + 1 + (len(pairs) - left) * LANE, start[line[0]] - first + (len(pairs) - left) * LANE
-            turns[edge, node] = [(out, lane), (-left * LANE, lane)]
-        first = start[line[0]]
-        nodes = [node for number in line for node in layers[number]]
-        down = bottom + 2.5 + len(pairs) * LANE - min(seat[node] - span[node] / 2 for node in nodes)
-        place |= {node: (middle[layer[node]] - first, seat[node] + down) for node in nodes}
-        bottom = max(place[node][1] + span[node] / 2 for node in nodes)
-
-    def port(chain: list, own: int, other: int) -> float:
-        """Edges of a box leave and arrive side by side, in the order of where they lead."""
-        here = sorted((each for each in chains if each[own] == chain[own]), key=lambda each: place[each[other]][1])
-        number = next(i for i, each in enumerate(here) if each is chain)
-        return place[chain[own]][1] + ((number + 1) / (len(here) + 1) - 0.5) * span[chain[own]]
-
-    def route(edge: int, chain: list) -> list[Point]:
-        points = [(place[chain[0]][0] + sizes[chain[0]][along] / 2, port(chain, 0, 1))]
-        for node in chain[1:]:
-            at, into = place[node][0], port(chain, -1, -2) if node in sizes else place[node][1]
-            if turn := turns.get((edge, node)):
-                points += [(turn[0][0], points[-1][1]), *turn, (turn[1][0], into)]
-            half = sizes[node][along] / 2 if node in sizes else depth[layer[node]] / 2
-            points += [(at - half, into)] if node in sizes else [(at - half, into), (at + half, into)]
-        return points
+    grid = _grid(edges, {name: size if right else size[::-1] for name, size in sizes.items()})
+    seat = _seats(grid, 1.6 if right else 9.0)  # room for the labels between boxes side by side
+    place, turns = _lines(grid, seat, gaps)
 
     def turned(point: Point) -> Point:
         return (point[0], -point[1]) if right else (point[1], -point[0])
 
-    routes = [[turned(point) for point in route(edge, chain)] for edge, chain in enumerate(chains)]
+    routes = [[turned(point) for point in route] for route in _routes(grid, place, turns)]
     return {name: turned(place[name]) for name in sizes}, routes
 
 
-def _layers(edges: list[tuple[str, str]], names: list[str]) -> tuple[list[list], list[list]]:
-    """Each edge as the nodes through which it goes (its source, its stops, its operation), and the nodes by layer."""
-    feeds: dict[str, list[str]] = defaultdict(list)
-    users: dict[str, list[str]] = defaultdict(list)
-    for source, op in edges:
-        feeds[op].append(source)
-        users[source].append(op)
+def _grid(edges: list[tuple[str, str]], sizes: dict[str, Point]) -> Grid:
+    """Put each box into the layer of its longest path, and a stop of an edge into each layer that it passes."""
     layer: dict[Any, int] = {}
-    for name in names:
-        layer[name] = 1 + max((layer[feed] for feed in feeds[name]), default=-1)
-    for name in names:
-        if not feeds[name] and users[name]:  # a leaf stands just before its first use
-            layer[name] = min(layer[user] for user in users[name]) - 1
+    for name in sizes:
+        layer[name] = 1 + max((layer[source] for source, op in edges if op == name), default=-1)
+    for name in sizes.keys() - {op for _, op in edges}:  # a leaf stands just before its first use
+        layer[name] = min((layer[op] for source, op in edges if source == name), default=1) - 1
     chains: list[list] = []
     for number, (source, op) in enumerate(edges):
         stops = {(number, step): step for step in range(layer[source] + 1, layer[op])}
         layer |= stops
         chains.append([source, *stops, op])
-    return chains, [[node for node in layer if layer[node] == number] for number in range(max(layer.values()) + 1)]
+    layers = [[node for node in layer if layer[node] == number] for number in range(max(layer.values()) + 1)]
+    thick = [max((sizes[node][0] for node in nodes if node in sizes), default=0.0) for nodes in layers]
+    return Grid(chains, layers, layer, {node: (thick[layer[node]], 1.0) for node in layer} | sizes)
 
 
-def _seats(chains: list[list], layers: list[list], layer: dict, span: dict, apart: float) -> dict[Any, float]:
+def _seats(grid: Grid, apart: float) -> dict[Any, float]:
     """Where each node stands across: near what it is joined to, and `apart` from its neighbours."""
-    near: dict[Any, list] = defaultdict(list)
-    for chain in chains:
-        for one, other in pairwise(chain):
-            near[one].append(other)
-            near[other].append(one)
+    near: dict[Any, list] = defaultdict(list)  # (node, 1 or -1) -> those that it is joined to in the layers before it
+    for before, after in (pair for chain in grid.chains for pair in pairwise(chain)):
+        near[after, 1].append(before)
+        near[before, -1].append(after)
     # chains of operations stay straight; leaves and passing edges give way
-    weight = dict.fromkeys(layer, 0.02) | {chain[-1]: 1.0 for chain in chains}
-    seat: dict[Any, float] = {}
-
-    def sit(nodes: list, wishes: list[float]) -> None:
-        """In this order, as near to their wishes as their sizes allow, the heavy ones nearest."""
-        found: list[float] = []
-        for number, (node, wish) in enumerate(zip(nodes, wishes, strict=True)):
-            found.append(max(wish, found[-1] + (span[nodes[number - 1]] + span[node]) / 2 + apart) if found else wish)
-        missed = sum(weight[node] * (wish - at) for node, wish, at in zip(nodes, wishes, found, strict=True))
-        shift = missed / sum(weight[node] for node in nodes)
-        seat.update({node: at + shift for node, at in zip(nodes, found, strict=True)})
-
-    for nodes in layers:
-        sit(nodes, [0.0] * len(nodes))
-    for sweep in range(24):
-        step = 1 if sweep % 2 == 0 else -1
-        for nodes in layers[::step]:
+    weight = dict.fromkeys(grid.layer, 0.02) | {chain[-1]: 1.0 for chain in grid.chains}
+    seat = dict.fromkeys(grid.layer, 0.0)
+    for sweep in range(SWEEPS):
+        step = (-1) ** sweep
+        for nodes in grid.layers[::step]:
             wish = {}
             for node in nodes:
-                others = [other for other in near[node] if sweep > 15 or (layer[other] - layer[node]) * step < 0]
-                total = sum(weight[other] for other in others)
-                wish[node] = sum(weight[other] * seat[other] for other in others) / total if others else seat[node]
-            if sweep < 16:  # first the order, then only the distances
-                nodes.sort(key=lambda node: wish[node])
-            sit(nodes, [wish[node] for node in nodes])
+                heavy = sum(weight[other] for other in near[node, step])
+                moved = sum(weight[other] * seat[other] for other in near[node, step])
+                wish[node] = moved / heavy if heavy else seat[node]
+            nodes.sort(key=lambda node: wish[node])
+            seat |= _side_by_side(nodes, wish, weight, grid, apart)
     return seat
+
+
+def _side_by_side(nodes: list, wish: dict, weight: dict, grid: Grid, apart: float) -> dict[Any, float]:
+    """Seat the nodes in this order, as near to their wishes as their sizes allow, the heavy ones nearest."""
+    seat = {nodes[0]: wish[nodes[0]]}
+    for before, node in pairwise(nodes):
+        seat[node] = max(wish[node], seat[before] + (grid.size[before][1] + grid.size[node][1]) / 2 + apart)
+    missed = sum(weight[node] * (wish[node] - seat[node]) for node in nodes)
+    shift = missed / sum(weight[node] for node in nodes)
+    return {node: at + shift for node, at in seat.items()}
+
+
+def _lines(grid: Grid, seat: dict, gaps: list[float]) -> tuple[dict[Any, Point], dict]:
+    """The place of each node, and for an edge and the node where it begins a new line, two points on its way there."""
+    ends, middle = [0.0], []  # of the layers, if all stand in one line
+    for nodes in grid.layers:
+        thick = max(grid.size[node][0] for node in nodes)
+        gap = max((gap for gap, chain in zip(gaps, grid.chains, strict=True) if chain[-1] in nodes), default=0.0)
+        ends.append(ends[-1] + (gap + 3.2 if gap else 2.4) + thick)
+        middle.append(ends[-1] - thick / 2)
+    lines = math.ceil(ends[-1] / PAGE)
+    steps = [(edge, *pair) for edge, chain in enumerate(grid.chains) for pair in pairwise(chain)]
+    place: dict[Any, Point] = {}
+    turns: dict[Any, list[Point]] = {}
+    begin = bottom = 0.0
+    for _, numbers in groupby(range(len(middle)), key=lambda number: int(lines * middle[number] / ends[-1])):
+        line = list(numbers)
+        broken = sorted((step for step in steps if grid.layer[step[2]] == line[0] > 0), key=lambda step: seat[step[1]])
+        for left, (edge, _, node) in enumerate(broken):  # nested, so that they do not cross
+            lane = (len(broken) - left) * LANE
+            turns[edge, node] = [(ends[line[0]] - begin + lane, bottom + 1 + lane), (-left * LANE, bottom + 1 + lane)]
+        begin = ends[line[0]]
+        nodes = [node for number in line for node in grid.layers[number]]
+        down = bottom + 2.5 + len(broken) * LANE - min(seat[node] - grid.size[node][1] / 2 for node in nodes)
+        place |= {node: (middle[grid.layer[node]] - begin, seat[node] + down) for node in nodes}
+        bottom = max(place[node][1] + grid.size[node][1] / 2 for node in nodes)
+    return place, turns
+
+
+def _routes(grid: Grid, place: dict[Any, Point], turns: dict) -> list[list[Point]]:
+    """The points through which each edge goes; edges leave and arrive side by side, in the order of where they lead."""
+    sides: dict[Any, list] = defaultdict(list)
+    for edge, chain in enumerate(grid.chains):
+        for own, other in ((0, 1), (-1, -2)):
+            sides[chain[own], own].append((place[chain[other]][1], edge))
+    port = {}
+    for (box, own), found in sides.items():
+        for number, (_, edge) in enumerate(sorted(found), start=1):
+            port[edge, own] = place[box][1] + (number / (len(found) + 1) - 0.5) * grid.size[box][1]
+    routes = []
+    for edge, (source, *stops) in enumerate(grid.chains):
+        points = [(place[source][0] + grid.size[source][0] / 2, port[edge, 0])]
+        for node in stops:
+            last, half = node is stops[-1], grid.size[node][0] / 2
+            at, across = place[node][0], port[edge, -1] if last else place[node][1]
+            if turn := turns.get((edge, node)):
+                points += [(turn[0][0], points[-1][1]), *turn, (turn[1][0], across)]
+            points += [(at - half, across)] if last else [(at - half, across), (at + half, across)]
+        routes.append(points)
+    return routes

@@ -5,6 +5,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from tapekit.plots.training import plot_gradient_history
@@ -26,7 +27,8 @@ class LivePlot:
 
     Raises:
         TypeError: `log` is not a `GradientLog`.
-        ValueError: `path` is None outside of a notebook, `plot` is no function, or `every` is no positive integer.
+        ValueError: `path` is None outside of a notebook, or no file in a folder that exists; `plot` is no function, or
+            `every` is no positive integer.
 
     Example:
         >>> from tapekit import GradientLog
@@ -41,15 +43,15 @@ class LivePlot:
         if isinstance(log, type) or not hasattr(log, "read"):
             what = f"the class {log.__name__}" if isinstance(log, type) else f"of type {type(log).__name__}"
             raise TypeError(f"LivePlot: log is {what}. A log is needed. Write log = tapekit.GradientLog().")
-        if path is None and _shell() is None:
-            raise ValueError(
-                "LivePlot: path is None, and this is not a notebook. A file is needed. Write path='training.png'."
-            )
-        if not callable(plot) or not isinstance(every, int) or every < 1:
-            raise ValueError(
-                f"LivePlot: plot is {plot!r} and every is {every!r}. A function that draws a log and a positive "
-                "integer are needed: LivePlot(log, tapekit.plot_gradient_flow, every=25)."
-            )
+        is_file = isinstance(path, (str, os.PathLike)) and Path(path).absolute().parent.is_dir()
+        if not (is_file or (path is None and _in_notebook())):
+            where = ", and this is not a notebook" if path is None else ""
+            needed = "A file in a folder that exists is needed. Write path='training.png'."
+            raise ValueError(f"LivePlot: path is {path!r}{where}. {needed}")
+        if not callable(plot) or type(every) is not int or every < 1:
+            needed = "A function that draws a log and a positive integer are needed"
+            instead = "LivePlot(log, tapekit.plot_gradient_flow, every=25)"
+            raise ValueError(f"LivePlot: plot is {plot!r} and every is {every!r}. {needed}: {instead}.")
         self.log, self.plot, self.every, self.path = log, plot, every, path
         self.calls, self.display = 0, None
         self.begin, self.spent, self.last = 0.0, 0.0, 0.0  # seconds: the first update, all drawing, the last drawing
@@ -71,8 +73,8 @@ class LivePlot:
         figure = Figure(figsize=(8, 4.5), layout="constrained")
         self.plot(self.log.read(), ax=figure.subplots())
         if self.path is not None:
-            figure.savefig(os.fspath(self.path), dpi=100)
-        if _shell() is not None:
+            figure.savefig(self.path, dpi=100)
+        if _in_notebook():
             from IPython.display import Image, display
 
             png = io.BytesIO()
@@ -85,8 +87,6 @@ class LivePlot:
         self.spent += self.last
 
 
-def _shell() -> Any:
-    """Return the shell of the notebook in which this runs, or None."""
+def _in_notebook() -> bool:
     ipython = sys.modules.get("IPython")
-    shell = ipython.get_ipython() if ipython else None
-    return shell if hasattr(shell, "kernel") else None
+    return ipython is not None and hasattr(ipython.get_ipython(), "kernel")

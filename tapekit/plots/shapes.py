@@ -5,8 +5,6 @@ from functools import cache
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-import numpy as np
-
 ROW = 1.35  # from one line of text to the next
 SMALL = 0.8  # edge labels, relative to the text in boxes
 LINE = 1.15  # from one edge label to the next
@@ -24,7 +22,7 @@ class BoxText(NamedTuple):
     def size(self) -> tuple[float, float]:
         """Return the width and height of the box."""
         widths = [*map(width, self.lines), width(f"{self.value} | {self.gradient}")]
-        return max(widths) + 1.6, ROW * len(widths) + 0.6
+        return max(widths) + 2.0, ROW * len(widths) + 0.6
 
 
 class Box(NamedTuple):
@@ -42,26 +40,6 @@ def width(text: str) -> float:
     from matplotlib.textpath import text_to_path
 
     return text_to_path.get_text_width_height_descent(text, FontProperties(size=1), ismath=False)[0]
-
-
-def number(value: Any, shape: tuple[int, ...]) -> str:
-    """Return a scalar with four digits, or the L2 norm of a tensor with three."""
-    if value is None:
-        return "none"
-    value = np.asarray(value)
-    if value.dtype.kind in "SUO":
-        return "text"
-    if not shape:
-        return str(value) if value.dtype.kind in "iub" else f"{value:.4g}"
-    return f"{norm(value):.3g}"
-
-
-def norm(value: Any) -> float:
-    """Return the L2 norm of a number or an array; no square overflows in float64."""
-    value = np.asarray(value)
-    wide = value.astype(np.complex128 if value.dtype.kind == "c" else np.float64)
-    with np.errstate(all="ignore"):  # a norm may be inf or nan
-        return float(np.linalg.norm(wide.ravel()))
 
 
 def draw_box(ax: Any, text: BoxText, at: tuple, look: dict, colours: tuple[str, str], points: float) -> Box:

@@ -35,30 +35,22 @@ def plot_gradient_flow(log: Any, variables: Sequence | None = None, *, step: int
         ValueError: the log is empty, or has no row of that step.
     """
     log = _with_rows("plot_gradient_flow", log if variables is None else _recorded(log, variables))
-    rows = np.flatnonzero(step == (log.steps if step >= 0 else np.arange(-len(log.steps), 0)))
-    if not len(rows):
-        raise ValueError(
-            f"plot_gradient_flow: the log has no row of step {step}. Its steps go from {log.steps[0]} to "
-            f"{log.steps[-1]}. Give one of log.steps, or a negative number that counts from the end."
-        )
-    ax, row = axes.axes_or_new(ax, (8, 4.5)), rows[0]
+    ax, row = axes.axes_or_new(ax, (8, 4.5)), _row(log, step)
     owners = [name.rpartition("/")[0] or name for name in log.names]
     layers = list(dict.fromkeys(owners))
     place = np.array([layers.index(owner) for owner in owners])
-    order = np.argsort(place, kind="stable")
     bias = np.array([is_bias(name) for name in log.names])
     marks = axes.marks_of(log, row)
     usual = ~np.any(list(marks.values()), axis=0)
-    blue, red = axes.COLOURS[:2]
-    for kind, marker, colour, inside, word in (
-        (~bias, "o", blue, blue, "kernels"),
-        (bias, "s", red, "white", "biases"),
+    for word, kind, look in (
+        ("kernels", ~bias, {"marker": "o", "color": axes.COLOURS[0]}),
+        ("biases", bias, {"marker": "s", "color": axes.COLOURS[1], "mfc": "white"}),
     ):
-        which = order[(kind & usual)[order]]
-        if len(which):
-            look = {"marker": marker, "color": colour, "mfc": inside, "lw": 0.8}
-            ax.plot(place[which], log.norm[row, which], label=f"norm, {word}", **look)
-            ax.scatter(place[which], log.max_abs[row, which], marker="_", s=90, color=colour, label=f"largest, {word}")
+        which = sorted(np.flatnonzero(kind & usual), key=lambda v: place[v])
+        if which:
+            ax.plot(place[which], log.norm[row, which], lw=0.8, label=f"norm, {word}", **look)
+            largest: Any = {"marker": "_", "s": 90, "color": look["color"], "label": f"largest, {word}"}
+            ax.scatter(place[which], log.max_abs[row, which], **largest)
     axes.log_axis(ax, usual.any())
     for mark, mask in marks.items():
         if mask.any():
@@ -88,7 +80,7 @@ def plot_gradient_history(log: Any, *, ax: Any = None) -> Any:
     axes.log_axis(ax, np.isfinite(_positive(log.global_norm)).any())
     for mark, mask in axes.marks_of(log).items():
         _mark_steps(ax, log, mask, mark, mark.word)
-    axes.step_axis(ax)
+    axes.step_axis(ax, log.steps)
     ax.set(title="Gradient norms over the steps", ylabel="gradient (L2 norm)")
     handles = ax.get_legend_handles_labels()[0]
     if np.isfinite(log.loss).any():
@@ -113,27 +105,26 @@ def plot_gradient_heatmap(log: Any, *, ax: Any = None) -> Any:
     ax = axes.axes_or_new(ax, (8, max(2.8, 1.5 + 0.2 * min(len(log.names), 30))))
     bias = np.array([is_bias(name) for name in log.names])
     order, kernels = np.argsort(bias, kind="stable"), int((~bias).sum())
-    picture = np.log10(_spread(log, _positive(log.norm)[:, order])[2]).T
-    left, right = log.steps[0] - 0.5, log.steps[-1] + 0.5
-    extent = (left, right, len(log.names) - 0.5, -0.5)
-    image = ax.imshow(picture, aspect="auto", cmap="cividis", extent=extent, interpolation="nearest")
+    first, _, median, _ = _spread(log, _positive(log.norm)[:, order])
+    every = min(np.diff(log.steps), default=1)
+    edges, handles = np.append(first, log.steps[-1] + every) - every / 2, []
+    rows = np.arange(len(log.names) + 1) - 0.5
+    image = ax.pcolorfast(edges, rows, np.log10(median).T, cmap="cividis")
     both = 0 < kernels < len(bias)
     if both:
         ax.axhline(kernels - 0.5, color="white", lw=2)
-    edges = np.linspace(left, right, picture.shape[1] + 1)
     for mark, mask in axes.marks_of(log).items():
         share = np.nanmean(_columns(mask[:, order]), axis=1)
         hatched = share > 0 if mark is axes.NONFINITE else share >= 0.5
-        if hatched.any():
-            _draw_cells(ax, hatched, edges, mark)
-    if ax.patches:
-        axes.legend_below(ax, ax.patches)
+        handles += [_draw_cells(ax, hatched, edges, mark)] if hatched.any() else []
+    axes.legend_below(ax, handles)
     names = labels(log.names)
     axes.name_ticks(ax.yaxis, [names[v] for v in order], begins=(0, kernels) if both else (0,))
-    axes.step_axis(ax)
+    axes.step_axis(ax, log.steps)
+    ax.set(xlim=edges[[0, -1]], ylim=rows[[-1, 0]])
     groups = ": kernels, then biases, each" if both else ","
     ax.set_title(f"Gradient norms{groups} from input (top) to loss")
-    ax.figure.colorbar(image, ax=ax, label="log10 of the gradient's L2 norm")
+    ax.figure.colorbar(image, ax=ax, label="log10 of the L2 norm")
     return ax
 
 
@@ -153,10 +144,22 @@ def plot_update_ratio(log: Any, *, ax: Any = None) -> Any:
     ax.axhline(-3, color="black", lw=1.5)
     ax.text(1.005, -3, "-3, usual", transform=ax.get_yaxis_transform(), va="center", fontsize="small")
     _mark_steps(ax, log, log.update_ratio == 0, axes.ZERO, "no update")
-    axes.step_axis(ax)
+    axes.step_axis(ax, log.steps)
     ax.set(title="How far a step moves the weights", ylabel="log10 of update norm / weight norm")
     axes.legend_below(ax, ax.get_legend_handles_labels()[0])
     return ax
+
+
+def _row(log: Any, step: int) -> int:
+    """The row of a step, or, if it is negative, the one so far from the end."""
+    rows = dict(enumerate(range(len(log.steps)), start=-len(log.steps)))
+    rows |= {number: row for row, number in enumerate(log.steps.tolist())}
+    if step not in rows:
+        raise ValueError(
+            f"plot_gradient_flow: the log has no row of step {step!r}. Its steps go from {log.steps[0]} to "
+            f"{log.steps[-1]}. Give one of log.steps, or a negative number that counts from the end."
+        )
+    return rows[step]
 
 
 def _columns(values: np.ndarray) -> np.ndarray:
@@ -212,21 +215,17 @@ def _mark_steps(ax: Any, log: Any, mask: np.ndarray, mark: axes.Mark, word: str)
         axes.draw_marks(ax, few, mark, f"{word}: {labels(log.names)[variables[0]]}{more}")
 
 
-def _draw_cells(ax: Any, mask: np.ndarray, edges: np.ndarray, mark: axes.Mark) -> None:
-    """Draw the cells `[columns, variables]` of a heatmap where `mask` holds, wide enough to be seen, as one patch."""
-    from matplotlib.patches import PathPatch
-    from matplotlib.path import Path
+def _draw_cells(ax: Any, mask: np.ndarray, edges: np.ndarray, mark: axes.Mark) -> Any:
+    """Hatch the cells `[columns, variables]` of a heatmap where `mask` holds, and return the legend's handle."""
+    from matplotlib.patches import Patch
 
-    change = np.diff(np.pad(mask.T, ((0, 0), (1, 1))).astype(int), axis=1)
-    rows, first = np.nonzero(change == 1)
-    left, right = edges[first], edges[np.nonzero(change == -1)[1]]
-    more = np.maximum((edges[-1] - edges[0]) / 200 - (right - left), 0) / 2  # at least three pixels wide and high
-    left, right, half = left - more, right + more, max(0.5, mask.shape[1] / 160)
-    top, bottom = rows - half, rows + half
-    corners = np.stack([left, top, right, top, right, bottom, left, bottom, left, top], 1)
-    codes = [Path.MOVETO, *[Path.LINETO] * 3, Path.CLOSEPOLY] * len(rows)
-    look = {"facecolor": mark.colour, "edgecolor": mark.ink, "hatch": mark.hatch, "lw": 0.5, "label": mark.word}
-    ax.add_patch(PathPatch(Path(corners.reshape(-1, 2), codes), **look))
+    look: dict[str, Any] = {"facecolor": mark.colour, "edgecolor": mark.ink, "hatch": mark.hatch, "lw": 0.5}
+    least, high = (edges[-1] - edges[0]) / 200, max(1.0, mask.shape[1] / 80)  # three pixels, so that each is seen
+    for row in np.flatnonzero(mask.any(0)):
+        first, after = edges[np.flatnonzero(np.diff(np.pad(mask[:, row], 1).astype(int)))].reshape(-1, 2).T
+        wide = np.maximum(after - first, least)
+        ax.broken_barh(np.column_stack([(first + after - wide) / 2, wide]), (row - high / 2, high), **look)
+    return Patch(label=mark.word, **look)
 
 
 def _recorded(gradients: Any, variables: Sequence) -> Any:

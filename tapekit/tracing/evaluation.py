@@ -1,11 +1,7 @@
-"""`trace`: run a calculation forward and backward once, and keep every operation on the way.
+"""`trace`: run a calculation forward and backward once, and keep every operation on the way."""
 
->>> circuit = trace(lambda x, y, z: (x + y) * z, [-2.0, 5.0, -4.0])
->>> {source.name: source.gradient.item() for source in circuit.sources}
-{'x': -4.0, 'y': -4.0, 'z': 3.0}
-"""
-
-from collections.abc import Callable, Sequence
+import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
@@ -62,43 +58,42 @@ def trace(fn: Callable, vars: Any, /, *, depth: int | None = None) -> Trace:
     _, answer = capture(call, ask)
     graph, groups = asked[-1]  # the last of the recordings that were tried
     values = [tf.convert_to_tensor(source).numpy() for source in call.sources]  # those before fn, which is undone
-    return _trace_of(call, values, graph, groups, answer, folded=depth is not None)
+    return _trace_of(call, values, graph, groups, answer)
 
 
-def _trace_of(
-    call: Call, values: list, graph: Graph, groups: dict[str, Group], answer: dict[str, dict], *, folded: bool
-) -> Trace:
+def _trace_of(call: Call, values: list, graph: Graph, groups: dict[str, Group], answer: dict[str, dict]) -> Trace:
     """The records of the sources, the constants and the operations."""
     variables = graph.variable_names()
     names = variables | {old: group.name for old, group in groups.items()}
-
-    def record(name: str, type: str, feeds: Sequence[str], scope: str) -> Op:
-        tensor = graph.tensors[name]
-        line = place(tensor.op.traceback) if name in groups else None
-        return Op(
-            name=names.get(name, name),
-            type=type,
-            inputs=tuple(names.get(feed, feed) for feed in feeds),
-            value=answer["value"][name],
-            gradient=answer["gradient"].get(name),
-            contributions=tuple(answer["contributions"].get(name, ())),
-            local=tuple(answer["local"].get(name, ())),
-            shape=tuple(answer["shape"][name].tolist()),
-            dtype=tensor.dtype.name,
-            scope=scope,
-            **(line._asdict() if line else {}),
-        )
-
     sources = [
         Op(name, "Source", (), value, answer["gradient"][name], (), (), tuple(source.shape), source.dtype.name)
         for name, source, value in zip(call.names, call.sources, values, strict=True)
     ]
     shown = [name for name in graph.constants if name in answer["value"]]
-    constants = [record(name, "Variable" if name in variables else "Constant", (), "") for name in shown]
-    ops = [
-        record(old, "Scope" if len(group.members) > 1 else graph.tensors[old].op.type, group.inputs, group.scope)
-        for old, group in groups.items()
-    ]
+    constants = [_record(graph, name, "Variable" if name in variables else "Constant", names, answer) for name in shown]
+    ops = []
+    for old, group in groups.items():
+        op = graph.tensors[old].op
+        found = _record(graph, old, "Scope" if len(group.members) > 1 else op.type, names, answer)
+        feeds, line = tuple(names.get(feed, feed) for feed in group.inputs), place(op.traceback)
+        found = dataclasses.replace(found, inputs=feeds, scope=group.scope)
+        ops.append(dataclasses.replace(found, file=line.file, line=line.line, code=line.code) if line else found)
     last = names.get(graph.target, graph.target)
     target = next(op for op in (*ops, *sources, *constants) if op.name == last)
-    return Trace(tuple(ops), tuple(sources), tuple(constants), target, graph.model, folded)
+    name = getattr(call.fn, "__name__", "").replace("<lambda>", "")
+    return Trace(tuple(ops), tuple(sources), tuple(constants), target, name, graph.model)
+
+
+def _record(graph: Graph, name: str, type: str, names: dict[str, str], answer: dict[str, dict]) -> Op:
+    """The record of an operation or a constant: what the run answered."""
+    return Op(
+        name=names.get(name, name),
+        type=type,
+        inputs=(),
+        value=answer["value"][name],
+        gradient=answer["gradient"].get(name),
+        contributions=tuple(answer["contributions"].get(name, ())),
+        local=tuple(answer["local"].get(name, ())),
+        shape=tuple(answer["shape"][name].tolist()),
+        dtype=graph.tensors[name].dtype.name,
+    )

@@ -15,9 +15,10 @@ def trace_html(trace: Any) -> Html:
 
     head, *rows = trace.rows()
     table: list = [(*head[:2], "shape", *head[2:])]
-    for op, (name, feeds, *numbers, line) in zip((*trace.sources, *trace.constants, *trace.ops), rows, strict=True):
-        ends = [Html(f'<span title="{escape(each)}">{escape(each.split()[-1])}</span>') for each in numbers]
-        table.append((name, feeds, str(list(op.shape)), *ends, line))
+    for op, (name, feeds, *long, line) in zip((*trace.sources, *trace.constants, *trace.ops), rows, strict=True):
+        both = zip(long, op.numbers(), strict=True)
+        numbers = [Html(f'<span title="{escape(text)}">{escape(each)}</span>') for text, each in both]
+        table.append((name, feeds, str(list(op.shape)), *numbers, line))
     count = f"{len(trace.ops)} operations, {len(trace.sources)} sources, {len(trace.constants)} constants"
     opened, norms = " open" if len(rows) <= OPENED else "", " (of tensors, the L2 norms)"
     details = f"<details{opened}><summary>{count}{norms}</summary>{html_table(table, right=(3, 4))}</details>"

@@ -45,20 +45,28 @@ class Op:
     code: str | None = None
     scope: str = ""
 
+    def numbers(self) -> tuple[str, str]:
+        """Return value and gradient as a picture shows them: scalars, or the L2 norms of tensors."""
+        return number(self.value), number(self.gradient)
+
+    def gradient_norm(self) -> float | None:
+        """Return the L2 norm of the gradient; None if there is no gradient."""
+        return None if self.gradient is None else norm(self.gradient)
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Trace:
     """A calculation as the tape saw it: `sources` and `constants` feed `ops`, in execution order, up to `target`.
 
-    `model` is the scope from which the depth of a folded trace counts, `folded` whether operations are grouped.
+    `name` is that of the function, `model` the scope from which the depth of a folded trace counts.
     """
 
     ops: tuple[Op, ...]
     sources: tuple[Op, ...]
     constants: tuple[Op, ...]
     target: Op
+    name: str = ""
     model: str = ""
-    folded: bool = False
     __iter__ = None  # nor `in`: Python would ask for trace[0]
 
     def __getitem__(self, name: str) -> Op:
@@ -91,7 +99,8 @@ class Trace:
             ops[old] = dataclasses.replace(records[old], **new)
         used = {name for op in ops.values() for name in op.inputs} | {self.target.name}
         kept = tuple(op for op in self.constants if op.name in used)
-        return Trace(tuple(ops.values()), self.sources, kept, ops.get(self.target.name, self.target), self.model, True)
+        target = ops.get(self.target.name, self.target)
+        return dataclasses.replace(self, ops=tuple(ops.values()), constants=kept, target=target)
 
     def fold_to(self, boxes: int) -> "tuple[Trace, dict[str, list[Op]]]":
         """Return the trace with at most so many boxes, and the sources that stand inside boxes, by the box's name."""
@@ -122,19 +131,36 @@ def _flow_back(members: Sequence[Op], source: str) -> Any:
     return sum(flows[1:], flows[0]) if flows else None
 
 
-def _summary(value: Any, shape: tuple[int, ...]) -> str:
-    """Return a scalar with four digits, or shape, mean, min, max and norm of a tensor."""
+def number(value: Any) -> str:
+    """Return a scalar with four digits, or the L2 norm of a tensor with three."""
     if value is None:
         return "none"
     value = np.asarray(value)
+    if value.dtype.kind in "SUO" or (value.dtype.kind in "iub" and not value.shape):
+        return "text" if value.shape else str(value.item())[:24]
+    return f"{norm(value):.3g}" if value.shape else f"{_wide(value) + 0:.4g}"  # -0.0 + 0 is 0
+
+
+def norm(value: Any) -> float:
+    """Return the L2 norm, which may be inf or nan."""
+    with np.errstate(all="ignore"):
+        return float(np.linalg.norm(_wide(np.asarray(value)).ravel()))
+
+
+def _wide(value: np.ndarray) -> np.ndarray:
+    """The value in 64 bits, in which no square overflows."""
+    return value.astype(np.complex128 if value.dtype.kind == "c" else np.float64)
+
+
+def _summary(value: Any, shape: tuple[int, ...]) -> str:
+    """Return a scalar, or shape, mean, min, max and norm of a tensor."""
+    if value is None or not shape:
+        return number(value)
+    value = np.asarray(value)
     if value.dtype.kind not in "fcV" or value.size == 0:
-        return f"{list(shape)} {value.dtype}" if shape else str(value.item())
-    real = value.dtype.kind != "c"
-    value = value.astype(np.float64 if real else np.complex128)  # no square overflows
-    if not shape:
-        return f"{value:.4g}"
-    with np.errstate(all="ignore"):  # inf - inf is shown as nan
-        norm = f"norm {np.linalg.norm(value):.4g}"
-        if real:
-            norm = f"mean {value.mean():.4g} min {value.min():.4g} max {value.max():.4g} {norm}"
-    return f"{list(shape)} {norm}"
+        return f"{list(shape)} {value.dtype}"
+    text, value = f"norm {norm(value):.4g}", _wide(value)
+    if value.dtype.kind == "f":
+        with np.errstate(all="ignore"):  # inf - inf is shown as nan
+            text = f"mean {value.mean():.4g} min {value.min():.4g} max {value.max():.4g} {text}"
+    return f"{list(shape)} {text}"

@@ -16,7 +16,6 @@ def reduced(trace: Any, boxes: int) -> tuple[Any, dict[str, list]]:
     names begin with the same words are joined, then stretches of operations between results on which everything after
     them depends, and at last the user's own sources go into the boxes. A trace with nothing to join stays larger.
     """
-    tried = []
     for own in (False, True):
         for folded in _coarser(trace, boxes):
             inside = _weights(folded, own)
@@ -24,8 +23,7 @@ def reduced(trace: Any, boxes: int) -> tuple[Any, dict[str, list]]:
             count = len(folded.ops) + len(folded.constants) + len(folded.sources) - len(held)
             if count <= boxes:
                 return folded, inside
-            tried.append((count, folded, inside))
-    return min(tried, key=lambda each: each[0])[1:]
+    return folded, inside
 
 
 def _weights(trace: Any, own: bool) -> dict[str, list]:

@@ -34,22 +34,20 @@ def ridges(ax):
     found = []
     for place, ridge in enumerate(c for c in ax.collections if c.get_label().startswith("_")):
         x, y = ridge.get_paths()[0].vertices.T
+        x = np.log10(x)
         upper = y <= place
         order = np.argsort(x[upper], kind="stable")
         found.append((x[upper][order], place - y[upper][order]))
     return found
 
 
+def columns(ax):
+    """The axes of the bars beside the ridges, by their word."""
+    return {column.get_xlabel(): column for column in ax.child_axes}
+
+
 def shares(ax, word):
-    """The share that each bar of a column shows of its track."""
-    ticks = {tick.get_text(): x for tick, x in zip(ax.get_xticklabels(), ax.get_xticks(), strict=True)}
-    tracks = [bar for bar in ax.patches if np.isclose(bar.get_x() + bar.get_width() / 2, ticks[word]) and light(bar)]
-    left, width = tracks[0].get_x(), tracks[0].get_width()
-    return [round(bar.get_width() / width, 6) for bar in ax.patches if bar.get_x() == left and not light(bar)]
-
-
-def light(bar):
-    return np.mean(bar.get_facecolor()[:3]) > 0.8
+    return [round(bar.get_width(), 6) for bar in columns(ax)[word].patches]
 
 
 def test_a_ridge_stands_where_the_mass_is():
@@ -73,13 +71,14 @@ def test_the_spread_of_a_ridge_is_that_of_the_elements():
 def test_the_shares_of_zeros_and_of_what_is_not_finite_are_bars_with_a_number():
     ax = tapekit.plot_gradient_histogram(a_log([[0, 0, 0, 1], [np.nan, np.inf, 0, 1, 2], [1.0], [0.0] * 3]))
     assert shares(ax, "zeros") == [0.75, 0.2, 0, 1]
-    assert shares(ax, "NaN, inf") == [0, 0.4, 0, 0]
-    assert [text.get_text().strip() for text in ax.texts] == ["75%", "20%", "100%", "40%"]
+    assert shares(ax, "not finite") == [0, 0.4, 0, 0]
+    assert [text.get_text() for text in columns(ax)["zeros"].texts] == ["75%", "20%", "", "100%"]
+    assert [text.get_text() for text in columns(ax)["not finite"].texts] == ["", "40%", "", ""]
     assert ridges(ax)[3][1].max() == 0  # no magnitude is drawn for zeros
     calm = tapekit.plot_gradient_histogram(a_log([[0.0, 1.0]]))
-    assert "NaN, inf" not in [tick.get_text() for tick in calm.get_xticklabels()]
+    assert list(columns(calm)) == ["zeros"]
     rare = tapekit.plot_gradient_histogram(a_log([[0.0] + [1.0] * 999]))
-    assert [text.get_text().strip() for text in rare.texts] == ["<1%"]
+    assert [text.get_text() for text in columns(rare)["zeros"].texts] == ["0.1%"]
 
 
 def test_a_gradient_that_is_none_has_the_mark_of_none():
@@ -93,18 +92,16 @@ def test_a_gradient_that_is_none_has_the_mark_of_none():
 def test_whatever_there_is_can_be_drawn(gradients):
     ax = tapekit.plot_gradient_histogram(a_log(gradients))
     ax.figure.canvas.draw()
-    assert any(tick.get_text().startswith("$10^") for tick in ax.get_xticklabels())
+    low, high = ax.get_xlim()
+    assert any(low <= tick <= high for tick in ax.get_xticks())
     assert len(ridges(ax)) == len(gradients)
 
 
-def test_kernels_and_biases_have_colours_and_short_names():
+def test_variables_have_short_names():
     names = ["net/one/kernel", "net/one/bias", "net/two/kernel", "net/two/bias"]
     ax = tapekit.plot_gradient_histogram(a_log([[1.0]] * 4, names=names))
     assert [tick.get_text() for tick in ax.get_yticklabels()] == ["one/kernel", "one/bias", "two/kernel", "two/bias"]
-    colours = [tuple(c.get_facecolor()[0]) for c in ax.collections if c.get_label().startswith("_")]
-    assert colours[0] == colours[2] != colours[1] == colours[3]
-    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["kernels", "biases"]
-    assert tapekit.plot_gradient_histogram(a_log([[1.0]])).get_legend() is None
+    assert ax.get_legend() is None
 
 
 def test_the_step_is_chosen_and_named():
@@ -114,8 +111,9 @@ def test_the_step_is_chosen_and_named():
         assert f"at step {log.histogram_steps[step] if step < 0 else step}," in ax.get_title()
         ((x, heights),) = ridges(ax)
         assert x[heights.argmax()] == pytest.approx(size, abs=0.2)
-    with pytest.raises(ValueError, match=r"step 3 has no histograms. Steps with histograms are from 0 to 10"):
-        tapekit.plot_gradient_histogram(log, step=3)
+    for step in (3, -4):
+        with pytest.raises(ValueError, match=rf"step {step} has no histograms. Steps with histograms are from 0 to 10"):
+            tapekit.plot_gradient_histogram(log, step=step)
 
 
 def test_one_variable_is_drawn_over_the_steps():
@@ -145,7 +143,7 @@ def test_two_hundred_variables_have_labels_that_can_be_read():
     boxes = [tick.get_window_extent() for tick in ax.get_yticklabels()]
     assert 20 <= len(boxes) <= 30
     assert all(below.y1 <= above.y0 + 1 for above, below in itertools.pairwise(boxes))
-    assert not ax.texts  # the bars say it
+    assert not columns(ax)["zeros"].texts  # the bars say it
     assert len(shares(ax, "zeros")) == 200
 
 

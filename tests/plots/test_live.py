@@ -80,7 +80,13 @@ def test_live_plot_needs_a_place_outside_a_notebook():
         tapekit.LivePlot(tapekit.GradientLog())
 
 
-@pytest.mark.parametrize("wrong", [{"every": 0}, {"plot": 10}])
+@pytest.mark.parametrize("path", [3, "no/such/folder/live.png", ["live.png"]])
+def test_the_file_of_a_live_plot_is_in_a_folder_that_exists(path):
+    with pytest.raises(ValueError, match=r"LivePlot: path is .*\. A file in a folder that exists is needed"):
+        tapekit.LivePlot(a_log(), path=path)
+
+
+@pytest.mark.parametrize("wrong", [{"every": 0}, {"every": True}, {"plot": 10}])
 def test_a_live_plot_refuses_at_once_what_it_could_not_draw_later(wrong):
     with pytest.raises(ValueError, match=r"LivePlot: plot is .* and every is .*positive integer"):
         tapekit.LivePlot(a_log(), path="never.png", **wrong)
