@@ -6,7 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from tapekit._sources import Call, values_of
-from tapekit.explaining.signals import health, status
+from tapekit.explaining.signals import NOT_FINITE, health, status
 from tapekit.graphs.eager import eager_gradients
 from tapekit.graphs.state import all_variables_kept, draws_kept
 
@@ -14,7 +14,13 @@ from tapekit.graphs.state import all_variables_kept, draws_kept
 def run_eagerly(call: Call) -> list[str]:
     """Return the status of the gradient of each source from an eager tape."""
     gradients = [None if g is None else tf.convert_to_tensor(values_of(g)) for g in eager_gradients(call)]
-    return [status(None if gradient is None else health(gradient).numpy()) for gradient in gradients]
+    return [in_words(None if gradient is None else health(gradient).numpy()) for gradient in gradients]
+
+
+def in_words(row: Any) -> str:
+    """Return the status of a gradient, as a finding has it."""
+    found = status(row)
+    return "not_finite" if found in NOT_FINITE else found
 
 
 def depends(call: Call, index: int) -> bool | None:

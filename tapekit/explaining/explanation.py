@@ -17,13 +17,13 @@ from tapekit._names import some
 from tapekit._sources import Call, bind, is_float
 from tapekit.explaining import words
 from tapekit.explaining.calls import left_at, path_of
-from tapekit.explaining.eager import depends, is_partial, run_eagerly
+from tapekit.explaining.eager import depends, in_words, is_partial, run_eagerly
 from tapekit.explaining.facts import Links, fact_of_nan, fact_of_value, fact_of_zero, hear
 from tapekit.explaining.flow import has_body
 from tapekit.explaining.inner import inner_gradients
 from tapekit.explaining.ready_made import layer_made_at, spoken_names
 from tapekit.explaining.records import Explanation, Fact, Finding
-from tapekit.explaining.signals import health, status
+from tapekit.explaining.signals import health
 from tapekit.graphs.capture import LeftTensorFlow, Recording, capture, outside_of_graphs
 from tapekit.graphs.state import undisturbed
 
@@ -86,12 +86,12 @@ def _from_graph(call: Call, python: bool) -> Explanation:
         return [None if tensor is None else health(tensor) for tensor in asked]
 
     recording, (*answer, value) = capture(call, ask)
-    statuses = by_tape = [status(row) for row in answer]
+    statuses = by_tape = [in_words(row) for row in answer]
     if "zero" in statuses and any(has_body(op) for op in recording.ops):
         # where a branch or a loop loses the gradient, a graph returns zeros, and an eager tape None
         by_tape = run_eagerly(call)
     unsound = [index for index, word in enumerate(statuses) if word in ("zero", "not_finite")]
-    infinite = status(value) == "not_finite"
+    infinite = in_words(value) == "not_finite"
     signal = hear(call, unsound) if unsound or infinite else None
     facts: list[Fact | None] = []
     for index, word in enumerate(statuses):

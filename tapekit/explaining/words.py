@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 PYTHON = {"PyFunc": "tf.numpy_function", "PyFuncStateless": "tf.numpy_function", "EagerPyFunc": "tf.py_function"}
-FLAT = {"Sign"}  # step functions whose registered gradient is 0, not None
 
 STEP = "Round Rint Floor Ceil Sign FloorDiv TruncateDiv QuantizeV2"
 DECISION = "Greater GreaterEqual Less LessEqual Equal NotEqual ApproximateEqual LogicalNot LogicalAnd LogicalOr"
@@ -35,10 +34,6 @@ ANGLE = "Atan2 Angle ComplexAbs"
 POSITIVE = "Cholesky LogMatrixDeterminant"
 INVERSE = "MatrixInverse MatrixSolve MatrixTriangularSolve MatrixDeterminant MatrixSolveLs"
 FLATTENING = {*f"{RELU} {LIMIT} {SATURATED} {QUANTISED} {SELECT} {DECISION} {STEP} Sigmoid Softmax".split()}
-SINGULAR = {
-    *f"{ROOT} {LOGARITHM} {QUOTIENT} {DOMAIN} {ANGLE} {POSITIVE} {INVERSE} {SPECTRUM} Pow Mean SegmentMean".split()
-}
-LOSING = {*f"{STEP} {DECISION} {PLACE} {CLASSES} {COUNTS} {DRAWS} {HISTOGRAM} StopGradient".split()}
 
 
 class Row(NamedTuple):
