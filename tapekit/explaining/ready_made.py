@@ -1,8 +1,8 @@
 """What `fn` reads besides its sources: the tensors that were made before it ran, and other variables."""
 
-import functools
 import inspect
 import types
+from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -15,6 +15,10 @@ from tapekit.explaining.bindings import Binding, last_binding
 from tapekit.explaining.calls import called_by
 from tapekit.explaining.flow import Flow
 from tapekit.graphs.capture import Place, Recording, place, place_at
+
+
+# What a tf.function, a model or layer of Keras, and a functools.partial hold.
+_HELD = ("python_function", "layers", "variables", "func", "args", "keywords")
 
 
 class Reached(NamedTuple):
@@ -126,46 +130,38 @@ def first_use(recording: Recording, tensor: tf.Tensor) -> tuple[Place | None, tf
     return None, None
 
 
-def reachable(value: Any, name: str = "", code: Any = None, holder: Any = None, seen: set | None = None) -> Iterator:
-    """Yield a `Reached` for each variable, tensor and array that a function can reach by names."""
-    seen = set() if seen is None else seen
-    if as_variable(value) is not None or isinstance(value, np.ndarray):
-        yield Reached(name, value, code, holder)
-    elif isinstance(value, tf.Tensor):
-        if not tf.is_symbolic_tensor(value):
-            yield Reached(name, value, code, holder)
-    elif id(value) in seen or isinstance(value, (types.ModuleType, type, str, int, float)) or len(seen) > 5000:
-        return
-    else:
-        seen.add(id(value))
-        for inner, each, its_code, its_holder in _members(value, name, code):
-            yield from reachable(each, inner, its_code, its_holder, seen)
+def reachable(fn: Any) -> Iterator[Reached]:
+    """Yield a `Reached` for each variable, tensor and array that a function can reach by names, the nearest first."""
+    pending, seen = deque([Reached("", fn, None)]), set[int]()
+    while pending and len(seen) < 5000:
+        value = pending[0].value
+        if as_variable(value) is not None or isinstance(value, (np.ndarray, tf.Tensor)):
+            if not (isinstance(value, tf.Tensor) and tf.is_symbolic_tensor(value)):
+                yield pending[0]
+        elif id(value) not in seen and not isinstance(value, (types.ModuleType, type, str, int, float)):
+            seen.add(id(value))
+            pending.extend(_members(*pending[0][:3]))
+        pending.popleft()
 
 
-def _members(value: Any, name: str, code: Any) -> Iterator[tuple[str, Any, Any, Any]]:
-    """Yield ``(name, member, code, holder)`` for what a function, a container or an object holds."""
+def _members(name: str, value: Any, code: Any) -> Iterator[Reached]:
+    """Yield what a function, a container or an object holds."""
     if isinstance(value, types.FunctionType):
-        for inner, each in _names(value):
-            yield inner, each, value.__code__, None
-    elif isinstance(value, functools.partial):
-        yield from ((name, each, code, None) for each in (value.func, *value.args, *value.keywords.values()))
+        yield from (Reached(inner, each, value.__code__) for inner, each in _names(value))
     elif isinstance(value, types.MethodType):
-        yield "self", value.__self__, value.__func__.__code__, None
-        yield name, value.__func__, code, None
+        yield Reached("self", value.__self__, value.__func__.__code__)
+        yield Reached(name, value.__func__, code)
     elif isinstance(value, (list, tuple, dict)):
         pairs = value.items() if isinstance(value, dict) else enumerate(value)
-        yield from ((f"{name}[{key!r}]", each, code, None) for key, each in list(pairs)[:50])
-    elif isinstance(value, (tf.SparseTensor, tf.RaggedTensor, tf.IndexedSlices)):
-        yield f"{name}.values", value.values, code, None
-    elif hasattr(value, "__dict__"):
-        held = {key: each for key, each in vars(value).items() if not key.startswith("_")}
-        for key in ("python_function", "layers", "variables"):  # of a tf.function; of a Keras model and layer
+        yield from (Reached(f"{name}[{key!r}]", each, code) for key, each in list(pairs)[:50])
+    else:
+        held = {key: each for key, each in getattr(value, "__dict__", {}).items() if not key.startswith("_")}
+        for key in _HELD:
             if key not in held and (each := getattr(value, key, None)) is not None:
                 held[key] = each
-        yield from ((f"{name}.{key}" if name else key, each, code, value) for key, each in held.items())
-        for each in vars(type(value)).values():
-            if isinstance(each, types.FunctionType) and is_own(each.__code__.co_filename):
-                yield "", each, None, None
+        yield from (Reached(f"{name}.{key}" if name else key, each, code, value) for key, each in held.items())
+        methods = [each for each in vars(type(value)).values() if isinstance(each, types.FunctionType)]
+        yield from (Reached("", each, None) for each in methods if is_own(each.__code__.co_filename))
 
 
 def _names(function: types.FunctionType) -> Iterator[tuple[str, Any]]:
