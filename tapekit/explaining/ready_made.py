@@ -16,7 +16,6 @@ from tapekit.explaining.calls import called_by
 from tapekit.explaining.flow import Flow
 from tapekit.graphs.capture import Place, Recording, place, place_at
 
-
 # What a tf.function, a model or layer of Keras, and a functools.partial hold.
 _HELD = ("python_function", "layers", "variables", "func", "args", "keywords")
 
@@ -154,6 +153,8 @@ def _members(name: str, value: Any, code: Any) -> Iterator[Reached]:
     elif isinstance(value, (list, tuple, dict)):
         pairs = value.items() if isinstance(value, dict) else enumerate(value)
         yield from (Reached(f"{name}[{key!r}]", each, code) for key, each in list(pairs)[:50])
+    elif isinstance(value, (tf.SparseTensor, tf.RaggedTensor, tf.IndexedSlices)):
+        yield Reached(f"{name}.values", value.values, code)
     else:
         held = {key: each for key, each in getattr(value, "__dict__", {}).items() if not key.startswith("_")}
         for key in _HELD:

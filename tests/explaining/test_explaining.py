@@ -239,6 +239,13 @@ def test_a_target_that_is_no_tensor_is_a_finding():
     assert (finding.cause, finding.line) == ("left_tensorflow", line_of("return loss.numpy()"))
 
 
+def test_a_tensor_that_fn_closes_over_is_not_said_to_be_unused():
+    x = tf.constant([1.0, 2.0])
+    (finding,) = tapekit.explain(lambda: tf.constant(tf.reduce_sum(x).numpy()), x)
+    assert (finding.status, finding.cause) == ("none", "left_tensorflow")
+    assert "Whether x takes that way cannot be measured" in finding.why
+
+
 def test_the_call_that_leaves_tensorflow_is_told_with_its_index():
     weights = {"{a}": tf.Variable(2.0)}
     (finding,) = tapekit.explain(lambda: tf.constant(2.0) * weights["{a}"].numpy(), weights["{a}"])
@@ -295,7 +302,7 @@ def test_a_nan_behind_a_mask_gets_the_double_where_repair():
     x = tf.constant([0.0, 4.0])
     (finding,) = tapekit.explain(lambda x: tf.reduce_sum(tf.where(x > 0.0, 1.0 / x, 0.0)), [x])
     assert finding.op == "RealDiv"
-    assert "safe = tf.where(ok, x, 1.0)" in finding.advice
+    assert "safe = tf.where(ok, x, 0.5)" in finding.advice
     (finding,) = tapekit.explain(lambda x: tf.reduce_sum(1.0 / x), [x])
     assert "safe" not in finding.advice
 
