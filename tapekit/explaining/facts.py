@@ -245,9 +245,7 @@ def _forward(op: tf.Operation, ops: Sequence[tf.Operation]) -> tf.Operation:
     names = [re.fullmatch(r"_(\w*?)(?:Grad)+(?:V\d|Helper)?", frame.name) for frame in op.traceback]
     kind = next((name[1] for name in reversed(names) if name), "")
     alike = [each for each in ops[: ops.index(op)] if kind and each.type == kind and _order(each) == 0]
-    near = {tensor.ref() for tensor in op.inputs}
-    close = [each for each in alike if near & {tensor.ref() for tensor in (*each.inputs, *each.outputs)}]
-    return (close or alike or [op])[-1]
+    return (alike or [op])[-1]
 
 
 def _fact_at(

@@ -8,8 +8,11 @@ from typing import Any
 
 import tensorflow as tf
 
+from tapekit import tape
 from tapekit.explaining.records import Fact
 from tapekit.graphs.capture import place
+
+_OURS = (__file__, tape.__file__)
 
 
 @contextmanager
@@ -25,9 +28,10 @@ def inner_gradients() -> Iterator[list[Fact]]:
 
     def recorded_gradient(self: Any, target: Any, sources: Any, *args: Any, **kwargs: Any) -> Any:
         result = gradient(self, target, sources, *args, **kwargs)
-        known = [*self.watched_variables(), *(each for tape, each in watched if tape is self)]
+        known = [*self.watched_variables(), *(each for owner, each in watched if owner is self)]
         for source, found in zip(tf.nest.flatten(sources), tf.nest.flatten(result), strict=False):
-            if found is None and (at := place(traceback.extract_stack())):
+            frames = [frame for frame in traceback.extract_stack() if frame.filename not in _OURS]
+            if found is None and (at := place(frames[-1:])):
                 called = re.search(r"[\w.]+\.(gradient|jacobian|batch_jacobian)\b", at.code)
                 detail = _reason(target, source, any(each is source for each in known))
                 facts.append(Fact(*detail, op=called[0] if called else "tape.gradient", at=at))

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from tapekit._lines import is_own
 from tapekit._sources import Call, as_variable, is_float
 from tapekit.explaining.bindings import Binding, last_binding
 from tapekit.explaining.calls import called_by
@@ -161,8 +160,6 @@ def _members(name: str, value: Any, code: Any) -> Iterator[Reached]:
             if key not in held and (each := getattr(value, key, None)) is not None:
                 held[key] = each
         yield from (Reached(f"{name}.{key}" if name else key, each, code, value) for key, each in held.items())
-        methods = [each for each in vars(type(value)).values() if isinstance(each, types.FunctionType)]
-        yield from (Reached("", each, None) for each in methods if is_own(each.__code__.co_filename))
 
 
 def _names(function: types.FunctionType) -> Iterator[tuple[str, Any]]:
