@@ -10,10 +10,9 @@ from typing import Any
 import tensorflow as tf
 
 from tapekit._sources import Call, is_float
-from tapekit.explaining import signals, words
+from tapekit.explaining import ready_made, signals, words
 from tapekit.explaining.calls import backward_place, called_by, cause_of, spelled
 from tapekit.explaining.flow import CUT, FLAT, NUMBER, SHAPE, Flow, inside
-from tapekit.explaining.ready_made import added_losses, binding_of, entries, first_use, other_variables, ready_made
 from tapekit.explaining.records import Fact
 from tapekit.explaining.signals import NOT_FINITE, ZERO, Signal, health, status
 from tapekit.graphs.capture import Place, Recording, capture, place
@@ -26,12 +25,12 @@ class Links:
         self.recording = recording
         self.flow = Flow(recording)
         self.ways = self.flow.ways()
-        self.losses = {} if all_pass else added_losses(recording)
-        self.ready = [] if all_pass else ready_made(recording, self.flow)
+        self.losses = {} if all_pass else ready_made.added_losses(recording)
+        self.ready = [] if all_pass else ready_made.tensors(recording, self.flow)
 
     def others(self) -> list:
         """Return the trainable variables that the target depends on, and that are no sources."""
-        return other_variables(self.recording, self.flow)
+        return ready_made.other_variables(self.recording, self.flow)
 
     def cuts_of(self, index: int) -> list[Fact]:
         """Return the facts that a part of the gradient of source `index` is lost at an operation.
@@ -50,9 +49,9 @@ class Links:
         found = []
         for op in self.flow.ops:
             shapes = [tuple(tensor.shape) for tensor in (*op.inputs, *op.outputs) if tensor.shape.rank is not None]
-            n = next((shape[0] for shape in shapes if len(shape) == 1), None) or 0
-            made = n > 1 and len(shapes) == 3 and {*shapes[:2]} == {(n,), (n, 1)} and shapes[2] == (n, n)
-            if made and any(tensor.ref() in dependent for tensor in op.inputs):
+            n = max((length for shape in shapes for length in shape if length), default=0)
+            squared = n > 1 and {*shapes[:-1]} == {(n,), (n, 1)} and shapes[-1] == (n, n)
+            if squared and any(tensor.ref() in dependent for tensor in op.inputs):
                 found.append(Fact("square", kind=op.type, op=spelled(op), at=place(op.traceback), dtype=str(n)))
         return found
 
@@ -61,9 +60,9 @@ class Links:
         call, entry = self.recording.call, self.recording.sources[index]
         source = call.sources[index]
         if not is_float(source):
-            at, op = first_use(self.recording, entry)
-            if isinstance(source, tf.Variable) and (made := binding_of(call.leaves[index], call.fn)):
-                at = made.at
+            at, op = ready_made.first_use(self.recording, entry)
+            if isinstance(source, tf.Variable):
+                at = ready_made.made_at(call.leaves[index], call.fn) or at
             return Fact("integer_dtype", "source", op=spelled(op) if op else None, at=at, dtype=source.dtype.name)
         ways = self.ways.get(entry.ref())
         if not ways:
@@ -83,7 +82,7 @@ class Links:
     def _fact_of_unread(self, index: int) -> Fact:
         """Return what is known about a source on which the target does not depend."""
         entry = self.recording.sources[index]
-        at, op = first_use(self.recording, entry)
+        at, op = ready_made.first_use(self.recording, entry)
         if at and op:
             owner = next((name for name, entries in self.losses.items() if entry.ref() in entries), "")
             return Fact("not_used", "losses" if owner else "unused", op=spelled(op), at=at, other=owner)
@@ -93,24 +92,24 @@ class Links:
         leaf = self.recording.call.leaves[index]
         for each in self.ready:  # of an object that also holds the source
             if any(value is leaf for value in getattr(each.holder, "__dict__", {}).values()):
-                return Fact("outside_tape", at=each.line(), other=each.name, ready=ready)
+                return Fact("outside_tape", at=each.line, other=each.name, ready=ready)
         if any(each.ref() in self.flow.consumers for each in self.recording.sources):
-            return Fact("not_used", at=last.line(), other=last.name, ready=ready)
+            return Fact("not_used", at=last.line, other=last.name, ready=ready)
         # the target depends on no source at all
         fact = self._fact_of_twin(self.recording.call.sources[index])
-        return (fact or Fact("outside_tape", at=last.line(), other=last.name))._replace(ready=ready)
+        return (fact or Fact("outside_tape", at=last.line, other=last.name))._replace(ready=ready)
 
     def _fact_of_twin(self, source: Any) -> Fact | None:
         """Return the fact that `fn` reads another tensor or variable of the shape and dtype of `source`."""
-        twins = [each for each in self.ready if (each.tensor.shape, each.tensor.dtype) == (source.shape, source.dtype)]
+        twins = [each for each in self.ready if (each.value.shape, each.value.dtype) == (source.shape, source.dtype)]
         if not isinstance(source, tf.Variable):
             return Fact("wrong_tensor", at=twins[0].read, other=twins[0].name) if twins else None
         for each in twins:
             if each.made and each.made.again:
                 return Fact("replaced_by_tensor", at=each.made.at, other=each.name)
-        for name, variable, read in self.others():
-            if (variable.name.split("/")[-1], variable.shape) == (source.name.split("/")[-1], source.shape):
-                return Fact("wrong_tensor", at=read, other=name)
+        for each in self.others():
+            if (each.value.name.split("/")[-1], each.value.shape) == (source.name.split("/")[-1], source.shape):
+                return Fact("wrong_tensor", at=each.read, other=each.name)
         return None
 
 
@@ -120,7 +119,7 @@ def hear(call: Call, indexes: Sequence[int]) -> Signal:
 
     def ask(recording: Recording) -> list:
         sources = [recording.sources[index] for index in indexes]
-        heard.append(Signal(Flow(recording), sources, entries(recording)))
+        heard.append(Signal(Flow(recording), sources, ready_made.entries(recording)))
         return heard[-1].question
 
     _, answer = capture(call, ask)
@@ -153,7 +152,8 @@ def fact_of_zero(signal: Signal, index: int, status: str) -> Fact:
         return fact
     if not _is_flat(last) and (fact := _fact_of_factor(signal, path)):
         return fact
-    return _fact_at(path, "zero", "cancels" if cancels else "", order=_order(last))
+    made = ready_made.layer_made_at(path, recording.call.fn)
+    return _fact_at(path, "zero", "cancels" if cancels else "", order=_order(last), at=made)
 
 
 def _is_flat(op: tf.Operation) -> bool:

@@ -20,31 +20,31 @@ _HELD = ("python_function", "layers", "variables", "func", "args", "keywords")
 
 
 class Reached(NamedTuple):
-    """A value within reach of `fn`: its name, the code that uses this name, and the object that holds it, if any."""
+    """A value within reach of `fn`: its name, the code that uses this name, and the object that holds it, if any.
+
+    ``read`` is the line at which `fn` reads a tensor that was made before it ran.
+    """
 
     name: str
     value: Any
     code: types.CodeType | None
     holder: Any = None
+    read: Place | None = None
 
+    @property
+    def made(self) -> Binding | None:
+        """Where the name was last bound."""
+        return last_binding(self.name, self.code, self.holder) if self.name and self.code else None
 
-class ReadyMade(NamedTuple):
-    """A tensor that existed before `fn` ran: its name and shape, where `fn` reads it, and what bound its name last."""
-
-    name: str
-    tensor: tf.Tensor
-    read: Place | None
-    made: Binding | None
-    holder: Any = None
-
+    @property
     def line(self) -> Place | None:
-        """Return the line that made it, or else the line that reads it."""
+        """The line that made the value, or else the line that reads it."""
         return self.made.at if self.made else self.read
 
     def __str__(self) -> str:
-        lines = [f"made on line {self.made.at.line}"] if self.made else []
-        lines += [f"read on line {self.read.line}"] if self.read else []
-        shown = f"{self.name or 'a tensor without a name'} {tuple(self.tensor.shape)}"
+        told = [("made", self.made and self.made.at), ("read", self.read)]
+        lines = [f"{word} on line {at.line}" for word, at in told if at]
+        shown = f"{self.name or 'a tensor without a name'} {tuple(self.value.shape)}"
         return f"{shown} ({', '.join(lines)})" if lines else shown
 
 
@@ -69,44 +69,40 @@ def entries(recording: Recording) -> dict[Any, Reached]:
     return named
 
 
-def ready_made(recording: Recording, flow: Flow) -> list[ReadyMade]:
+def tensors(recording: Recording, flow: Flow) -> list[Reached]:
     """Return the floating-point tensors from before `fn` on which the target depends, the last made first.
 
     The sources are left out. Call it while the graph of the recording is being made.
     """
-    found: dict[Any, ReadyMade] = {}
-    for ref, (name, _, code, holder) in entries(recording).items():
-        tensor = ref.deref()
+    found: dict[Any, Reached] = {}
+    for ref, reached in entries(recording).items():
+        tensor, code = ref.deref(), reached.code
         if flow.leads(tensor) and is_float(tensor) and not any(tensor is entry for entry in recording.sources):
-            made = last_binding(name, code, holder) if name and code else None
             read, _ = first_use(recording, tensor)
             if not read and code:  # a tensor that is returned as it is
                 read = place_at(code.co_filename, max(line for *_, line in code.co_lines() if line))
-            found.setdefault(name or ref, ReadyMade(name, tensor, read, made, holder))
+            found.setdefault(reached.name or ref, reached._replace(value=tensor, read=read))
     return sorted(found.values(), key=lambda each: -each.made.at.line if each.made else 0)
 
 
-def binding_of(value: Any, fn: Any) -> Binding | None:
-    """Return where the name by which `fn` reaches `value` was last bound."""
-    found = next((each for each in reachable(fn) if each.value is value), None)
-    return last_binding(found.name, found.code, found.holder) if found and found.code else None
+def made_at(value: Any, fn: Any) -> Place | None:
+    """Return the line on which the name by which `fn` reaches `value` was last bound."""
+    return next((each.line for each in reachable(fn) if each.value is value), None)
 
 
-def other_variables(recording: Recording, flow: Flow) -> list[tuple[str, tf.Variable, Place | None]]:
-    """Return the trainable variables, no sources, on which the target depends: name, variable, and first use."""
-    sources = {id(source) for source in recording.call.sources}
-    seen = [
-        (outside, first_use(recording, inside)[0])
-        for inside, outside in recording.captured()
-        if isinstance(outside, tf.Variable) and outside.trainable and id(outside) not in sources and flow.leads(inside)
-    ]
-    reached = {id(as_variable(each.value)): each for each in reachable(recording.call.fn)} if seen else {}
+def other_variables(recording: Recording, flow: Flow) -> list[Reached]:
+    """Return the trainable variables, no sources, on which the target depends, with the line that reads each."""
+    captured = [(inside, each) for inside, each in recording.captured() if isinstance(each, tf.Variable)]
+    others = [(inside, each) for inside, each in captured if each.trainable and flow.leads(inside)]
+    others = [(inside, each) for inside, each in others if not any(each is source for source in recording.call.sources)]
+    reached = {id(as_variable(each.value)): each for each in reachable(recording.call.fn)} if others else {}
     found = []
-    for variable, read in seen:
-        name, given, *_ = reached.get(id(variable), ("", variable))
-        if getattr(given, "trainable", True):  # a frozen layer of Keras leaves its tf.Variables trainable
-            own = getattr(given, "path", variable.name.split(":")[0])
-            found.append((name if own == "Variable" and name else own, variable, read))
+    for inside, variable in others:
+        known = reached.get(id(variable), Reached("", variable, None))
+        if getattr(known.value, "trainable", True):  # a frozen layer of Keras leaves its tf.Variables trainable
+            own = getattr(known.value, "path", variable.name.split(":")[0])
+            name = known.name if own == "Variable" and known.name else own
+            found.append(Reached(name, variable, None, read=first_use(recording, inside)[0]))
     return found
 
 
@@ -192,15 +188,13 @@ def layer_made_at(path: Sequence[tf.Operation], fn: Any) -> Place | None:
         return None
     scope = path[-1].name.split("/")[0]  # Keras opens the scope of a layer twice: the second is called dense_1
     named = (scope, scope.rpartition("_")[0])
-    name = next((name for name, layer in owners(fn) if layer.name in named), "")
-    made = last_binding(name, fn.__code__) if name else None
-    return made.at if made else None
+    return next((Reached(name, each, fn.__code__).line for name, each in owners(fn) if each.name in named), None)
 
 
-def spoken_names(call: Call) -> list[str]:
+def spoken_names(call: Call, names: Sequence[str]) -> list[str]:
     """Return what each source is called: its name, or, where that is only its place in `vars`, the user's."""
     named: dict[int, str] = {}
     for reached in reachable(call.fn):
         named.setdefault(id(reached.value), reached.name)
-    sources = zip(call.names, call.leaves, strict=True)
+    sources = zip(names, call.leaves, strict=True)
     return [named.get(id(leaf), name) if name.startswith("vars") else name for name, leaf in sources]
