@@ -40,6 +40,8 @@ def spelled(op: tf.Operation) -> str:
     """Return the call in the user's line of which `op` is a part (`tf.norm` for Sqrt), or else the type of `op`."""
     if op.type in words.PYTHON:
         return words.PYTHON[op.type]
+    if own_gradient(op):
+        return "tf.custom_gradient"
     at = place(op.traceback)
     functions = {re.sub(r"(_v\d|_)$", "", name) for name in _callees(op)}
     plain = re.sub(r"(V\d+|Variable|Op)+$", "", op.type).lower()

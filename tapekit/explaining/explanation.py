@@ -127,7 +127,7 @@ def _from_eager_run(call: Call, error: Exception | None) -> Explanation:
             facts.append(None)
             cuts[index] = [left] if at and is_partial(call, index) else []
         elif word != "none":
-            facts.append(Fact("zero" if word == "zero" else "nan"))
+            facts.append(Fact("zero" if word == "zero" else "nan", "unseen"))
         elif not is_float(source):
             facts.append(Fact("integer_dtype", "source", dtype=source.dtype.name))
         elif moves is False:

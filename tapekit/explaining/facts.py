@@ -12,7 +12,7 @@ import tensorflow as tf
 from tapekit._sources import Call, is_float
 from tapekit.explaining import ready_made, signals, words
 from tapekit.explaining.calls import backward_place, called_by, cause_of, spelled
-from tapekit.explaining.flow import CUT, FLAT, NUMBER, SHAPE, Flow, inside
+from tapekit.explaining.flow import CUT, FLAT, NUMBER, SHAPE, Flow, has_body, inside
 from tapekit.explaining.records import Fact
 from tapekit.explaining.signals import NOT_FINITE, ZERO, Signal, health, status
 from tapekit.graphs.capture import Place, Recording, capture, place
@@ -132,7 +132,7 @@ def fact_of_zero(signal: Signal, index: int, status: str) -> Fact:
     recording = signal.flow.recording
     ends = signal.lost_at(recording.sources[index], ZERO)
     if not ends:
-        return Fact("zero")
+        return Fact("zero", "unseen")
     # a flat operation is preferred: another one multiplies by a factor that is 0
     path, cancels = next((end for end in reversed(ends) if _is_flat(end[0][-1])), ends[-1])
     last = path[-1]
@@ -179,14 +179,26 @@ def fact_of_nan(signal: Signal, index: int) -> Fact:
     recording = signal.flow.recording
     ends = signal.lost_at(recording.sources[index], NOT_FINITE)
     if not ends:
-        return Fact("nan")
+        return Fact("nan", "unseen")
     path, _ = ends[-1]
     last = path[-1]
     if fact := fact_of_value(signal, [*signal.flow.inputs[last], *last.outputs], path):
         return fact
+    if _is_closed(last):
+        return _fact_of_body(path)
     if _order(last) == 0 and _alone(recording, last)[0]:
         return _fact_at(path, "nan", "overflow", dtype=last.outputs[0].dtype.name)
     return _fact_of_slope(signal, path)
+
+
+def _is_closed(op: tf.Operation) -> bool:
+    """Return whether the numbers in `op` are not known: in the body of a loop or a branch, in a list of tensors."""
+    return has_body(op) or any(tensor.dtype == tf.variant for tensor in op.inputs)
+
+
+def _fact_of_body(path: Sequence[tf.Operation]) -> Fact:
+    bodies = [place for place, op in enumerate(path, 1) if has_body(op)]
+    return _fact_at(path[: bodies[-1]] if bodies else path, "nan", "body")
 
 
 def _fact_of_slope(signal: Signal, path: Sequence[tf.Operation]) -> Fact:
@@ -205,6 +217,8 @@ def fact_of_value(signal: Signal, tensors: Sequence[tf.Tensor], path: Sequence[t
         return _fact_at(path, "nan", "given")._replace(at=at, op=spelled(op), kind=op.type) if path else None
     if op.type == "Const":
         return Fact("nan", "constant", kind=op.type, op=spelled(op), at=at, path=tuple(path))
+    if _is_closed(op):
+        return _fact_of_body(path or [op])
     overflows = signal.values[origin.ref()] == "infinite" and _alone(signal.flow.recording, op)[1]
     if path and op is path[-1] and not overflows:
         return _fact_of_slope(signal, path)
@@ -259,5 +273,6 @@ def _fact_at(
     if order:
         last = _forward(last, last.graph.get_operations())
         detail = detail if detail == "cancels" else "second" if detail in ("", "slope") else "slope"
-    op = "tf.custom_gradient" if cause == "custom_gradient" else spelled(last)
-    return Fact(cause, detail, kind=last.type, op=op, at=at or place(last.traceback), path=tuple(path), **facts)
+    return Fact(
+        cause, detail, kind=last.type, op=spelled(last), at=at or place(last.traceback), path=tuple(path), **facts
+    )

@@ -95,9 +95,14 @@ class Signal:
 
         The search goes back no further than to an operation that `ends` it.
         """
-        found, seen = None, set()
-        while bad := [t for t in tensors if t.ref() not in seen and self.values.get(t.ref()) in sick]:
-            found = bad[0]
-            seen.add(found.ref())
-            tensors = [] if ends(found.op) else self.flow.inputs.get(found.op, [])
+        found, seen, pending = None, set(), [*tensors]
+        while pending:
+            tensor = pending.pop(0)
+            inputs = [each for each in self.flow.inputs.get(tensor.op, ()) if each.ref() not in seen]
+            seen.add(tensor.ref())
+            if self.values.get(tensor.ref()) in sick:
+                found = tensor
+                pending = [] if ends(tensor.op) else inputs
+            elif tensor.dtype == tf.variant:  # a list of tensors, whose values are not known
+                pending = [*inputs, *pending]
         return found

@@ -127,6 +127,8 @@ TABLE = [
     ("non_differentiable_op", "", "", "TensorFlow has no derivative of {op} with respect to {name}",
      "Write {op} with other tf.* operations, or define its derivative with tf.custom_gradient"),
     # ------------------------------------------------------------------------------------------ zero
+    ("zero", "unseen", "", "at which operation it becomes 0 could not be measured",
+     "Ask for the gradient with respect to a tensor in the middle of fn, to see how far it is not 0"),
     ("zero", "cancels", "", "{name} reaches the target along several ways, whose gradients add up to exactly 0",
      "Look for a difference of equal things (x - x, a mean taken from itself, a softmax that sums to 1): the target "
      "does not change with it"),
@@ -159,6 +161,10 @@ TABLE = [
     ("zero", "", "", "a gradient arrives at {op}, and the one that it sends back to {name} is 0 at this input",
      "Start from another value, or use an operation whose slope is not 0 there"),
     # ------------------------------------------------------------------------------------------ NaN and infinity
+    ("nan", "unseen", "", "at which operation it becomes NaN or infinite could not be measured",
+     "Call tf.debugging.enable_check_numerics() once, and then fn: it stops at the operation"),
+    ("nan", "body", "", "a value or a slope becomes NaN or infinite inside {op}",
+     "Call its body once outside of it, and let explain look at that call"),
     ("nan", "given", "", "a value that comes in is NaN or infinite already",
      "Look at the data, and at {name} itself, before fn"),
     ("nan", "constant", "", "the constant that is made here is NaN or infinite, and reaches the gradient",

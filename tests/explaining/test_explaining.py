@@ -298,6 +298,46 @@ def test_a_nan_that_comes_in_is_blamed_on_the_data():
     assert finding.advice == "Look at the data, and at w itself, before fn"
 
 
+def test_a_nan_inside_a_loop_is_not_blamed_on_the_operations_around_it():
+    w = tf.Variable([0.0, 2.3])
+
+    def mapped():
+        return tf.reduce_sum(tf.map_fn(tf.sqrt, w))
+
+    def looped():
+        total = tf.constant(0.0)
+        for i in tf.range(2):
+            total += tf.math.log(w[i])
+        return total
+
+    for fn in (mapped, looped):
+        (finding,) = tapekit.explain(fn, w)
+        assert (finding.status, finding.cause) == ("not_finite", "nan")
+        assert "becomes NaN or infinite inside" in finding.why
+
+
+def test_a_nan_in_the_data_of_a_recurrent_layer_is_blamed_on_the_data():
+    model, x = keras.Sequential([keras.layers.SimpleRNN(2)]), np.full([1, 3, 2], np.nan, np.float32)
+    model(x)
+    finding = tapekit.explain(lambda: tf.reduce_mean(model(x)), model.trainable_variables)[0]
+    assert finding.why == "a value that comes in is NaN or infinite already"
+
+
+def test_a_nan_of_a_custom_gradient_is_told_by_its_name():
+    @tf.custom_gradient
+    def rounded(x):
+        return tf.round(x), lambda upstream: upstream * np.inf
+
+    (finding,) = tapekit.explain(lambda w: tf.reduce_sum(rounded(w)), tf.constant([0.3, 0.9]))
+    assert (finding.status, finding.op) == ("not_finite", "tf.custom_gradient")
+
+
+def test_what_an_eager_run_cannot_measure_is_not_claimed():
+    w = tf.Variable(0.0)
+    (finding,) = tapekit.explain(lambda: tf.sqrt(w) * (w + 1.0).numpy(), w)
+    assert finding.why == "at which operation it becomes NaN or infinite could not be measured"
+
+
 def test_a_nan_behind_a_mask_gets_the_double_where_repair():
     x = tf.constant([0.0, 4.0])
     (finding,) = tapekit.explain(lambda x: tf.reduce_sum(tf.where(x > 0.0, 1.0 / x, 0.0)), [x])
