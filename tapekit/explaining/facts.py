@@ -25,6 +25,7 @@ class Links:
         self.recording = recording
         self.flow = Flow(recording)
         self.ways = self.flow.ways()
+        self._cuts: dict[tf.Operation, Fact] = {}
         self.losses = {} if all_pass else ready_made.added_losses(recording)
         self.ready = [] if all_pass else ready_made.tensors(recording, self.flow)
 
@@ -39,8 +40,11 @@ class Links:
         belongs to a derivative, is no loss.
         """
         ways = self.ways.get(self.recording.sources[index].ref(), {})
-        paths = [way.ops() for way in ways.values() if way.rank == NUMBER]
-        facts = [self._fact_of_break(path) for path in paths if not _order(path[-1])]
+        lost = [way.last for way in ways.values() if way.last and way.rank == NUMBER]
+        for op in lost:
+            if op not in self._cuts:  # most sources of a model share them
+                self._cuts[op] = self._fact_of_break([op])
+        facts = [self._cuts[op] for op in lost if not _order(op)]
         return [fact for fact in facts if fact.at and fact.detail != "library"]
 
     def squares(self) -> list[Fact]:

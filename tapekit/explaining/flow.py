@@ -168,18 +168,18 @@ def inside(path: Sequence[tf.Operation], recording: Recording, least: int = CUT)
     It stops where the way from an input of the body ends with at least the rank `least`.
     """
     bodies = [(place, op) for place, op in enumerate(path, 1) if has_body(op)]
-    ends = [(rank, place, ops) for place, op in bodies for rank, ops in _ends_inside(op, recording.call)]
+    # The garbage collector knows the graph of a body; an operation does not show it.
+    graphs = [each for each in gc.get_objects() if issubclass(type(each), tf.Graph)] if bodies else []
+    ends = [(rank, place, ops) for place, op in bodies for rank, ops in _ends_inside(op, recording.call, graphs)]
     if not (ends := [end for end in ends if end[0] >= least]):
         return [*path]
     _, place, ops = max(ends, key=lambda end: end[0])
     return [*path[:place], *ops]
 
 
-def _ends_inside(op: tf.Operation, call: Any) -> Iterator[tuple[int, list[tf.Operation]]]:
+def _ends_inside(op: tf.Operation, call: Any, graphs: Sequence[Any]) -> Iterator[tuple[int, list[tf.Operation]]]:
     """Yield the rank and the operations of each way that ends in a body of `op`, or in bodies inside it."""
-    # The garbage collector knows the graph of a body; an operation does not show it.
     names = {value.func.name for value in op.node_def.attr.values() if value.func.name}
-    graphs = [each for each in gc.get_objects() if issubclass(type(each), tf.Graph)] if names else []
     for graph in graphs:
         targets = [each for each in getattr(graph, "outputs", ()) if is_float(each) or each.dtype == tf.variant]
         if targets and graph.name in names:
@@ -192,7 +192,7 @@ def _ends_inside(op: tf.Operation, call: Any) -> Iterator[tuple[int, list[tf.Ope
             starts = [each.ref() for each in graph.inputs if is_float(each) or each.dtype in (tf.resource, tf.variant)]
             yield from ((way.rank, way.ops()) for start in starts for way in ways.get(start, {}).values() if way.last)
             for inner in filter(has_body, flow.ops):
-                yield from ((rank, [inner, *ops]) for rank, ops in _ends_inside(inner, call))
+                yield from ((rank, [inner, *ops]) for rank, ops in _ends_inside(inner, call, graphs))
 
 
 def has_body(op: tf.Operation) -> bool:
