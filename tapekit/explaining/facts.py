@@ -196,8 +196,8 @@ def fact_of_nan(signal: Signal, index: int) -> Fact:
 
 
 def _is_closed(op: tf.Operation) -> bool:
-    """Return whether the numbers in `op` are not known: in the body of a loop or a branch, in a list of tensors."""
-    return has_body(op) or any(tensor.dtype == tf.variant for tensor in op.inputs)
+    """Return whether the numbers in `op` are not known: in a loop, a branch, Python code or a list of tensors."""
+    return has_body(op) or op.type in words.PYTHON or any(tensor.dtype == tf.variant for tensor in op.inputs)
 
 
 def _fact_of_body(path: Sequence[tf.Operation]) -> Fact:

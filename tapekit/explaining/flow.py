@@ -173,13 +173,13 @@ def inside(path: Sequence[tf.Operation], recording: Recording, least: int = CUT)
     ends = [(rank, place, ops) for place, op in bodies for rank, ops in _ends_inside(op, recording.call, graphs)]
     if not (ends := [end for end in ends if end[0] >= least]):
         return [*path]
-    _, place, ops = max(ends, key=lambda end: end[0])
+    _, place, ops = max(ends, key=lambda end: (end[0], not has_body(end[2][-1])))
     return [*path[:place], *ops]
 
 
 def _ends_inside(op: tf.Operation, call: Any, graphs: Sequence[Any]) -> Iterator[tuple[int, list[tf.Operation]]]:
     """Yield the rank and the operations of each way that ends in a body of `op`, or in bodies inside it."""
-    names = {value.func.name for value in op.node_def.attr.values() if value.func.name}
+    names = {each.name for value in op.node_def.attr.values() for each in (value.func, *value.list.func)}
     for graph in graphs:
         targets = [each for each in getattr(graph, "outputs", ()) if is_float(each) or each.dtype == tf.variant]
         if targets and graph.name in names:
@@ -198,7 +198,7 @@ def _ends_inside(op: tf.Operation, call: Any, graphs: Sequence[Any]) -> Iterator
 def has_body(op: tf.Operation) -> bool:
     """Return whether `op` is a tf.cond, a loop or a function, with operations of its own inside."""
     if op.type not in _HAS_BODY:
-        _HAS_BODY[op.type] = any(attr.type == "func" for attr in op.op_def.attr)
+        _HAS_BODY[op.type] = any("func" in attr.type for attr in op.op_def.attr)
     return _HAS_BODY[op.type]
 
 

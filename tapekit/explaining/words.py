@@ -173,6 +173,8 @@ TABLE = [
      "multiplies the gradient of this one by 0, and 0 times infinity is NaN",
      "Choose a safe input first, then the result: safe = tf.where(ok, x, {inner}), and tf.where(ok, f(safe), other) "
      "where f is {op}"),
+    ("nan", "", "IdentityN", "a function under tf.custom_gradient returns a gradient that is infinite or NaN here",
+     "Let its inner function return a finite gradient: print what it returns at this input"),
     ("nan", "overflow", "Exp Expm1 Cosh Sinh", "the result of {inside} is larger than the largest {dtype}, {limit}",
      "Use tf.reduce_logsumexp, tf.nn.softmax or tf.nn.log_softmax, which do not overflow; or scale the input down, or "
      "{wider}"),

@@ -1175,6 +1175,33 @@ def a_floor_in_a_branch(repaired):
     return fn, w
 
 
+@sick("none", "integer_dtype")
+def a_cast_in_a_branch_in_a_loop(repaired):
+    w = tf.Variable([1.2, 2.3], name="w")
+
+    def fn():
+        total = tf.constant(0.0)
+        for v in w:
+            if v > 1.0:
+                total += v if repaired else tf.cast(tf.cast(v, tf.int32), tf.float32)  # here
+        return total
+
+    return fn, w
+
+
+@sick("none", "non_differentiable_op", op="Floor")
+def a_floor_in_a_switch(repaired):
+    w = tf.Variable([1.2, 2.3], name="w")
+
+    def fn():
+        def second():
+            return tf.reduce_sum(w if repaired else tf.floor(w))  # here
+
+        return tf.switch_case(tf.constant(1), [lambda: tf.reduce_sum(w), second])
+
+    return fn, w
+
+
 @sick("none", "non_differentiable_op", op="ArgMax")
 def a_while_py(repaired):
     w = tf.Variable([1.2, 2.3, 3.1], name="w")

@@ -310,7 +310,10 @@ def test_a_nan_inside_a_loop_is_not_blamed_on_the_operations_around_it():
             total += tf.math.log(w[i])
         return total
 
-    for fn in (mapped, looped):
+    def in_python():
+        return tf.reduce_sum(tf.py_function(tf.math.log, [w], tf.float32))
+
+    for fn in (mapped, looped, in_python):
         (finding,) = tapekit.explain(fn, w)
         assert (finding.status, finding.cause) == ("not_finite", "nan")
         assert "becomes NaN or infinite inside" in finding.why
@@ -330,6 +333,7 @@ def test_a_nan_of_a_custom_gradient_is_told_by_its_name():
 
     (finding,) = tapekit.explain(lambda w: tf.reduce_sum(rounded(w)), tf.constant([0.3, 0.9]))
     assert (finding.status, finding.op) == ("not_finite", "tf.custom_gradient")
+    assert finding.advice.startswith("Let its inner function return a finite gradient")
 
 
 def test_what_an_eager_run_cannot_measure_is_not_claimed():
