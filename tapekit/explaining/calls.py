@@ -5,6 +5,7 @@ import linecache
 import re
 import traceback
 from collections.abc import Sequence
+from typing import Any
 
 import tensorflow as tf
 
@@ -81,16 +82,32 @@ def left_at(error: Exception) -> tuple[Place | None, str | None]:
 
 
 def _callee(code: str) -> str:
-    """Return the function that an expression calls: ``.numpy`` at the end of a chain of calls."""
+    """Return the function that an expression or a line calls: ``.numpy`` at the end of a chain of calls."""
     try:
         node = ast.parse(code, mode="eval").body
-    except SyntaxError:  # a part of a line, where Python does not tell the columns
-        called = re.match(r"[A-Za-z_][\w.]*", code)
-        return called[0] if called else code
+    except SyntaxError:  # a line, of which Python 3.10 does not tell the columns: what it calls first outside of tf
+        calls = sorted(_calls(code), key=lambda call: ast.unparse(call).startswith("tf."))
+        if not calls:
+            return code
+        node = calls[0]
     node = node.func if isinstance(node, ast.Call) else node
     if isinstance(node, ast.Attribute) and not isinstance(node.value, (ast.Name, ast.Attribute, ast.Subscript)):
         return f".{node.attr}"
     return ast.get_source_segment(code, node) or code
+
+
+def _calls(code: str) -> list[ast.Call]:
+    """Return the calls in a line, in the order in which Python evaluates them; none if it is a part of a statement."""
+    try:
+        pending: list[Any] = [ast.parse(code + " pass" * code.endswith(":"))]
+    except SyntaxError:
+        return []
+    found = []
+    while pending:
+        node = pending.pop()
+        found.append(node)
+        pending += ast.iter_child_nodes(node)
+    return [node for node in reversed(found) if isinstance(node, ast.Call)]
 
 
 def called_by(op: tf.Operation) -> str:
