@@ -82,7 +82,7 @@ def _rounding(lines: Lines, up: Values, down: Values, quick: bool) -> tuple[np.n
 def _steps(lines: Lines, starts: np.ndarray, widths: np.ndarray, quick: bool) -> np.ndarray:
     """Return the steps on each line, `[lines, steps]`, from large to small, in units of the line."""
     single = widths == 1
-    scale, size = np.abs(lines.unit[starts]), np.abs(lines.point.numpy()[starts].astype("float64"))
+    scale, size = np.abs(lines.unit[starts]), np.abs(lines.point.numpy()[starts])
     size = np.where(np.isfinite(size), size, 1.0)
     wide = np.where(single, np.maximum(1.0, size) / scale, 1.0)
     narrow = np.where(single & (size > 0), size / scale, 1.0)
