@@ -26,7 +26,7 @@ WIDTH = 256  # elements of a block, at least: one wrong among so many is still p
 EVALUATED = 7e7  # coordinates that all blocks together may copy: the larger the point, the fewer and wider the blocks
 BATCH = 256  # doubtful lines looked at again at a time
 OPENED = 16  # doubtful blocks opened: enough to name a wrong element of each source
-NEIGHBOURS = 4  # points a few roundings away: all of them agree by chance once in 10,000 times
+NEIGHBOURS = 8  # points a few roundings away: all of them agree by chance once in a million times
 
 Key = tuple[int, int]  # a line: the first coordinate that it moves, and how many
 

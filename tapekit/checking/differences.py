@@ -15,7 +15,7 @@ from tapekit.checking.lines import ROUNDINGS, Lines, Values
 
 STEPS = 12  # per line, evenly in log h between a tenth of the scale and the square root of eps
 NEAREST = 64  # roundings of the point away is one step more, to see what is very near
-COARSE = 256  # times the rounding of the outputs: a smallest change above it shows that larger numbers may cancel
+COARSE = 4 * NEAREST  # roundings are more than the nearest step changes a smooth fn by: larger numbers may cancel
 WILD = 0.05  # of its own size: if values scatter by more at the smallest steps, fn varies below them
 READABLE = 200  # times its rounding is a slope that shows how it grows
 SURE = 20.0  # the error estimate is an estimate: over 500 functions, 20 of it separated right from wrong best
@@ -64,7 +64,7 @@ def _rounding(lines: Lines, up: Values, down: Values, quick: bool) -> tuple[np.n
     """
     moved = np.fmax(up.there, down.there)
     ever = np.fmax.reduce(np.fmax(up.here, down.here), axis=1, keepdims=True)  # what a larger step moves
-    rounding = lines.eps * np.where(moved > 0, np.fmax(moved, ever), lines.height) + lines.tiny
+    rounding = lines.eps * np.fmax(moved, ever) + lines.tiny
     if quick:
         return rounding, np.zeros(len(rounding))
     changes = np.abs(np.concatenate([up.change, down.change], axis=1))
@@ -72,7 +72,6 @@ def _rounding(lines: Lines, up: Values, down: Values, quick: bool) -> tuple[np.n
     if (smallest > COARSE * rounding).any():
         smallest = np.minimum(smallest, lines.eps * lines.largest)
     noise = _noise(up.change - down.change, up.step - down.step)  # the odd part has no curvature
-    noise = np.where(np.isfinite(noise), noise, np.fmax(_noise(up.change, up.step), _noise(down.change, down.step)))
     wild = noise > WILD * np.fmax(moved.max(1), lines.height)
     if wild.any():  # not for rounding: fn varies below the smallest step
         noise[wild & (noise > ROUNDINGS * lines.eps * lines.largest)] = np.inf

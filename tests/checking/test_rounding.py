@@ -310,6 +310,45 @@ def test_a_cross_entropy_saturated_beyond_25_is_inconclusive_with_the_reason(gap
         assert "lost to rounding in float32" in source.cause or "too noisy to tell in float64" in source.cause
 
 
+def test_a_rounded_gradient_that_cannot_be_computed_in_float64_is_never_called_wrong():
+    def backward(dy, z):
+        in_python = tf.numpy_function(lambda p: p, [tf.nn.softmax(z) - tf.constant([[1.0, 0.0, 0.0]])], tf.float32)
+        return dy * tf.ensure_shape(in_python, z.shape)
+
+    for gap in (10.0, 15.0, 17.0, 20.0, 30.0):
+        check = check_gradient(planted(saturated, backward), tf.constant([[gap, 0.0, 0.5]]))
+        assert check.verdict in ("pass", "inconclusive"), f"{gap}: {check}"
+    doubled = planted(saturated, lambda dy, z: 2 * backward(dy, z))
+    assert check_gradient(doubled, tf.constant([[1.0, 0.0, 0.5]])).verdict == "fail"
+
+
+# --- what the values can show ---------------------------------------------------------------------------------------
+
+
+def test_a_function_that_varies_below_every_step_is_inconclusive():
+    for rate in (1e12, 1e14):
+        source = only(check_gradient(lambda x, rate=rate: tf.sin(rate * x), tf.constant(0.7, tf.float64)))
+        assert source.verdict == "inconclusive"
+        assert "too noisy to tell in float64" in source.cause
+
+
+def test_a_small_gradient_beside_a_large_one_of_its_source_need_not_be_known_as_well():
+    for small in (1e-6, 1e-7):
+        fn = lambda x, small=small: tf.reduce_sum(tf.constant([1.0, small]) * tf.sin(in_float32(x)))  # noqa: E731
+        check_gradient(fn, tf.constant([0.5, 0.6])).raise_if_failed()
+
+
+@pytest.mark.parametrize(("large", "slope"), [(1e9, 1e-4), (1e10, 1e-3), (-1e9, 1e-4)])
+def test_an_output_that_only_a_large_step_moves_is_no_mistake(large, slope):
+    x = tf.constant(0.7, tf.float64)
+    check_gradient(lambda x: tf.stack([tf.sin(x), large + slope * x]), x).raise_if_failed()
+
+
+@pytest.mark.parametrize("fn", [lambda x: x**1.5, lambda x: x**2.5 * tf.sqrt(x), lambda x: tf.sqrt(x) ** 5])
+def test_at_the_edge_of_a_domain_one_side_is_enough(fn):
+    check_gradient(fn, tf.constant([0.0, 1.0], tf.float64)).raise_if_failed()
+
+
 # --- the small things -------------------------------------------------------------------------------------------------
 
 
