@@ -50,7 +50,7 @@ class Line:
             sure = True  # without a second opinion, the rounding of a block hides one element
         self.share = 1.0 if sure else math.sqrt(width)  # typical elements to which a random sum amounts
         self.held = self.scale if width == 1 else max(self.scale, size) if sure else size / self.share
-        # What underflows in the coarsest dtype cannot be right.
+        # A gradient below the smallest number of its dtype is 0, which is no mistake.
         self.allowed = found.rtol * self.held + found.atol + max(tiny(each.dtype) for each in tensors)
         self.doubt = self.error / (self.allowed + CLOSE * self.row.uncertainty + 1e-300)
         own_peak = found.peaks[np.searchsorted(lines.ends, key[0], side="right")]
