@@ -13,7 +13,6 @@ differs by more than they can be wrong. Files, in reading order:
     comparison   which elements and blocks are compared, and how the wrong one is found
     judgement    the verdict on one line: each rule, with its reason
     messages     the verdict on a source in words
-    notebook     the table as a notebook shows it
 """
 
 from tapekit.checking.check import check_gradient

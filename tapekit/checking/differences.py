@@ -15,7 +15,7 @@ from tapekit.checking.lines import ROUNDINGS, Lines, Values
 
 STEPS = 12  # per line, evenly in log h between a tenth of the scale and the square root of eps
 NEAREST = 64  # roundings of the point away is one step more, to see what is very near
-COARSE = 256  # times the rounding of the outputs: a smallest change above it shows that larger numbers may cancel
+COARSE = 4 * NEAREST  # roundings are more than the nearest step changes a smooth fn by: larger numbers may cancel
 WILD = 0.05  # of its own size: if values scatter by more at the smallest steps, fn varies below them
 READABLE = 200  # times its rounding is a slope that shows how it grows
 SURE = 20.0  # the error estimate is an estimate: over 500 functions, 20 of it separated right from wrong best
@@ -64,7 +64,7 @@ def _rounding(lines: Lines, up: Values, down: Values, quick: bool) -> tuple[np.n
     """
     moved = np.fmax(up.there, down.there)
     ever = np.fmax.reduce(np.fmax(up.here, down.here), axis=1, keepdims=True)  # what a larger step moves
-    rounding = lines.eps * np.where(moved > 0, np.fmax(moved, ever), lines.height) + lines.tiny
+    rounding = lines.eps * np.fmax(moved, ever) + lines.tiny
     if quick:
         return rounding, np.zeros(len(rounding))
     changes = np.abs(np.concatenate([up.change, down.change], axis=1))
@@ -72,17 +72,16 @@ def _rounding(lines: Lines, up: Values, down: Values, quick: bool) -> tuple[np.n
     if (smallest > COARSE * rounding).any():
         smallest = np.minimum(smallest, lines.eps * lines.largest)
     noise = _noise(up.change - down.change, up.step - down.step)  # the odd part has no curvature
-    noise = np.where(np.isfinite(noise), noise, np.fmax(_noise(up.change, up.step), _noise(down.change, down.step)))
     wild = noise > WILD * np.fmax(moved.max(1), lines.height)
     if wild.any():  # not for rounding: fn varies below the smallest step
-        noise[wild & (noise > ROUNDINGS * lines.eps * lines.largest)] = np.inf
+        noise[wild & (noise > AGREE * ROUNDINGS * lines.eps * lines.largest)] = np.inf
     return np.fmax(rounding, smallest), noise
 
 
 def _steps(lines: Lines, starts: np.ndarray, widths: np.ndarray, quick: bool) -> np.ndarray:
     """Return the steps on each line, `[lines, steps]`, from large to small, in units of the line."""
     single = widths == 1
-    scale, size = np.abs(lines.unit[starts]), np.abs(lines.point.numpy()[starts].astype("float64"))
+    scale, size = np.abs(lines.unit[starts]), np.abs(lines.point.numpy()[starts])
     size = np.where(np.isfinite(size), size, 1.0)
     wide = np.where(single, np.maximum(1.0, size) / scale, 1.0)
     narrow = np.where(single & (size > 0), size / scale, 1.0)
@@ -91,7 +90,7 @@ def _steps(lines: Lines, starts: np.ndarray, widths: np.ndarray, quick: bool) ->
         parts = [slice(a, a + w) for a, w in zip(starts, widths, strict=True)]
         gradient = np.nan_to_num(lines.tape.vector)
         slope = np.array([abs(np.dot(gradient[part], lines.unit[part])) for part in parts])
-        reach = lines.eps ** (1 / 3) * (lines.height or 1.0) / (slope + 1e-300)
+        reach = lines.eps ** (1 / 3) * max(lines.height, np.sqrt(lines.eps) * lines.largest) / (slope + 1e-300)
         best = np.where(single, best, np.minimum(best, reach))
     if quick:
         return np.geomspace(best, best / 16, 3, axis=1)

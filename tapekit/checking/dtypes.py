@@ -1,4 +1,4 @@
-"""What is known of a dtype (`epsilon`, `tiny`, `wide`), and tensors as real vectors (`floats`, `flat`, `real`)."""
+"""What is known of a dtype (`epsilon`, `tiny`, `wide`), and tensors as real vectors (`floats`, `real`)."""
 
 from typing import Any
 
@@ -31,14 +31,9 @@ def floats(result: Any) -> list[tf.Tensor]:
     return [y for y in map(tf.convert_to_tensor, (y for y in found if y is not None)) if is_float(y)]
 
 
-def flat(tensor: Any) -> tf.Tensor:
-    """Return any tensor as one real vector in its own precision; a complex number is two entries."""
+def real(tensor: Any) -> tf.Tensor:
+    """Return any tensor as one real vector in float64; a complex number is two entries."""
     tensor = tf.convert_to_tensor(values_of(tensor))
     if tensor.dtype.is_complex:
         tensor = tf.stack([tf.math.real(tensor), tf.math.imag(tensor)], axis=-1)
-    return tf.reshape(tensor, [-1])
-
-
-def real(tensor: Any) -> tf.Tensor:
-    """Return the same in float64."""
-    return tf.cast(flat(tensor), tf.float64)
+    return tf.cast(tf.reshape(tensor, [-1]), tf.float64)

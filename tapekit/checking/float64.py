@@ -6,7 +6,6 @@ float64, tells rounding from a mistake.
 
 import contextlib
 import dataclasses
-import functools
 import re
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -18,17 +17,11 @@ from tapekit.checking.dtypes import WIDE, epsilon, floats, wide
 from tapekit.checking.tape import TapeGradient
 from tapekit.graphs.capture import Recording, graph_of
 
-# A variable's handle becomes its value, and what reads the one, what hands on the other: its name, its dtype's.
-READS = {
-    "ReadVariableOp": ("Identity", "T"),
-    "ResourceGather": ("Gather", "Tparams"),
-    "VariableShape": ("Shape", "T"),
-}
 WRITES = re.compile("Assign|Resource(?!Gather)")
 RANDOM = re.compile("Random(?!Get)|TruncatedNormal|Multinomial")
 OUTSIDE = re.compile("PyFunc|LookupTable")  # they compute in the dtype that Python or a table has
 SUFFIX = "_in_float64"  # of a function in the graph: TensorFlow knows the narrow one by its name
-_WIDE = {narrow.as_datatype_enum: wide.as_datatype_enum for narrow, wide in (WIDE | {tf.resource: tf.float64}).items()}
+_WIDE = {narrow.as_datatype_enum: wide.as_datatype_enum for narrow, wide in WIDE.items()}
 
 
 class Float64:
@@ -40,7 +33,6 @@ class Float64:
 
     def __init__(self, call: Call, tape: TapeGradient):
         outputs: list[tf.Tensor] = []
-        cotangents: list[tf.Tensor] = []
         gradients: list = []
 
         def fn(*leaves: Any) -> tf.Tensor:
@@ -48,62 +40,65 @@ class Float64:
             return tf.zeros([])
 
         def ask(recording: Recording) -> list:
-            cotangents[:] = [tf.identity(cotangent).op.inputs[0] for cotangent in tape.cotangents]
             with contextlib.suppress(Exception):  # the values are of use without it
-                gradients[:] = recording.vjp(outputs, recording.sources, cotangents)
+                gradients[:] = recording.vjp(outputs, recording.sources, tape.cotangents)
             return []
 
         concrete, recording = graph_of(dataclasses.replace(call, fn=fn), ask)
-        self.call, self.graph = call, concrete.graph.as_graph_def()
+        self.graph = concrete.graph.as_graph_def()
         self.nodes = {node.name: node for node in self.graph.node}
         entries = [entry.op.name for entry in recording.sources]
-        self.sources = dict(zip(entries, map(values_of, call.sources), strict=True))
-        self.given = {x.op.name: outside for x, outside in recording.captured() if x.op.name not in entries}
-        self.cotangents = {x.op.name: c for x, c in zip(cotangents, tape.cotangents, strict=True)}
+        self.given = {inside.op.name: _widened(outside) for inside, outside in recording.captured()}
+        self.sources = dict(zip(entries, map(_widened, call.sources), strict=True))
         self.outputs = [x.name for x in outputs]
         self.gradients = [None if x is None else x.name for x in gradients]
         self.forward = _leading_to(self.nodes, self.outputs)
         self.samplers, self.coarsest = _samplers(recording), _coarsest(self.nodes, self.forward, entries)
+        sources = list(self.sources.values())
+        self.call = dataclasses.replace(call, vars=sources, leaves=sources, sources=sources, takes_vars=True)
 
     def values(self) -> Call:
-        """Return the call as a function of float64 tensors."""
+        """Return the call as a function of float64 sources."""
         inner = [node for function in self.graph.library.function for node in function.node_def]
         assigned = {node.input[0].split(":")[0] for node in self.graph.node if WRITES.match(node.op)}
         if self.forward & assigned or any(WRITES.match(node.op) for node in inner):
             raise ValueError("a variable is assigned, when, the graph does not tell without its control edges")
-        run = self._imported(self.outputs, self.sources)
-        fn = lambda *leaves: run(*map(values_of, leaves))  # noqa: E731
-        return dataclasses.replace(self.call, fn=fn, vars=list(self.call.leaves), takes_vars=True)
+        return dataclasses.replace(self.call, fn=self._imported(self.outputs))
 
-    def gradient(self, leaves: list, cotangents: list) -> list:
-        """Return the gradient of each source under the cotangents."""
+    def gradient(self, leaves: list) -> list:
+        """Return the gradient of each source under the cotangents of the tape."""
         if not self.gradients:
             raise ValueError("the gradient cannot be traced")
-        upstream = [tf.cast(c, wide(c.dtype)) for c in cotangents]
-        found = iter(self._backward(*map(values_of, leaves), *upstream) if any(self.gradients) else ())
+        names = [name for name in self.gradients if name]
+        found = iter(self._imported(names)(*leaves) if names else ())
         return [next(found) if name else None for name in self.gradients]
 
-    @functools.cached_property
-    def _backward(self) -> Callable:
-        return self._imported([name for name in self.gradients if name], self.sources | self.cotangents)
-
     def largest(self, leaves: list) -> float:
-        """Return the largest finite number on the way from the sources to the outputs."""
-        return float(self._imported(self.outputs, self.sources, _largest)(*map(values_of, leaves)))
+        """Return the largest L2 norm of a tensor on the way from the sources to the outputs, of its finite numbers."""
+        return float(self._imported(self.outputs, _largest)(*leaves))
 
-    def _imported(self, names: list[str], fed: dict, end: Callable = lambda tensors, found: found) -> Callable:
-        """Return the part of the graph that computes `names` as a function of wide tensors in the place of `fed`."""
+    def _imported(self, names: list[str], end: Callable = lambda entered, found: found) -> Callable:
+        """Return the part of the graph that computes `names` as a function of the wide sources."""
         part = _part(self.graph, self.nodes, names)
         left = {node.name for node in part.node}
+        tensors = {name: x for name, x in self.sources.items() if not isinstance(x, tf.Variable)}
 
-        def run(*tensors: tf.Tensor) -> Any:
-            enter = {name: tf.cast(x, wide(x.dtype)) for name, x in self.given.items() if name in left}
-            enter |= dict(zip(fed, tensors, strict=True))
-            enter = {f"{name}:0": tf.identity(x) for name, x in enter.items() if name in left}
-            return end(tensors, tf.graph_util.import_graph_def(part, enter, names))
+        def run(*given: tf.Tensor) -> Any:
+            enter = self.given | self.sources | dict(zip(tensors, given, strict=True))
+            enter = {f"{name}:0": getattr(x, "handle", x) for name, x in enter.items() if name in left}
+            enter = {name: tf.identity(x) for name, x in enter.items()}
+            return end([*enter.values()], tf.graph_util.import_graph_def(part, enter, names))
 
-        specs = [tf.TensorSpec(x.shape, wide(x.dtype)) for x in fed.values()]
-        return tf.compat.v1.wrap_function(run, specs)  # a tf.function would not find the functions in the graph
+        specs = [tf.TensorSpec(x.shape, x.dtype) for x in tensors.values()]
+        imported = tf.compat.v1.wrap_function(run, specs)  # a tf.function would not find the functions in the graph
+        return lambda *leaves: imported(*(leaf for leaf in leaves if not isinstance(leaf, tf.Variable)))
+
+
+def _widened(value: Any) -> Any:
+    """Return a tensor in float64, or a variable that holds in float64 what `value` does; anything else unchanged."""
+    if isinstance(value, tf.Variable):
+        return tf.Variable(tf.cast(value, wide(value.dtype))) if value.dtype in WIDE else value
+    return tf.cast(values_of(value), wide(value.dtype))
 
 
 def _samplers(recording: Recording) -> set[int]:
@@ -141,13 +136,13 @@ def _coarsest(nodes: dict[str, Any], names: set[str], entries: list[str]) -> tf.
 
 
 def _largest(tensors: Iterable[tf.Tensor], outputs: list) -> tf.Tensor:
-    """Return the largest finite number that `tensors` reach in the graph that is being made."""
+    """Return the largest L2 norm of a tensor that `tensors` reach in the graph that is being made."""
     reached, found = {x.name for x in tensors}, [*tensors]
     for op in tf.compat.v1.get_default_graph().get_operations():
         if any(x.name in reached for x in op.inputs):
             reached.update(y.name for y in op.outputs)
             found += [y for y in op.outputs if y.dtype in (tf.float64, tf.complex128)]
-    return tf.reduce_max([tf.reduce_max(tf.where(x < x.dtype.max, x, 0.0)) for x in map(tf.abs, found)])
+    return tf.reduce_max([tf.norm(tf.where(x < x.dtype.max, x, 0.0)) for x in map(tf.abs, found)])
 
 
 def _part(graph: Any, nodes: dict[str, Any], names: list[str]) -> Any:
@@ -178,34 +173,18 @@ def _part(graph: Any, nodes: dict[str, Any], names: list[str]) -> Any:
 
 
 def _widen_function(function: Any) -> None:
-    # An operation in the place of another calls its output otherwise.
-    reads = [node.name for node in function.node_def if node.op == "ReadVariableOp"]
-    names = {f"{name}:value:0": f"{name}:output:0" for name in reads}
     function.signature.name += SUFFIX
-    function.arg_attr.clear()  # shapes, which were those of handles
     function.control_ret.clear()
     del function.signature.control_output[:]
     for arg in (*function.signature.input_arg, *function.signature.output_arg):
         arg.type = _WIDE.get(arg.type, arg.type)
     for node in function.node_def:
-        node.input[:] = [names.get(each, each) for each in node.input]
         _widen(node)
-    for key, name in function.ret.items():
-        function.ret[key] = names.get(name, name)
 
 
 def _widen(node: Any) -> None:
     """Make the dtypes and the constants of an operation wide, and let it call the wide functions."""
-    node.attr["_class"].Clear()  # where to place it: beside an operation that may be gone
-    del node.attr["_class"]
-    if node.op in READS:
-        node.op, dtype = READS[node.op]
-        node.attr[dtype].type = node.attr["dtype"].type or tf.float64.as_datatype_enum
-        for name in set(node.attr) - {dtype, "Tindices", "out_type"}:
-            del node.attr[name]
-    if node.op.endswith("While"):  # in which handles had shapes of their own
-        for kind, shape in zip(node.attr["T"].list.type, node.attr["output_shapes"].list.shape, strict=True):
-            shape.unknown_rank |= kind == tf.resource.as_datatype_enum
+    node.attr.pop("_class", None)  # where to place it: beside an operation that may be gone
     for attr in node.attr.values():
         kind = attr.WhichOneof("value")
         if kind == "type":

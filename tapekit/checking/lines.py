@@ -15,9 +15,9 @@ import numpy as np
 import tensorflow as tf
 
 from tapekit._sources import Call, as_variable, values_of
-from tapekit.checking.dtypes import epsilon, flat, floats, real, tiny
+from tapekit.checking.dtypes import epsilon, floats, real, tiny
 from tapekit.checking.float64 import Float64
-from tapekit.checking.tape import TapeGradient, as_vector, pull_back
+from tapekit.checking.tape import TapeGradient
 
 ROUNDINGS = 16  # of numbers that cancel may add up in one value
 PATIENCE = 3.0  # seconds after which a reader at a terminal wants to know that something happens
@@ -50,17 +50,16 @@ class Lines:
         seen = sys.stderr.isatty() or type(sys.stderr).__module__.startswith("ipykernel")
         wait = PATIENCE if progress is None and seen else 0.0 if progress else math.inf
         self.shown = time.monotonic() + wait
-        parts = [real(source) if float64 else flat(source) for source in call.sources]
-        self.narrow = max((x.dtype for x in parts), key=epsilon)
-        self.dtype = min((x.dtype for x in parts), key=epsilon)
+        self.narrow = max((source.dtype.real_dtype for source in call.sources), key=epsilon)
+        parts = [real(source) for source in call.sources]
         self.sizes = [int(x.shape[0]) for x in parts]
         self.ends = np.cumsum(self.sizes)
-        self.point = tf.concat([tf.cast(x, self.dtype) for x in parts], 0)
-        outputs = floats(call(self.leaves(self.point))) if float64 else tape.outputs
+        self.point = tf.concat(parts, 0)
+        outputs = floats(call(leaves_at(call, self.point)))
         self.outputs = [real(y) for y in outputs]
-        self.tiny = max(tiny(tensor.dtype) for tensor in (*outputs, *parts))
+        self.tiny = max(tiny(tensor.dtype) for tensor in (*outputs, *call.sources))
         self.unit = self._directions(np.random.default_rng(seed))
-        self.units = tf.constant(self.unit, self.dtype)
+        self.units = tf.constant(self.unit)
         pairs = list(zip(self._moves(outputs), tape.cotangents, strict=True))
         moving, self.still = ([tf.where(m == keep, c, tf.zeros_like(c)) for m, c in pairs] for keep in (True, False))
         self.weights = [real(c) / tape.scale for c in moving]
@@ -84,13 +83,13 @@ class Lines:
         for step in (0.1, self.eps ** (1 / 3), self.eps ** (1 / 2)):
             for sign in (1, -1):
                 with contextlib.suppress(Exception):  # beyond its domain fn may raise
-                    there = floats(self.call(self.leaves(self.point + sign * step * self.units)))
+                    there = floats(self.call(leaves_at(self.call, self.point + sign * step * self.units)))
                     moved = [m | (y != y0) for m, y, y0 in zip(moved, there, outputs, strict=True)]
         return moved
 
     def _directions(self, rng: np.random.Generator) -> np.ndarray:
         """Return how far each coordinate moves at step 1: its own size, or what is typical of its source."""
-        x = self.point.numpy().astype("float64")
+        x = self.point.numpy()
         for part in np.split(x, self.ends[:-1]):
             np.maximum(np.abs(part), np.sqrt(np.mean(np.square(part))) if len(part) else 0.0, out=part)
         x[~((x > 0) & np.isfinite(x))] = 1.0
@@ -125,22 +124,12 @@ class Lines:
 
     @functools.cached_property
     def largest(self) -> float:
-        """The largest number on the way from the sources to the outputs, 1 at least; where it is not known, of both."""
-        point = np.abs(self.point.numpy().astype("float64"))
+        """The largest L2 norm of a tensor on the way, 1 at least; times eps it is the rounding of a sum on the way."""
+        point = np.abs(self.point.numpy())
         size = max(1.0, self.height, np.max(point, initial=0.0, where=np.isfinite(point)))
         with contextlib.suppress(Exception):
-            return max(size, self.float64.largest(self.leaves(self.point))) if self.float64 else size
+            return max(size, self.float64.largest(leaves_at(self.call, self.point))) if self.float64 else size
         return size
-
-    def gradient(self, point: tf.Tensor, cotangents: list) -> np.ndarray:
-        """Return the gradient of the tape at another point, under other cotangents, in the dtype of the lines."""
-        leaves = self.leaves(point)
-        if self.float64:
-            gradients = self.float64.gradient(leaves, cotangents)
-        else:
-            outputs, back = pull_back(self.call, leaves)
-            gradients = back([tf.cast(c, y.dtype) for c, y in zip(cotangents, outputs, strict=True)])
-        return as_vector(self.call, gradients, self.tape.scale)
 
     def _safely(self, rows: np.ndarray) -> np.ndarray:
         """Halve a batch that raises until the step that raises is alone: its values are NaN."""
@@ -157,31 +146,31 @@ class Lines:
         start, x = tf.cast(start, tf.int64), self.point
         stop = start + tf.cast(width, tf.int64)
         here, unit = x[start:stop], self.units[start:stop]
-        there = tf.cast(tf.cast(here + tf.cast(step, x.dtype) * unit, self.narrow), x.dtype)
-        done = tf.cast(there - here, tf.float64)  # the step that is really taken, fl(x + h) - x
-        unit = tf.cast(unit, tf.float64)
-        taken = tf.reduce_sum(done * unit) / tf.reduce_sum(unit * unit)
+        there = tf.cast(tf.cast(here + step * unit, self.narrow), x.dtype)
+        taken = tf.reduce_sum((there - here) * unit) / tf.reduce_sum(unit * unit)  # the step that is really taken
         moved = tf.ensure_shape(tf.concat([x[:start], there, x[stop:]], 0), x.shape)
+        outputs = map(real, floats(self.call(leaves_at(self.call, moved))))
         sums = tf.zeros([3], tf.float64)
-        for y, y0, c in zip(map(real, floats(self.call(self.leaves(moved)))), self.outputs, self.weights, strict=True):
+        for y, y0, c in zip(outputs, self.outputs, self.weights, strict=True):
             c = tf.where(y == y0, tf.zeros_like(c), c)
             y, y0 = (tf.where(c == 0, tf.zeros_like(c), each) for each in (y, y0))  # also where both are infinite
             sums += tf.stack([tf.reduce_sum(each) for each in (c * (y - y0), tf.abs(c * y), tf.abs(c * y0))])
         return tf.concat([sums, [taken]], 0)
 
-    def leaves(self, point: tf.Tensor) -> list:
-        """Return the arguments of `fn` at `point`, one flat real vector."""
-        leaves = []
-        for leaf, source, x in zip(self.call.leaves, self.call.sources, tf.split(point, self.sizes), strict=True):
-            like = values_of(source)
-            x = x if self.float64 else tf.cast(x, like.dtype.real_dtype)
-            if like.dtype.is_complex:
-                x = tf.complex(*tf.unstack(tf.reshape(x, [-1, 2]), axis=-1))
-            value = tf.reshape(x, like.shape)
-            if not self.float64 and (variable := as_variable(leaf)) is not None:
-                variable.assign(value)
-                value = leaf
-            elif isinstance(leaf, tf.RaggedTensor):
-                value = leaf.with_flat_values(value)
-            leaves.append(value)
-        return leaves
+
+def leaves_at(call: Call, point: tf.Tensor) -> list:
+    """Return the arguments of `fn` at `point`, one flat real vector; variables are assigned."""
+    leaves, sources = [], [values_of(source) for source in call.sources]
+    sizes = [x.shape.num_elements() * (1 + x.dtype.is_complex) for x in sources]
+    for leaf, source, x in zip(call.leaves, sources, tf.split(point, sizes), strict=True):
+        x = tf.cast(x, source.dtype.real_dtype)
+        if source.dtype.is_complex:
+            x = tf.complex(*tf.unstack(tf.reshape(x, [-1, 2]), axis=-1))
+        value = tf.reshape(x, source.shape)
+        if (variable := as_variable(leaf)) is not None:
+            variable.assign(value)
+            value = leaf
+        elif isinstance(leaf, tf.RaggedTensor):
+            value = leaf.with_flat_values(value)
+        leaves.append(value)
+    return leaves

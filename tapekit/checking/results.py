@@ -5,10 +5,10 @@ import math
 from collections.abc import Iterator
 
 from tapekit._names import place_of
-from tapekit._tables import text_table
-from tapekit.checking.notebook import check_html
+from tapekit._tables import Html, block, html_table, status, text_table
 
 VERDICTS = ("pass", "inconclusive", "kink", "fail", "nondeterministic")  # the last that occurs is that of the whole
+NUMBERS = range(2, 6)  # the columns that hold numbers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,21 +76,32 @@ class GradientCheck:
             raise AssertionError(f"check_gradient: {self.verdict}\n{self}")
 
     def _repr_html_(self) -> str:
-        return check_html(self)
+        """Return what a notebook shows: the verdict, the table and the causes."""
+        head, *rows = self._rows()
+        coloured = [(name, status(verdict), *numbers) for name, verdict, *numbers in rows]
+        return block(Html(f"gradient: {status(self.verdict)}"), html_table([head, *coloured], NUMBERS), *self._causes())
 
     def __repr__(self) -> str:
         """Return the table: a line per source with its worst element, then every cause in words."""
+        return "\n".join([text_table(self._rows(), NUMBERS), *self._causes()])
+
+    def _rows(self) -> list:
         rows: list = [("source", "verdict", "tape", "differences", "+-", "rel. error", "checked")]
         for each in self:
             label = each.name + (f"{list(each.index)}" if each.index else "")
-            numbers = f"{each.analytic:.6g} {each.numeric:.6g} {each.uncertainty:.1e} {each.rel_error:.1e}".split()
+            numbers = (
+                f"{each.analytic:.6g}",
+                f"{each.numeric:.6g}",
+                f"{each.uncertainty:.1e}",
+                f"{each.rel_error:.1e}",
+            )
             rows.append((label, each.verdict, *numbers, each.checked))
+        return rows
+
+    def _causes(self) -> list[str]:
         order = "" if self.order == 1 else ", second order"
-        lines = [
-            text_table(rows, right=range(2, 6)),
-            *(f"{each.name}{order}: {each.cause}" for each in self if each.cause),
-        ]
+        causes = [f"{each.name}{order}: {each.cause}" for each in self if each.cause]
         if self.weighted:
             have = " and ".join(self.weighted) + (" has" if len(self.weighted) == 1 else " have")
-            lines.append(f"({have} several numbers: the slopes are those of their sum with random weights.)")
-        return "\n".join(lines)
+            causes.append(f"({have} several numbers: the slopes are those of their sum with random weights.)")
+        return causes

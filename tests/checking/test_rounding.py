@@ -102,6 +102,53 @@ def test_a_function_that_cancels_to_a_constant_has_slope_0_up_to_rounding(name, 
         assert only(check).cause in ("", "the slope is 0 up to rounding")
 
 
+def centred(x, axis):
+    return (x - tf.reduce_mean(x, axis, keepdims=True)) / tf.math.reduce_std(x, axis, keepdims=True)
+
+
+MANY = {  # the function and the shape of its input, of many elements whose roundings add up
+    "mean of a batch normalization": (lambda x: tf.reduce_mean(centred(x, 0)), (20, 60)),
+    "sum of a layer normalization": (lambda x: tf.reduce_sum(centred(x, -1)), (40, 60)),
+    "sum of rows less their mean": (lambda x: tf.reduce_sum(x - tf.reduce_mean(x, -1, keepdims=True)), (12, 20)),
+}
+NOISY = {  # their rounding can be larger than what is known of it
+    "sum of numbers less their mean": (lambda x: tf.reduce_sum(x - tf.reduce_mean(x)), (3000,)),
+    "sum of both sigmoids": (lambda x: tf.reduce_sum(tf.sigmoid(x) + tf.sigmoid(-x)), (40,)),
+    "sine and cosine": (lambda x: tf.reduce_sum(tf.sin(x) ** 2 + tf.cos(x) ** 2), (1000,)),
+}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", MANY)
+def test_many_elements_that_cancel_to_a_constant_have_slope_0_up_to_rounding(name, dtype):
+    fn, shape = MANY[name]
+    for seed in (100, 101):
+        check = check_gradient(fn, normal(*shape, seed=seed, dtype=dtype))
+        assert only(check).cause == "the slope is 0 up to rounding", str(check)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", NOISY)
+def test_rounding_that_cannot_be_told_from_a_slope_is_no_mistake_and_no_kink(name, dtype):
+    fn, shape = NOISY[name]
+    for seed in (100, 101, 102):
+        check = check_gradient(fn, normal(*shape, seed=seed, dtype=dtype))
+        assert check.verdict in ("pass", "inconclusive"), str(check)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_part_that_is_stopped_in_a_function_that_cancels_to_a_constant_fails(dtype):
+    check = check_gradient(
+        lambda x: tf.reduce_mean(x - tf.stop_gradient(tf.reduce_mean(x))), normal(50, 60, dtype=dtype)
+    )
+    assert (only(check).verdict, only(check).cause[:15]) == ("fail", "the gradient is")
+
+
+def test_a_wrong_gradient_that_is_tiny_is_not_taken_for_0():
+    wrong = planted(lambda x: 1e-20 * x**2, lambda dy, x: dy * 4e-20 * x)
+    assert only(check_gradient(lambda x: tf.reduce_sum(wrong(x)), normal(30, dtype="float64"))).verdict == "fail"
+
+
 @pytest.mark.parametrize("name", CONSTANT)
 def test_a_wrong_gradient_of_a_constant_fails(name):
     for dtype in ("float32", "float64"):
@@ -308,6 +355,45 @@ def test_a_cross_entropy_saturated_beyond_25_is_inconclusive_with_the_reason(gap
         source = only(check_gradient(loss, tf.constant([[gap, 0.0, 0.5]])))
         assert source.verdict == "inconclusive"
         assert "lost to rounding in float32" in source.cause or "too noisy to tell in float64" in source.cause
+
+
+def test_a_rounded_gradient_that_cannot_be_computed_in_float64_is_never_called_wrong():
+    def backward(dy, z):
+        in_python = tf.numpy_function(lambda p: p, [tf.nn.softmax(z) - tf.constant([[1.0, 0.0, 0.0]])], tf.float32)
+        return dy * tf.ensure_shape(in_python, z.shape)
+
+    for gap in (10.0, 15.0, 17.0, 20.0, 30.0):
+        check = check_gradient(planted(saturated, backward), tf.constant([[gap, 0.0, 0.5]]))
+        assert check.verdict in ("pass", "inconclusive"), f"{gap}: {check}"
+    doubled = planted(saturated, lambda dy, z: 2 * backward(dy, z))
+    assert check_gradient(doubled, tf.constant([[1.0, 0.0, 0.5]])).verdict == "fail"
+
+
+# --- what the values can show ---------------------------------------------------------------------------------------
+
+
+def test_a_function_that_varies_below_every_step_is_inconclusive():
+    for rate in (1e12, 1e14):
+        source = only(check_gradient(lambda x, rate=rate: tf.sin(rate * x), tf.constant(0.7, tf.float64)))
+        assert source.verdict == "inconclusive"
+        assert "too noisy to tell in float64" in source.cause
+
+
+def test_a_small_gradient_beside_a_large_one_of_its_source_need_not_be_known_as_well():
+    for small in (1e-6, 1e-7):
+        fn = lambda x, small=small: tf.reduce_sum(tf.constant([1.0, small]) * tf.sin(in_float32(x)))  # noqa: E731
+        check_gradient(fn, tf.constant([0.5, 0.6])).raise_if_failed()
+
+
+@pytest.mark.parametrize(("large", "slope"), [(1e9, 1e-4), (1e10, 1e-3), (-1e9, 1e-4)])
+def test_an_output_that_only_a_large_step_moves_is_no_mistake(large, slope):
+    x = tf.constant(0.7, tf.float64)
+    check_gradient(lambda x: tf.stack([tf.sin(x), large + slope * x]), x).raise_if_failed()
+
+
+@pytest.mark.parametrize("fn", [lambda x: x**1.5, lambda x: x**2.5 * tf.sqrt(x), lambda x: tf.sqrt(x) ** 5])
+def test_at_the_edge_of_a_domain_one_side_is_enough(fn):
+    check_gradient(fn, tf.constant([0.0, 1.0], tf.float64)).raise_if_failed()
 
 
 # --- the small things -------------------------------------------------------------------------------------------------
