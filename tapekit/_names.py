@@ -15,7 +15,7 @@ def some(names: Sequence[str]) -> str:
 
 
 def place_of(where: str, names: Sequence[str], name: str) -> int:
-    """Return the index of the one among `names` that is `name`, or whose Keras path ends with it."""
+    """Return the index in `names` of `name`, or of the only Keras path that ends with it; else raise KeyError."""
     name = printable(str(name))
     ends = [place for place, each in enumerate(names) if f"/{each}".endswith(f"/{name}")]
     found = [place for place in ends if names[place] == name] or ends
@@ -26,5 +26,5 @@ def place_of(where: str, names: Sequence[str], name: str) -> int:
 
 
 def is_bias(name: str) -> bool:
-    """Return whether a variable of this name is added to a layer's output, so that its gradient sums the signal."""
+    """Return whether the name is that of a bias, whose gradient is the sum of the signal that arrives at its layer."""
     return re.fullmatch(r"(.*bias|beta|b)(_?\d+)?", name.split("/")[-1]) is not None
