@@ -16,9 +16,9 @@ def some(names: Sequence[str]) -> str:
 
 def place_of(where: str, names: Sequence[str], name: str) -> int:
     """Return the index in `names` of `name`, or of the only Keras path that ends with it; else raise KeyError."""
-    name = printable(str(name))
-    ends = [place for place, each in enumerate(names) if f"/{each}".endswith(f"/{name}")]
-    found = [place for place in ends if names[place] == name] or ends
+    text = printable(str(name))
+    ends = [place for place, each in enumerate(names) if f"/{each}".endswith(f"/{text}")]
+    found = [place for place in ends if names[place] == text] or ends
     if len(found) != 1:
         many = f"{len(found)} are called" if found else "nothing is called"
         raise KeyError(f"{where}: {many} {name!r}. The names are {some(names)}.")

@@ -1,4 +1,4 @@
-"""`Records`: the rows of a `GradientLog` at one moment, as arrays; `VariableLog`: the rows of one variable."""
+"""The rows of a `GradientLog` as arrays: `Records` of all variables, `VariableLog` and `Histogram` of one."""
 
 import dataclasses
 from collections import namedtuple
@@ -15,7 +15,7 @@ from tapekit.logs.tables import log_html, table, variable_html
 
 FIELDS = ("names", "steps", "rows", "counts", "updates", "has_loss", "clipping", "lost")  # those that are saved
 COLUMNS = (*STATISTICS, "update_ratio")
-# Two bins an octave for each sign (the bit of 512). The codes below FINITE stand for 0 and for what is smaller than the
+# Two bins an octave for each sign (the bit of 512). The codes below FINITE stand for 0 and for numbers below the
 # smallest normal float32 number, those above for infinity and NaN.
 FINITE = slice(2, 510)
 MAGNITUDES = np.append(np.outer(2.0 ** np.arange(-126, 128), [1.0, 1.5]), 2.0**128)
@@ -30,7 +30,7 @@ class VariableLog(namedtuple("_Rows", "steps norm mean std max_abs zero_fraction
 
 
 class Histogram(NamedTuple):
-    """The number of elements between each edge and the next; in the middle, from -2⁻¹²⁶ to 2⁻¹²⁶, that of the zeros."""
+    """The number of elements between each edge and the next. The middle bin, -2⁻¹²⁶ to 2⁻¹²⁶, holds the zeros."""
 
     edges: np.ndarray  # float64 `[bins + 1]`
     counts: np.ndarray  # int64 `[bins]`
@@ -79,7 +79,7 @@ class Records:
         return rows[:, 2:].reshape(len(rows), *shape)[:, self.kinds.index(name)]
 
     def place(self, variable: Any) -> int:
-        """Return the place of a variable among `names`, by the variable, its name or the end of its name."""
+        """Return the index in `names` of a variable, given as itself, its name or the end of its name."""
         known = [place for place, each in enumerate(self.variables) if each is variable]
         name = variable if _sources.as_variable(variable) is None else _sources.names(variable)[0]
         return known[0] if known else place_of("GradientLog", self.names, name)
@@ -91,7 +91,7 @@ class Records:
         return True  # also if it is empty: `if log:` asks whether there is a log
 
     def __getitem__(self, variable: Any) -> Any:
-        """Return the `VariableLog` of a variable, by itself, its name or the end of it: ``log["dense/kernel"]``."""
+        """Return the `VariableLog` of a variable, given as for `place`: ``log["dense/kernel"]``."""
         log, place = self.read(), self.place(variable)
         return VariableLog._make([log.steps, *(getattr(log, kind)[:, place] for kind in VariableLog._fields[1:])])
 

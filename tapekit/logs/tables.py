@@ -1,4 +1,4 @@
-"""A log as it is printed and as a notebook shows it: `table` and `log_html`, the last row; `variable_html`."""
+"""A log in print and in a notebook: `table` and `log_html` show the last row, `variable_html` one variable."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -9,7 +9,7 @@ from tapekit._tables import Html, block, html_table, text_table
 
 FORMATS = {"mean": ".3g", "std": ".3g", "zero_fraction": ".0%", "nonfinite": "d", "update_ratio": ".1e"}
 HEADS = {"zero_fraction": "zeros", "nonfinite": "not finite", "update_ratio": "update"}
-SHOWN = 10  # variables in a notebook
+SHOWN = 10  # the most variables in a notebook
 
 
 def table(log: Any) -> str:
@@ -20,7 +20,7 @@ def table(log: Any) -> str:
 
 
 def log_html(log: Any) -> Html:
-    """Return the last row, with a bar for each norm: all variables, or the ten whose norms differ most."""
+    """Return the last row, with a bar for each norm: of all variables, or of the ten farthest from the median norm."""
     if not len(log):
         return block(_title(log))
     with np.errstate(divide="ignore"):
@@ -60,7 +60,7 @@ def _title(log: Any) -> str:
 
 
 def _cells(log: Any, places: Iterable[int]) -> list[list[str]]:
-    """Return a head, and a line of cells for each of these variables."""
+    """Return the head of the table, and the cells of each of these variables."""
     rows = [["variable", *(HEADS.get(kind, kind) for kind in log.kinds)]]
     last = {kind: getattr(log, kind)[-1] for kind in log.kinds}
     missing, none = log.missing[-1], ["None"] + [""] * (len(last) - 1)
