@@ -7,10 +7,10 @@ import numpy as np
 from tapekit.plots.axes import NONE, NONFINITE, TICKS, axes_or_new, legend_below, name_ticks
 from tapekit.plots.labels import labels
 
-HEIGHT = 1.6  # of a ridge, in rows: neighbours overlap
-SMOOTH = (0.25, 0.5, 0.25)  # over an octave: a few elements make a hill, not a comb
-VISIBLE = 0.005  # of the height: the axis ends where every ridge is lower
-STEPS = 40  # more ridges of one variable than this hide each other
+HEIGHT = 1.6  # of a ridge, in rows, so that neighbours overlap
+SMOOTH = (0.25, 0.5, 0.25)  # weights over an octave, so that a few elements do not make separate peaks
+VISIBLE = 0.005  # a share of the height; the axis ends where every ridge is lower
+STEPS = 40  # the most ridges of one variable that do not hide each other
 
 
 class Ridge(NamedTuple):

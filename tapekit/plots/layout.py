@@ -1,7 +1,8 @@
-"""Where the boxes of a circuit stand: longest-path layers, barycentre ordering, in units of the font size.
+"""The positions of the boxes and edges of a circuit: `layered`, in units of the font size.
 
-An edge that passes several layers has a stop in each, so that it never crosses a box. A long circuit is broken into
-lines, like text. Places are (along, across) the direction of the arrows.
+Boxes are put into layers by their longest paths and ordered by barycentres (Sugiyama, Tagawa and Toda, 1981). An edge
+that passes several layers has a stop in each, so that it never crosses a box. A long circuit is broken into lines, like
+text. A place is a pair (along, across) the direction of the arrows.
 """
 
 import math
@@ -11,8 +12,8 @@ from typing import Any, NamedTuple
 
 Point = tuple[float, float]
 PAGE = 128  # the length of a line: 16 inches at 9 points
-LANE = 0.9  # between two edges that go on in the next line
-SWEEPS = 24  # of the ordering, which has settled by then
+LANE = 0.9  # the distance between two edges that go on in the next line
+SWEEPS = 24  # after so many, the order of the nodes no longer changes
 
 
 class Grid(NamedTuple):
@@ -27,7 +28,7 @@ class Grid(NamedTuple):
 def layered(
     edges: list[tuple[str, str]], gaps: list[float], sizes: dict[str, Point], right: bool
 ) -> tuple[dict[str, Point], list[list[Point]]]:
-    """Return the centre of each box of `sizes` (in execution order), and the points through which each edge goes.
+    """Return the centre of each box in `sizes` (in execution order), and the points through which each edge goes.
 
     `gaps` is the room that each edge needs for its label.
     """
@@ -60,12 +61,12 @@ def _grid(edges: list[tuple[str, str]], sizes: dict[str, Point]) -> Grid:
 
 
 def _seats(grid: Grid, apart: float) -> dict[Any, float]:
-    """Where each node stands across: near what it is joined to, and `apart` from its neighbours."""
+    """Return the place of each node across: near the nodes it is joined to, `apart` or more from its neighbours."""
     near: dict[Any, list] = defaultdict(list)  # (node, 1 or -1) -> those that it is joined to in the layers before it
     for before, after in (pair for chain in grid.chains for pair in pairwise(chain)):
         near[after, 1].append(before)
         near[before, -1].append(after)
-    # chains of operations stay straight; leaves and passing edges give way
+    # chains of operations stay straight; leaves and the stops of edges move aside
     weight = dict.fromkeys(grid.layer, 0.02) | {chain[-1]: 1.0 for chain in grid.chains}
     seat = dict.fromkeys(grid.layer, 0.0)
     for sweep in range(SWEEPS):
@@ -82,7 +83,7 @@ def _seats(grid: Grid, apart: float) -> dict[Any, float]:
 
 
 def _side_by_side(nodes: list, wish: dict, weight: dict, grid: Grid, apart: float) -> dict[Any, float]:
-    """Seat the nodes in this order, as near to their wishes as their sizes allow, the heavy ones nearest."""
+    """Return the places of nodes in this order: as near to their `wish` as their sizes allow, by their `weight`."""
     seat = {nodes[0]: wish[nodes[0]]}
     for before, node in pairwise(nodes):
         seat[node] = max(wish[node], seat[before] + (grid.size[before][1] + grid.size[node][1]) / 2 + apart)
@@ -92,7 +93,7 @@ def _side_by_side(nodes: list, wish: dict, weight: dict, grid: Grid, apart: floa
 
 
 def _lines(grid: Grid, seat: dict, gaps: list[float]) -> tuple[dict[Any, Point], dict]:
-    """The place of each node, and for an edge and the node where it begins a new line, two points on its way there."""
+    """Return the place of each node, and two points on the way of each edge to a node that begins a new line."""
     ends, middle = [0.0], []  # of the layers, if all stand in one line
     for nodes in grid.layers:
         thick = max(grid.size[node][0] for node in nodes)
@@ -119,7 +120,7 @@ def _lines(grid: Grid, seat: dict, gaps: list[float]) -> tuple[dict[Any, Point],
 
 
 def _routes(grid: Grid, place: dict[Any, Point], turns: dict) -> list[list[Point]]:
-    """The points through which each edge goes; edges leave and arrive side by side, in the order of where they lead."""
+    """Return the points through which each edge goes; edges lie side by side at a box, in order of their far ends."""
     sides: dict[Any, list] = defaultdict(list)
     for edge, chain in enumerate(grid.chains):
         for own, other in ((0, 1), (-1, -2)):
