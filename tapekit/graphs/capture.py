@@ -161,8 +161,8 @@ def outside_of_scopes(call: Call) -> None:
     for name, source in zip(call.names, call.sources, strict=True):
         if isinstance(source, tf.distribute.DistributedValues) and tf.distribute.in_cross_replica_context():
             raise RuntimeError(
-                f"{call.where}: source {name!r} has a value on each replica. In a strategy's scope none of them is "
-                "meant. Call it outside of the scope, or inside strategy.run."
+                f"{call.where}: source {name!r} has a value on each replica, and a strategy's scope selects none of "
+                "them. Call it outside of the scope, or inside strategy.run."
             )
 
 

@@ -59,12 +59,12 @@ def _title(log: Any) -> str:
     return f"step {log.steps[-1]} (row {len(log)}), loss {loss}, global norm {log.global_norm[-1]:.4g}{lost}"
 
 
-def _cells(log: Any, places: Iterable[int]) -> list[list[str]]:
+def _cells(log: Any, indices: Iterable[int]) -> list[list[str]]:
     """Return the head of the table, and the cells of each of these variables."""
     rows = [["variable", *(HEADS.get(kind, kind) for kind in log.kinds)]]
     last = {kind: getattr(log, kind)[-1] for kind in log.kinds}
     missing, none = log.missing[-1], ["None"] + [""] * (len(last) - 1)
-    for place in places:
-        cells = [f"{values[place]:{FORMATS.get(kind, '.4g')}}" for kind, values in last.items()]
-        rows.append([log.names[place], *(none if missing[place] else cells)])
+    for index in indices:
+        cells = [f"{values[index]:{FORMATS.get(kind, '.4g')}}" for kind, values in last.items()]
+        rows.append([log.names[index], *(none if missing[index] else cells)])
     return rows

@@ -17,7 +17,7 @@ class Mark(NamedTuple):
     marker: str  # in plots with a y axis of numbers
     height: float  # of the marker, as a share of the axes
     colour: str  # of a cell of the heatmap
-    ink: str  # the colour of its hatch
+    hatch_colour: str
     hatch: str
 
 

@@ -68,7 +68,7 @@ def plot_gradient_histogram(log: Any, *, variable: Any = None, step: int = -1, a
     else:
         rows = [(variable, int(each)) for each in steps[np.unique(np.linspace(0, len(steps) - 1, STEPS).astype(int))]]
         names = [f"step {each}" for _, each in rows]
-        title = f"Magnitudes of the gradient of {labels(log.names)[log.place(variable)]} over the steps"
+        title = f"Magnitudes of the gradient of {labels(log.names)[log.index(variable)]} over the steps"
     ax = axes_or_new(ax, (8, 1.8 + min(0.28 * len(rows), 9)))
     _draw(ax, [_ridge(log, *row) for row in rows], matplotlib.colormaps["Blues"](np.linspace(0.4, 1, len(rows))))
     name_ticks(ax.yaxis, names)

@@ -41,17 +41,17 @@ def plot_gradient_flow(log: Any, variables: Sequence | None = None, *, step: int
     place = np.array([layers.index(owner) for owner in owners])
     bias = np.array([is_bias(name) for name in log.names])
     marks = axes.marks_of(log, row)
-    usual = ~np.any(list(marks.values()), axis=0)
+    drawn = ~np.any(list(marks.values()), axis=0)
     for word, kind, look in (
         ("kernels", ~bias, {"marker": "o", "color": axes.COLOURS[0]}),
         ("biases", bias, {"marker": "s", "color": axes.COLOURS[1], "mfc": "white"}),
     ):
-        which = sorted(np.flatnonzero(kind & usual), key=lambda v: place[v])
+        which = sorted(np.flatnonzero(kind & drawn), key=lambda v: place[v])
         if which:
             ax.plot(place[which], log.norm[row, which], lw=0.8, label=f"norm, {word}", **look)
             largest: Any = {"marker": "_", "s": 90, "color": look["color"], "label": f"largest, {word}"}
             ax.scatter(place[which], log.max_abs[row, which], **largest)
-    axes.log_axis(ax, usual.any())
+    axes.log_axis(ax, drawn.any())
     for mark, mask in marks.items():
         if mask.any():
             axes.draw_marks(ax, place[mask], mark, mark.word)
@@ -189,8 +189,8 @@ def _draw_variables(ax: Any, log: Any, values: np.ndarray) -> None:
     if faint:
         ax.add_collection(LineCollection(faint, colors="0.75", linewidths=0.5, label=f"{len(faint)} between"))
     for v in named:
-        place = sorted(named).index(v)  # the same look in another plot of the same variables
-        look = {"color": axes.COLOURS[place], "ls": STYLES[place], "lw": 1.2, "label": names[v]}
+        number = sorted(named).index(v)  # the same look in another plot of the same variables
+        look = {"color": axes.COLOURS[number], "ls": STYLES[number], "lw": 1.2, "label": names[v]}
         _draw_line(ax, steps, low[:, v], middle[:, v], high[:, v], **look)
     ax.autoscale_view()
 
@@ -219,8 +219,8 @@ def _draw_cells(ax: Any, mask: np.ndarray, edges: np.ndarray, mark: axes.Mark) -
     """Hatch the cells `[columns, variables]` of a heatmap where `mask` holds, and return the legend's handle."""
     from matplotlib.patches import Patch
 
-    look: dict[str, Any] = {"facecolor": mark.colour, "edgecolor": mark.ink, "hatch": mark.hatch, "lw": 0.5}
-    least, high = (edges[-1] - edges[0]) / 200, max(1.0, mask.shape[1] / 80)  # three pixels, so that each is seen
+    look: dict[str, Any] = {"facecolor": mark.colour, "edgecolor": mark.hatch_colour, "hatch": mark.hatch, "lw": 0.5}
+    least, high = (edges[-1] - edges[0]) / 200, max(1.0, mask.shape[1] / 80)  # at least three pixels, to be visible
     for row in np.flatnonzero(mask.any(0)):
         first, after = edges[np.flatnonzero(np.diff(np.pad(mask[:, row], 1).astype(int)))].reshape(-1, 2).T
         wide = np.maximum(after - first, least)
@@ -241,7 +241,7 @@ def _recorded(gradients: Any, variables: Sequence) -> Any:
 
 
 def _with_rows(where: str, log: Any) -> Any:
-    """Return the rows of the log at this moment. Raise an error if it has none or is something else."""
+    """Return the rows of the log at this moment. Raise an error if there are none, or if it is not a log."""
     if not hasattr(log, "names"):
         instead = ", or (gradients, variables)" if where == "plot_gradient_flow" else ""
         raise TypeError(f"{where}: the log is of type {type(log).__name__}. Give a GradientLog{instead}.")

@@ -67,7 +67,7 @@ class Trace:
     target: Op
     name: str = ""
     model: str = ""
-    __iter__ = None  # nor `in`: Python would ask for trace[0]
+    __iter__ = None  # iteration and `in` would call trace[0]
 
     def __getitem__(self, name: str) -> Op:
         """Return the record of that name."""
