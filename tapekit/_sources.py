@@ -36,7 +36,7 @@ class Call:
     unconnected: str
 
     def __call__(self, leaves: Sequence | None = None) -> Any:
-        """Call `fn` by the calling rule, with `leaves` instead of the call's own if they are given."""
+        """Call `fn` by the calling rule. If `fn` takes the sources, `leaves` replace the call's own."""
         if not self.takes_vars:
             return self.fn()
         args, kwargs = _arguments(self.pack(self.leaves if leaves is None else leaves))

@@ -219,6 +219,7 @@ def _same_gradients(call: Call, converted: Callable, inline: bool) -> bool:
 
 
 def _trace(call: Call, fn: Callable, ask: Callable, *, inline: bool) -> tuple[Any, Recording]:
+    """Return what `graph_of` returns, with `fn` in place of the call's own, and nested functions `inline` or not."""
     recordings: list[Recording] = []
     made: list[tf.Variable] = []
 

@@ -16,9 +16,9 @@ import tensorflow as tf
 
 from tapekit._sources import describe
 from tapekit.logs.records import FIELDS, Records
+from tapekit.logs.ring import NO_COUNTS, STATISTICS
 
-SCALARS, HISTOGRAMS = ({"plugin_data": {"plugin_name": name}} for name in ("scalars", "histograms"))  # of TensorBoard
-NO_COUNTS = np.zeros([4, 0], np.int64)
+SCALARS, HISTOGRAMS = ({"plugin_data": {"plugin_name": name}} for name in ("scalars", "histograms"))  # plugins
 
 
 def path_of(what: str, path: Any, refused: str = "") -> str:
@@ -77,7 +77,7 @@ class EventFile:
             self._append(file_version="brain.Event:2")
         columns = {"loss": records.loss} if records.has_loss else {}
         columns["global_norm"] = records.global_norm
-        for kind in ("norm", "max_abs", "nonfinite", "missing", *records.kinds[6:]):
+        for kind in ("norm", "max_abs", "nonfinite", "missing", *records.kinds[len(STATISTICS) :]):
             columns |= zip((f"{kind}/{name}" for name in records.names), getattr(records, kind).T, strict=True)
         counted = records.histogram_steps
         for row, step in enumerate(records.steps.tolist()):
@@ -114,7 +114,7 @@ def load(path: Any) -> tuple[int | None, Records]:
     """Return ``(end, records)``: the length of a csv file in bytes (None for an archive), and the rows of the file."""
     data = pathlib.Path(path_of("GradientLog.load: path", path)).read_bytes()
     try:
-        if data[:2] != b"PK":  # of a zip archive
+        if data[:2] != b"PK":  # with which a zip archive begins
             return _load_csv(data)
         with np.load(io.BytesIO(data)) as file:
             fields = {name: file[name] for name in FIELDS}

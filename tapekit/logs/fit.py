@@ -62,7 +62,7 @@ class FitRecorder:
             return self.plain(iterator)
         name = "apply" if hasattr(optimizer, "apply") else "apply_gradients"
         compute_loss, apply = model.compute_loss, getattr(optimizer, name)
-        minimize: Any = getattr(optimizer, "minimize", None)  # of tf_keras
+        minimize: Any = getattr(optimizer, "minimize", None)  # tf_keras only
 
         def keep_loss(*args: Any, **kwargs: Any) -> Any:
             self.thread.loss = compute_loss(*args, **kwargs)
@@ -97,7 +97,7 @@ class FitRecorder:
 
     def clipping(self) -> tuple[str, float] | None:
         """Return the argument and the limit by which the optimizer clips the recorded gradients, or None."""
-        optimizer = getattr(self.model.optimizer, "inner_optimizer", self.model.optimizer)  # of LossScaleOptimizer
+        optimizer = getattr(self.model.optimizer, "inner_optimizer", self.model.optimizer)  # if it scales the loss
         sums = getattr(optimizer, "gradient_accumulation_steps", None)
         if sums or self.model.distribute_strategy.num_replicas_in_sync > 1:  # it clips sums, or one replica's gradients
             return None

@@ -16,7 +16,7 @@ from tapekit import _sources
 from tapekit.logs import files, inputs
 from tapekit.logs.fit import FitRecorder
 from tapekit.logs.records import Records
-from tapekit.logs.ring import Ring
+from tapekit.logs.ring import NO_COUNTS, Ring
 
 SECONDS = 5.0  # between two writes to `path` and `logdir`
 RUNNING = ("_fit", "_lock", "_model", "_outputs", "_ring", "path", "logdir", "variables")  # not part of a copy
@@ -214,7 +214,7 @@ class GradientLog(Records, keras.callbacks.Callback):
                 self._blocks = [(np.concatenate(steps), np.concatenate(rows), np.concatenate(counts, 1))]
             return self._records(*self._blocks[0]) if self._blocks else self._records()
 
-    def _records(self, steps: Any = (), rows: Any = (), counts: Any = files.NO_COUNTS) -> Records:
+    def _records(self, steps: Any = (), rows: Any = (), counts: Any = NO_COUNTS) -> Records:
         rows = np.reshape(rows, [len(steps), 2 + len(self.kinds) * len(self.names)])
         state = (self.updates, self.has_loss, self.clipping, self.lost, self.variables)
         return Records(self.names, np.asarray(steps, np.int64), rows, counts, *state)

@@ -60,7 +60,7 @@ class Records:
     missing = property(lambda self: np.isnan(self.column("nonfinite")), doc="Whether None, `[rows, variables]`.")
     update_ratio = property(lambda self: self.column("update_ratio"), doc="||update|| / ||w||, `[rows, variables]`.")
     histogram_steps = property(lambda self: np.unique(self.read().counts[0]), doc="The steps with histograms.")
-    kinds = property(lambda self: COLUMNS[: 6 + self.updates], doc="The statistics that the rows hold.")
+    kinds = property(lambda self: COLUMNS[: len(STATISTICS) + self.updates], doc="The statistics that the rows hold.")
 
     @property
     def nonfinite(self) -> np.ndarray:

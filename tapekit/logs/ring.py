@@ -15,6 +15,7 @@ from tapekit import _sources
 STATISTICS = ("norm", "mean", "std", "max_abs", "zero_fraction", "nonfinite")
 SMALL = 1 << 16  # up to this number of elements, float64 costs nothing that can be measured
 CODES = 1 << 10  # the number of bins of a distribution
+NO_COUNTS = np.zeros([4, 0], np.int64)  # as `Records.counts`
 
 
 class Ring:
@@ -85,7 +86,7 @@ class Ring:
                 ratios[-1] = np.nan
             rows = np.hstack([rows, ratios])
         if not self.histograms:
-            return numbers, rows, np.zeros([4, 0], np.int64)
+            return numbers, rows, NO_COUNTS
         counted = numbers[numbers % self.histograms == 0]
         counts = tf.gather(self.counts, counted // self.histograms % self.counts.shape[0]).numpy()
         filled = counts > 0

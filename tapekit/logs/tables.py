@@ -43,12 +43,10 @@ def log_html(log: Any) -> Html:
 def variable_html(rows: Any) -> Html:
     """Return one line of statistics of a variable's rows."""
     norms = np.sort(rows.norm[~np.isnan(rows.norm)])
-    middle = "no norms"
-    if len(norms):
-        middle = f"norm {norms[len(norms) // 2]:.4g} (median), {norms[0]:.4g} to {norms[-1]:.4g}"
+    sizes = f"{norms[len(norms) // 2]:.4g} (median), {norms[0]:.4g} to {norms[-1]:.4g}" if len(norms) else "unknown"
     none, bad = np.count_nonzero(rows.missing), np.count_nonzero(rows.nonfinite)
     steps = f", steps {rows.steps[0]} to {rows.steps[-1]}" if len(rows.steps) else ""
-    return block(f"{len(rows.steps)} rows{steps}: {middle}; None in {none}, not finite in {bad}")
+    return block(f"{len(rows.steps)} rows{steps}: norm {sizes}; None in {none}, not finite in {bad}")
 
 
 def _title(log: Any) -> str:

@@ -94,7 +94,7 @@ def _spaced(nodes: list, barycentre: dict, weight: dict, grid: Grid, apart: floa
 
 def _lines(grid: Grid, across: dict, gaps: list[float]) -> tuple[dict[Any, Point], dict]:
     """Return the place of each node, and two points on the way of each edge to a node that begins a new line."""
-    ends, middle = [0.0], []  # of the layers, if all stand in one line
+    ends, middle = [0.0], []  # the places of the layers, if all stand in one line
     for nodes in grid.layers:
         thick = max(grid.size[node][0] for node in nodes)
         gap = max((gap for gap, chain in zip(gaps, grid.chains, strict=True) if chain[-1] in nodes), default=0.0)
