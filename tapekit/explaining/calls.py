@@ -17,22 +17,22 @@ from tapekit.graphs.capture import PLUMBING, Place, place
 _WRAPPERS = ("wrapper", "wrapped", "error_handler", "op_dispatch_handler")
 
 
-def cause_of(op: tf.Operation, inputs: list[tf.Tensor]) -> tuple[str, str, str]:
+def cause_of(op: tf.Operation) -> tuple[str, str, str]:
     """Return ``(cause, detail, dtype)`` for an operation that was seen to lose the gradient."""
+    library = "library" if called_by(op) else ""
     if own_gradient(op):
-        return "custom_gradient", "library" if called_by(op) else "", ""
+        return "custom_gradient", library, ""
     if op.type in words.PYTHON:
         return "left_tensorflow", "python", ""
     if op.type == "StopGradient":
-        return "stop_gradient", "library" if called_by(op) else "", ""
+        return "stop_gradient", library, ""
     if "_tf_int" in _callees(op):  # AutoGraph's int()
         return "left_tensorflow", "", ""
-    if any(tensor.dtype == tf.resource for tensor in inputs) and op.type != "ReadVariableOp":
-        return "stateful", "", ""
-    if op.type == "Cast" or not any(is_float(tensor) for tensor in inputs):
-        at = place(op.traceback)
-        kinds = [tensor.dtype.name for tensor in (*op.outputs, *inputs) if not is_float(tensor)]
-        return "integer_dtype", "" if at and "cast" in at.code.lower() else "call", (kinds or ["integer"])[0]
+    if any(tensor.dtype == tf.resource for tensor in op.inputs) and op.type != "ReadVariableOp":
+        return "stateful", library, ""
+    if op.type == "Cast" or not any(is_float(tensor) for tensor in op.inputs):
+        kinds = [tensor.dtype.name for tensor in (*op.outputs, *op.inputs) if not is_float(tensor)]
+        return "integer_dtype", "" if called_by(op) == "cast" else "call", (kinds or ["integer"])[0]
     return "non_differentiable_op", "", ""
 
 
@@ -40,6 +40,8 @@ def spelled(op: tf.Operation) -> str:
     """Return the call in the user's line of which `op` is a part (`tf.norm` for Sqrt), or else the type of `op`."""
     if op.type in words.PYTHON:
         return words.PYTHON[op.type]
+    if own_gradient(op):
+        return "tf.custom_gradient"
     at = place(op.traceback)
     functions = {re.sub(r"(_v\d|_)$", "", name) for name in _callees(op)}
     plain = re.sub(r"(V\d+|Variable|Op)+$", "", op.type).lower()

@@ -17,13 +17,13 @@ from tapekit._names import some
 from tapekit._sources import Call, bind, is_float
 from tapekit.explaining import words
 from tapekit.explaining.calls import left_at, path_of
-from tapekit.explaining.eager import depends, is_partial, run_eagerly
+from tapekit.explaining.eager import depends, in_words, is_partial, run_eagerly
 from tapekit.explaining.facts import Links, fact_of_nan, fact_of_value, fact_of_zero, hear
 from tapekit.explaining.flow import has_body
 from tapekit.explaining.inner import inner_gradients
-from tapekit.explaining.ready_made import layer_made_at, spoken_names
+from tapekit.explaining.ready_made import spoken_names
 from tapekit.explaining.records import Explanation, Fact, Finding
-from tapekit.explaining.signals import health, status
+from tapekit.explaining.signals import health
 from tapekit.graphs.capture import LeftTensorFlow, Recording, capture, outside_of_graphs
 from tapekit.graphs.state import undisturbed
 
@@ -70,7 +70,7 @@ def explain(fn: Callable, vars: Any, /) -> Explanation:
         except Exception:
             if not inner:
                 raise  # an error of fn's own
-            return Explanation(_findings(call, ["none"] * len(call.names), [inner[0]] * len(call.names)))
+            return Explanation(_findings(call, ["none"] * len(call.leaves), [inner[0]] * len(call.leaves)))
 
 
 def _from_graph(call: Call, python: bool) -> Explanation:
@@ -86,31 +86,26 @@ def _from_graph(call: Call, python: bool) -> Explanation:
         return [None if tensor is None else health(tensor) for tensor in asked]
 
     recording, (*answer, value) = capture(call, ask)
-    statuses = by_tape = [status(row) for row in answer]
+    statuses = by_tape = [in_words(row) for row in answer]
     if "zero" in statuses and any(has_body(op) for op in recording.ops):
         # where a branch or a loop loses the gradient, a graph returns zeros, and an eager tape None
         by_tape = run_eagerly(call)
     unsound = [index for index, word in enumerate(statuses) if word in ("zero", "not_finite")]
-    infinite = status(value) == "not_finite"
+    infinite = in_words(value) == "not_finite"
     signal = hear(call, unsound) if unsound or infinite else None
-    facts: list[Fact | None] = []
+    facts: list[Fact | None] = [None] * len(statuses)
     for index, word in enumerate(statuses):
         if word == "none":
-            facts.append(links[-1].fact_of_none(index))
-        elif word == "zero" and signal:
-            fact = fact_of_zero(signal, index, by_tape[index])
-            facts.append(fact._replace(at=layer_made_at(fact.path, call.fn) or fact.at))
-        elif word == "not_finite" and signal:
-            facts.append(fact_of_nan(signal, index))
-        else:
-            facts.append(None)
-    notes = links[-1].squares()
+            facts[index] = links[-1].fact_of_none(index)
+        elif word != "ok" and signal:
+            zero = word == "zero"
+            facts[index] = fact_of_zero(signal, index, by_tape[index]) if zero else fact_of_nan(signal, index)
+    told = [words.note(fact) for fact in links[-1].squares()]
     if infinite and signal and "not_finite" not in statuses:
-        notes.append(fact_of_value(signal, [signal.flow.recording.target]) or Fact("nan", "given"))
-    cuts = [links[-1].cuts_of(index) for index in range(len(statuses))]
-    told = [words.note(fact) for fact in notes]
+        told.append(words.note(fact_of_value(signal, [signal.flow.recording.target]) or Fact("nan", "given")))
     if others := links[-1].others():
-        told.append(f"Also read, but not in vars: {some([name for name, _, _ in others])}")
+        told.append(f"Also read, but not in vars: {some([each.name for each in others])}")
+    cuts = [[] if fact else links[-1].cuts_of(index) for index, fact in enumerate(facts)]
     whole = not recording.variables and all(is_float(source) for source in call.sources)
     calculation = (call.fn, call.vars) if whole else None
     return Explanation(_findings(call, by_tape, facts, cuts), tuple(dict.fromkeys(told)), calculation)
@@ -132,7 +127,7 @@ def _from_eager_run(call: Call, error: Exception | None) -> Explanation:
             facts.append(None)
             cuts[index] = [left] if at and is_partial(call, index) else []
         elif word != "none":
-            facts.append(Fact("zero" if word == "zero" else "nan"))
+            facts.append(Fact("zero" if word == "zero" else "nan", "unseen"))
         elif not is_float(source):
             facts.append(Fact("integer_dtype", "source", dtype=source.dtype.name))
         elif moves is False:
@@ -149,7 +144,8 @@ def _findings(
 ) -> tuple[Finding, ...]:
     """Return the finding of each source; a source without a fact is fine, with a note where one of its ways is cut."""
     found = []
-    for index, (name, called, fact) in enumerate(zip(call.names, spoken_names(call), facts, strict=True)):
+    names = call.names
+    for index, (name, called, fact) in enumerate(zip(names, spoken_names(call, names), facts, strict=True)):
         if fact:
             file, line, code = fact.at or (None, None, None)
             path = path_of(called, fact.path) if fact.path else ""

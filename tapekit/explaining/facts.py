@@ -10,12 +10,11 @@ from typing import Any
 import tensorflow as tf
 
 from tapekit._sources import Call, is_float
-from tapekit.explaining import signals, words
+from tapekit.explaining import ready_made, signals, words
 from tapekit.explaining.calls import backward_place, called_by, cause_of, spelled
-from tapekit.explaining.flow import SHAPE, Flow, has_body
-from tapekit.explaining.ready_made import added_losses, binding_of, entries, first_use, other_variables, ready_made
+from tapekit.explaining.flow import CUT, FLAT, NUMBER, SHAPE, Flow, has_body, inside
 from tapekit.explaining.records import Fact
-from tapekit.explaining.signals import Health, Signal
+from tapekit.explaining.signals import NOT_FINITE, ZERO, Signal, health, status
 from tapekit.graphs.capture import Place, Recording, capture, place
 
 
@@ -26,21 +25,27 @@ class Links:
         self.recording = recording
         self.flow = Flow(recording)
         self.ways = self.flow.ways()
-        cuts = [(self._fact_of_break([op]), concerned) for op, concerned in self.flow.cuts(self.ways).items()]
-        # what a function of a library stops, or what belongs to a derivative, is no loss
-        self.cuts = [(fact, concerned) for fact, concerned in cuts if fact.at and not _order(fact.path[-1])]
-        self.cuts = [(fact, concerned) for fact, concerned in self.cuts if fact.detail != "library"]
-        self.losses = {} if all_pass else added_losses(recording)
-        self.ready = [] if all_pass else ready_made(recording, self.flow)
-
-    def cuts_of(self, index: int) -> list[Fact]:
-        """Return the facts that a part of the gradient of source `index` is lost at an operation."""
-        entry = self.recording.sources[index].ref()
-        return [fact for fact, concerned in self.cuts if entry in concerned]
+        self._cuts: dict[tf.Operation, Fact] = {}
+        self.losses = {} if all_pass else ready_made.added_losses(recording)
+        self.ready = [] if all_pass else ready_made.tensors(recording, self.flow)
 
     def others(self) -> list:
         """Return the trainable variables that the target depends on, and that are no sources."""
-        return other_variables(self.recording, self.flow)
+        return ready_made.other_variables(self.recording, self.flow)
+
+    def cuts_of(self, index: int) -> list[Fact]:
+        """Return the facts that a part of the gradient of source `index` is lost at an operation.
+
+        A part is lost where a number is made that has a gradient itself. What a function of a library stops, or what
+        belongs to a derivative, is no loss.
+        """
+        ways = self.ways.get(self.recording.sources[index].ref(), {})
+        lost = [way.last for way in ways.values() if way.last and way.rank == NUMBER]
+        for op in lost:
+            if op not in self._cuts:  # most sources of a model share them
+                self._cuts[op] = self._fact_of_break([op])
+        facts = [self._cuts[op] for op in lost if not _order(op)]
+        return [fact for fact in facts if fact.at and fact.detail != "library"]
 
     def squares(self) -> list[Fact]:
         """Return the element-wise operations that make ``[n, n]`` of ``[n]`` and ``[n, 1]``."""
@@ -48,9 +53,9 @@ class Links:
         found = []
         for op in self.flow.ops:
             shapes = [tuple(tensor.shape) for tensor in (*op.inputs, *op.outputs) if tensor.shape.rank is not None]
-            n = next((shape[0] for shape in shapes if len(shape) == 1), None) or 0
-            made = n > 1 and len(shapes) == 3 and {*shapes[:2]} == {(n,), (n, 1)} and shapes[2] == (n, n)
-            if made and any(tensor.ref() in dependent for tensor in op.inputs):
+            n = max((length for shape in shapes for length in shape if length), default=0)
+            squared = n > 1 and {*shapes[:-1]} == {(n,), (n, 1)} and shapes[-1] == (n, n)
+            if squared and any(tensor.ref() in dependent for tensor in op.inputs):
                 found.append(Fact("square", kind=op.type, op=spelled(op), at=place(op.traceback), dtype=str(n)))
         return found
 
@@ -58,59 +63,57 @@ class Links:
         """Return what is known about source `index`, whose gradient is None."""
         call, entry = self.recording.call, self.recording.sources[index]
         source = call.sources[index]
-        way = self.ways.get(entry.ref())
         if not is_float(source):
-            at, op = first_use(self.recording, entry)
-            if isinstance(source, tf.Variable) and (made := binding_of(call.leaves[index], call.fn)):
-                at = made.at
+            at, op = ready_made.first_use(self.recording, entry)
+            if isinstance(source, tf.Variable):
+                at = ready_made.made_at(call.leaves[index], call.fn) or at
             return Fact("integer_dtype", "source", op=spelled(op) if op else None, at=at, dtype=source.dtype.name)
-        if way is None:
+        ways = self.ways.get(entry.ref())
+        if not ways:
             return self._fact_of_unread(index)
-        if way.last is None:  # each operation by itself passes a gradient on
+        best = max(ways.values(), key=lambda way: way[:2])
+        if best.last is None:  # each operation by itself passes a gradient on
             return Fact("non_differentiable_op")
-        if way.rank == SHAPE:
-            return Fact("not_used", "shape", op=spelled(way.last), at=place(way.last.traceback))
-        return self._fact_of_break(way.ops())
+        if best.rank == SHAPE:
+            return Fact("not_used", "shape", op=spelled(best.last), at=place(best.last.traceback))
+        return self._fact_of_break(best.ops())
 
     def _fact_of_break(self, path: Sequence[tf.Operation]) -> Fact:
-        if fact := _fact_inside(self.recording, path[-1:]):
-            return fact._replace(path=tuple(path))
-        cause, detail, dtype = cause_of(path[-1], self.recording.inputs[path[-1]])
-        if self.flow.writes(path[-1]):
-            cause, detail = "stateful", "library" if called_by(path[-1]) else ""
+        path = [*path[:-1], *inside(path[-1:], self.recording)]
+        cause, detail, dtype = cause_of(path[-1])
         return _fact_at(path, cause, detail, dtype=dtype, other=called_by(path[-1]))
 
     def _fact_of_unread(self, index: int) -> Fact:
         """Return what is known about a source on which the target does not depend."""
         entry = self.recording.sources[index]
-        at, op = first_use(self.recording, entry)
+        at, op = ready_made.first_use(self.recording, entry)
         if at and op:
             owner = next((name for name, entries in self.losses.items() if entry.ref() in entries), "")
             return Fact("not_used", "losses" if owner else "unused", op=spelled(op), at=at, other=owner)
-        leaf, ready = self.recording.call.leaves[index], tuple(map(str, self.ready))
-        # whether the target depends on no source at all
-        alone = not any(each.ref() in self.flow.consumers for each in self.recording.sources)
-        for each in self.ready:
-            if each.holder is not None and any(value is leaf for value in vars(each.holder).values()):
-                return Fact("outside_tape", at=each.line(), other=each.name, ready=ready)
-        if alone and (fact := self._fact_of_twin(self.recording.call.sources[index])):
-            return fact._replace(ready=ready)
         if not self.ready:
             return Fact("not_used")
-        last = self.ready[0]
-        return Fact("outside_tape" if alone else "not_used", at=last.line(), other=last.name, ready=ready)
+        last, ready = self.ready[0], tuple(map(str, self.ready))
+        leaf = self.recording.call.leaves[index]
+        for each in self.ready:  # of an object that also holds the source
+            if any(value is leaf for value in getattr(each.holder, "__dict__", {}).values()):
+                return Fact("outside_tape", at=each.line, other=each.name, ready=ready)
+        if any(each.ref() in self.flow.consumers for each in self.recording.sources):
+            return Fact("not_used", at=last.line, other=last.name, ready=ready)
+        # the target depends on no source at all
+        fact = self._fact_of_twin(self.recording.call.sources[index])
+        return (fact or Fact("outside_tape", at=last.line, other=last.name))._replace(ready=ready)
 
     def _fact_of_twin(self, source: Any) -> Fact | None:
         """Return the fact that `fn` reads another tensor or variable of the shape and dtype of `source`."""
-        twins = [each for each in self.ready if (each.tensor.shape, each.tensor.dtype) == (source.shape, source.dtype)]
+        twins = [each for each in self.ready if (each.value.shape, each.value.dtype) == (source.shape, source.dtype)]
         if not isinstance(source, tf.Variable):
             return Fact("wrong_tensor", at=twins[0].read, other=twins[0].name) if twins else None
         for each in twins:
             if each.made and each.made.again:
                 return Fact("replaced_by_tensor", at=each.made.at, other=each.name)
-        for name, variable, read in self.others():
-            if (variable.name.split("/")[-1], variable.shape) == (source.name.split("/")[-1], source.shape):
-                return Fact("wrong_tensor", at=read, other=name)
+        for each in self.others():
+            if (each.value.name.split("/")[-1], each.value.shape) == (source.name.split("/")[-1], source.shape):
+                return Fact("wrong_tensor", at=each.read, other=each.name)
         return None
 
 
@@ -120,7 +123,7 @@ def hear(call: Call, indexes: Sequence[int]) -> Signal:
 
     def ask(recording: Recording) -> list:
         sources = [recording.sources[index] for index in indexes]
-        heard.append(Signal(Flow(recording), sources, entries(recording)))
+        heard.append(Signal(Flow(recording), sources, ready_made.entries(recording)))
         return heard[-1].question
 
     _, answer = capture(call, ask)
@@ -131,27 +134,30 @@ def hear(call: Call, indexes: Sequence[int]) -> Signal:
 def fact_of_zero(signal: Signal, index: int, status: str) -> Fact:
     """Return what is known about a gradient whose elements are all 0; an eager tape returns `status` for it."""
     recording = signal.flow.recording
-    path, cancels = signal.zero_at(recording.sources[index], _is_flat)
-    if not path:
-        return Fact("zero")
-    if fact := _fact_inside(recording, path):
-        return fact
+    ends = signal.lost_at(recording.sources[index], ZERO)
+    if not ends:
+        return Fact("zero", "unseen")
+    # a flat operation is preferred: another one multiplies by a factor that is 0
+    path, cancels = next((end for end in reversed(ends) if _is_flat(end[0][-1])), ends[-1])
+    last = path[-1]
+    continued = inside(path, recording, CUT if status == "none" else NUMBER)
+    if continued != path:
+        return _fact_at(continued, *cause_of(continued[-1])[:2])
     if status == "none":
         return _fact_at(path, "not_used", "branch")
-    last = path[-1]
-    cause, _, _ = cause_of(last, recording.inputs[last])
+    cause, detail, _ = cause_of(last)
     if cause == "custom_gradient":
         gradients = [signal.known[t.ref()] for t in signal.flow.inputs[last] if t.ref() in signal.known]
         return _fact_at(path, cause, at=backward_place(gradients, signals.__file__))
-    if cause == "left_tensorflow" or (last.type in words.FLAT and not _order(last)):
-        return _fact_at(path, cause, "python" if cause == "left_tensorflow" else "")
+    if cause == "left_tensorflow" or (last.type in FLAT and not _order(last)):
+        return _fact_at(path, cause, detail)
     fact = fact_of_value(signal, signal.flow.inputs[last], path)
     if fact and fact.detail == "overflow":
         return fact
     if not _is_flat(last) and (fact := _fact_of_factor(signal, path)):
         return fact
-    cancels = cancels or len({tensor.ref() for tensor in last.inputs}) < len(last.inputs)  # x - x
-    return _fact_at(path, "zero", "cancels" if cancels else "", order=_order(last))
+    made = ready_made.layer_made_at(path, recording.call.fn)
+    return _fact_at(path, "zero", "cancels" if cancels else "", order=_order(last), at=made)
 
 
 def _is_flat(op: tf.Operation) -> bool:
@@ -161,7 +167,7 @@ def _is_flat(op: tf.Operation) -> bool:
 def _fact_of_factor(signal: Signal, path: Sequence[tf.Operation]) -> Fact | None:
     """Return the fact that a factor is 0, with the operation that made it 0; None if no input is 0."""
     last = path[-1]
-    zero = signal.first(signal.flow.inputs[last], lambda found: found.all_zero, _is_flat)
+    zero = signal.first(signal.flow.inputs[last], ZERO, _is_flat)
     if zero is None:
         return None
     maker = zero.op
@@ -172,33 +178,31 @@ def _fact_of_factor(signal: Signal, path: Sequence[tf.Operation]) -> Fact | None
     return _fact_at(path, "zero", other=named.name if named else spelled(maker), order=_order(last))
 
 
-def _fact_inside(recording: Recording, path: Sequence[tf.Operation]) -> Fact | None:
-    """Return the fact that the gradient is lost in the body of an operation (a tf.cond, a loop) of the path."""
-    pending, seen = [op.node_def for op in path if has_body(op)], set[str]()
-    library = {each.signature.name: each for each in recording.graph.as_graph_def().library.function} if pending else {}
-    while pending:
-        node = pending.pop()
-        if node.op in words.LOSING:
-            cause = "stop_gradient" if node.op == "StopGradient" else "non_differentiable_op"
-            return Fact(cause, kind=node.op, op=node.op, at=place(path[-1].traceback), path=tuple(path))
-        names = {value.func.name for key, value in node.attr.items() if key != "cond" and value.func.name}
-        pending += [inner for name in names - seen if name in library for inner in library[name].node_def]
-        seen |= names
-    return None
-
-
 def fact_of_nan(signal: Signal, index: int) -> Fact:
     """Return what is known about a gradient with an element that is NaN or infinite."""
     recording = signal.flow.recording
-    path = signal.nan_at(recording.sources[index])
-    if not path:
-        return Fact("nan")
+    ends = signal.lost_at(recording.sources[index], NOT_FINITE)
+    if not ends:
+        return Fact("nan", "unseen")
+    path, _ = ends[-1]
     last = path[-1]
     if fact := fact_of_value(signal, [*signal.flow.inputs[last], *last.outputs], path):
         return fact
-    if _order(last) == 0 and _slope_is_finite(recording, last):
+    if _is_closed(last):
+        return _fact_of_body(path)
+    if _order(last) == 0 and _alone(recording, last)[0]:
         return _fact_at(path, "nan", "overflow", dtype=last.outputs[0].dtype.name)
     return _fact_of_slope(signal, path)
+
+
+def _is_closed(op: tf.Operation) -> bool:
+    """Return whether the numbers in `op` are not known: in a loop, a branch, Python code or a list of tensors."""
+    return has_body(op) or op.type in words.PYTHON or any(tensor.dtype == tf.variant for tensor in op.inputs)
+
+
+def _fact_of_body(path: Sequence[tf.Operation]) -> Fact:
+    bodies = [place for place, op in enumerate(path, 1) if has_body(op)]
+    return _fact_at(path[: bodies[-1]] if bodies else path, "nan", "body")
 
 
 def _fact_of_slope(signal: Signal, path: Sequence[tf.Operation]) -> Fact:
@@ -209,7 +213,7 @@ def _fact_of_slope(signal: Signal, path: Sequence[tf.Operation]) -> Fact:
 
 def fact_of_value(signal: Signal, tensors: Sequence[tf.Tensor], path: Sequence[tf.Operation] = ()) -> Fact | None:
     """Return what is known about the first value on the way to `tensors` that is NaN or infinite, if one is."""
-    origin = signal.first(tensors, lambda found: not found.finite, lambda op: False)
+    origin = signal.first(tensors, NOT_FINITE, lambda op: False)
     if origin is None:
         return None
     op, at = origin.op, place(origin.op.traceback)
@@ -217,23 +221,36 @@ def fact_of_value(signal: Signal, tensors: Sequence[tf.Tensor], path: Sequence[t
         return _fact_at(path, "nan", "given")._replace(at=at, op=spelled(op), kind=op.type) if path else None
     if op.type == "Const":
         return Fact("nan", "constant", kind=op.type, op=spelled(op), at=at, path=tuple(path))
-    if path and op is path[-1] and op.type in words.SINGULAR:
+    if _is_closed(op):
+        return _fact_of_body(path or [op])
+    overflows = signal.values[origin.ref()] == "infinite" and _alone(signal.flow.recording, op)[1]
+    if path and op is path[-1] and not overflows:
         return _fact_of_slope(signal, path)
-    overflows = op.type not in words.SINGULAR and not signal.value(origin).nan
     fact = _fact_at([*path, op], "nan", "overflow" if overflows else "value", dtype=origin.dtype.name, order=_order(op))
     return fact._replace(path=tuple(path))
 
 
-def _slope_is_finite(recording: Recording, op: tf.Operation) -> bool:
-    """Return whether the derivative of `op` by itself is finite, so that its product with what arrives is not."""
+def _alone(recording: Recording, op: tf.Operation) -> list[bool]:
+    """Return whether the slope of `op` by itself is finite, and its value if its inputs are scaled to at most 1.
+
+    If the slope is finite, its product with what arrives is too large; if the value is, the inputs are too large.
+    """
     position = recording.ops.index(op)
 
     def ask(again: Recording) -> list:
         same = again.ops[position]
-        stop = [tensor for tensor in same.inputs if tensor.dtype != tf.resource]
-        return [signals.health(g) for g in again.vjp(same.outputs[:1], same.inputs, stop=stop) if g is not None]
+        slopes = [each for each in Flow(again, same.outputs[:1]).backward(same, {0: None}) if each is not None]
+        floats = [each.dtype.is_floating for each in same.inputs]
+        small = [
+            each / tf.maximum(tf.reduce_max(tf.abs(each)), 1) if real else tf.identity(each)
+            for each, real in zip(same.inputs, floats, strict=True)
+        ]
+        kinds = [output.dtype for output in same.outputs]
+        scaled = again.graph.create_op(op.type, small, kinds, attrs=dict(op.node_def.attr))
+        return [[health(each) for each in group] for group in (slopes, scaled.outputs[:1])]
 
-    return all(Health.of(row).finite for row in capture(recording.call, ask)[1])
+    _, groups = capture(recording.call, ask)
+    return [not any(status(row) in NOT_FINITE for row in rows) for rows in groups]
 
 
 def _order(op: tf.Operation) -> int:
@@ -246,9 +263,7 @@ def _forward(op: tf.Operation, ops: Sequence[tf.Operation]) -> tf.Operation:
     names = [re.fullmatch(r"_(\w*?)(?:Grad)+(?:V\d|Helper)?", frame.name) for frame in op.traceback]
     kind = next((name[1] for name in reversed(names) if name), "")
     alike = [each for each in ops[: ops.index(op)] if kind and each.type == kind and _order(each) == 0]
-    near = {tensor.ref() for tensor in op.inputs}
-    close = [each for each in alike if near & {tensor.ref() for tensor in (*each.inputs, *each.outputs)}]
-    return (close or alike or [op])[-1]
+    return (alike or [op])[-1]
 
 
 def _fact_at(
@@ -262,5 +277,6 @@ def _fact_at(
     if order:
         last = _forward(last, last.graph.get_operations())
         detail = detail if detail == "cancels" else "second" if detail in ("", "slope") else "slope"
-    op = "tf.custom_gradient" if cause == "custom_gradient" else spelled(last)
-    return Fact(cause, detail, kind=last.type, op=op, at=at or place(last.traceback), path=tuple(path), **facts)
+    return Fact(
+        cause, detail, kind=last.type, op=spelled(last), at=at or place(last.traceback), path=tuple(path), **facts
+    )

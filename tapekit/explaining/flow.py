@@ -4,19 +4,21 @@ No list of operations decides this. A gradient passes along an edge if `tf.gradi
 The gradient of a source stops at the edge, on the way from the source to the target, where it is None.
 """
 
+import gc
 import math
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import tensorflow as tf
 
 from tapekit._sources import is_float
-from tapekit.explaining.words import FLAT
 from tapekit.graphs.capture import PLUMBING, SHAPES, Recording
 
-# How the best way from a tensor towards the target ends; the last is the best.
-SHAPE, CUT, CUT_FROM_TARGET, ARRIVES = range(4)
+# How a way from a tensor towards the target ends: where only a shape is read, where a decision or an index is made,
+# where a number is made that has a gradient itself, or at the target.
+SHAPE, CUT, NUMBER, ARRIVES = range(4)
+FLAT = {"Sign"}  # step functions whose registered gradient is 0, not None
 _HAS_BODY: dict[str, bool] = {}  # by type of operation: to read its definition takes long
 
 
@@ -42,8 +44,9 @@ class Way(NamedTuple):
 class Flow:
     """The operations of a recording that lead to its target, and the edges along which their gradients pass."""
 
-    def __init__(self, recording: Recording) -> None:
+    def __init__(self, recording: Recording, targets: Sequence[tf.Tensor] = ()) -> None:
         self.recording = recording
+        self.targets = targets or [recording.target]
         self.inputs = recording.inputs
         self.position = {op: index for index, op in enumerate(recording.ops)}
         self.writers: dict = defaultdict(list)  # handle of a variable or table -> the operations that write it
@@ -63,7 +66,7 @@ class Flow:
 
     def _leading(self) -> list[tf.Operation]:
         """Return the operations on which the target depends, also through variables, in execution order."""
-        seen, pending = set(), [self.recording.target.op]
+        seen, pending = set(), [target.op for target in self.targets]
         while pending:
             op = pending.pop()
             if op in seen or op not in self.position:
@@ -77,68 +80,51 @@ class Flow:
 
     def leads(self, tensor: tf.Tensor) -> bool:
         """Return whether the target depends on `tensor`."""
-        return tensor.ref() in self.consumers or tensor is self.recording.target
+        return tensor.ref() in self.consumers or any(tensor is target for target in self.targets)
 
-    def ways(self) -> dict:
-        """Return, for the ``ref()`` of each tensor on which the target depends, the best way to it."""
-        target = self.recording.target
-        found = {target.ref(): Way(ARRIVES, math.inf, None, None, None)}
-        tensors = [tensor for op in reversed(self.ops) for tensor in op.outputs]
-        for tensor in dict.fromkeys(t.ref() for t in (*tensors, *self.recording.sources)):
-            ways = [way for op, index in self.consumers.get(tensor, ()) for way in self._through(op, index, found)]
-            if ways and tensor not in found:
-                found[tensor] = max(ways, key=lambda way: way[:2])
+    def after(self, tensors: Iterable[tf.Tensor]) -> list[tf.Tensor]:
+        """Return the tensors on the ways from `tensors` to the target, `tensors` included."""
+        found = {tensor.ref() for tensor in tensors}
+        for op in self.ops:
+            if any(tensor.ref() in found for tensor in self.inputs[op]):
+                found.update(output.ref() for output in op.outputs)
+        return [ref.deref() for ref in found if self.leads(ref.deref())]
+
+    def ways(self) -> dict[Any, dict]:
+        """Return, for the ``ref()`` of each tensor, the best way to each operation at which its gradient stops.
+
+        The key of a way that arrives at the target is None.
+        """
+        found: dict[Any, dict] = {}
+        for target in self.targets:
+            found[target.ref()] = {None: Way(ARRIVES, math.inf, None, None, None)}
+        for op in reversed(self.ops):
+            for index, tensor in enumerate(self.inputs[op]):
+                for way in self._through(op, index, found):
+                    ends = found.setdefault(tensor.ref(), {})
+                    ends[way.last] = max(way, ends.get(way.last, way), key=lambda each: each.rank)
         return found
 
-    def _through(self, op: tf.Operation, index: int, found: dict) -> Iterable[Way]:
+    def _through(self, op: tf.Operation, index: int, found: dict) -> Iterator[Way]:
+        """Yield the ways from one input of `op`, where those from its outputs are known."""
         here = self.position[op]
-        if self.writes(op):
-            if index > 0:
-                yield Way(CUT, here, op, op, None)
-            return
+        if self.writes(op) and index > 0:
+            yield Way(NUMBER, here, op, op, None)
         for number, output in enumerate(op.outputs):
-            onward = found.get(output.ref())
-            if onward is None:
-                continue
-            if self.passes(op, index, number):
-                yield Way(onward.rank, onward.position, onward.last, op, onward)
-            else:
-                rank = CUT_FROM_TARGET if onward.rank == ARRIVES else CUT
-                yield Way(SHAPE if op.type in SHAPES else rank, here, op, op, None)
+            if output.ref() in found and self.passes(op, index, number):
+                for way in found[output.ref()].values():
+                    yield way._replace(op=op, onward=way)
+            elif output.ref() in found:
+                counts = self._is_number(output, found) and not self._straight_through(op)
+                yield Way(SHAPE if op.type in SHAPES else NUMBER if counts else CUT, here, op, op, None)
 
-    def cuts(self, ways: dict) -> dict[tf.Operation, set]:
-        """Return the operations that stop a part of a gradient, and the ``ref()`` of each source concerned.
-
-        A part is lost where the result is used as a number and has a gradient itself. Nothing is lost where it is a
-        decision or an index (the condition of a tf.where, a mask), where only a shape is read, or where a
-        straight-through estimator lets the gradient pass by the operation.
-        """
-        behind: dict = {entry.ref(): {entry.ref()} for entry in self.recording.sources}
-        cut: dict[tf.Operation, set] = defaultdict(set)
-        for op in self.ops:
-            for index, tensor in enumerate(self.inputs[op]):
-                if not (concerned := behind.get(tensor.ref())):
-                    continue
-                if self.writes(op):
-                    cut[op] |= concerned if index > 0 else set()
-                    continue
-                onward = [number for number, output in enumerate(op.outputs) if output.ref() in ways]
-                passing = [n for n in onward if op.type not in FLAT and self.passes(op, index, n)]
-                for number in passing:
-                    behind.setdefault(op.outputs[number].ref(), set()).update(concerned)
-                if passing or op.type in SHAPES or self._straight_through(op):
-                    continue
-                if any(self._is_number(op.outputs[number], ways) for number in onward):
-                    cut[op] |= concerned
-        return {op: concerned for op, concerned in cut.items() if concerned}
-
-    def _is_number(self, tensor: tf.Tensor, ways: dict) -> bool:
+    def _is_number(self, tensor: tf.Tensor, found: dict) -> bool:
         """Return whether a gradient arrives at a tensor, or at the float that is made of an integer."""
         if is_float(tensor):
-            return tensor.ref() in ways and ways[tensor.ref()].rank == ARRIVES
+            return None in found.get(tensor.ref(), {})
         uses = [op for op, _ in self.consumers.get(tensor.ref(), ()) if tensor.dtype.is_integer]
         whole = [op for op in uses if op.type == "Cast" or not any(is_float(output) for output in op.outputs)]
-        return any(self._is_number(output, ways) for op in whole for output in op.outputs)
+        return any(self._is_number(output, found) for op in whole for output in op.outputs)
 
     def _straight_through(self, op: tf.Operation) -> bool:
         """Return whether `op` is the StopGradient in ``x + tf.stop_gradient(step(x) - x)``."""
@@ -158,38 +144,61 @@ class Flow:
         alike = () if has_body(op) else (op.type, own_gradient(op))
         key = (alike or op.name, number, after.dtype, *(tensor.dtype for tensor in self.inputs[op]))
         if key not in self._passes:
-            self._passes[key] = [gradient is not None for gradient in self._backward(op, number)]
-        return self._passes[key][index]
+            self._passes[key] = [gradient is not None for gradient in self.backward(op, {number: None})]
+        return self._passes[key][index] and op.type not in FLAT
 
-    def _backward(self, op: tf.Operation, number: int) -> list:
-        """Return the gradients of one output of `op` with respect to its inputs."""
+    def backward(self, op: tf.Operation, upstream: dict[int, tf.Tensor | None]) -> list:
+        """Return what flows back along each input edge of `op` alone, for gradients of its outputs (None for ones)."""
         inputs = self.inputs[op]
+        outputs, stop = op.outputs, [tensor for tensor in inputs if tensor.dtype != tf.resource]
         handles = any(tensor.dtype in (tf.resource, tf.variant) for tensor in inputs)
-        if handles or has_body(op) or op.op_def.is_stateful:
-            return self.recording.vjp([op.outputs[number]], inputs, stop=self.stop(op))
-        # TensorFlow walks through all that follows the inputs: nothing but the copy follows these
-        fresh = [tf.identity(tensor) for tensor in inputs]
-        kinds = [output.dtype for output in op.outputs]
-        copy = self.recording.graph.create_op(op.type, fresh, kinds, attrs=dict(op.node_def.attr))
-        return self.recording.vjp([copy.outputs[number]], fresh)
+        if not (handles or has_body(op) or op.op_def.is_stateful):
+            # TensorFlow walks through all that follows the inputs: nothing but the copy follows these
+            inputs = [tf.identity(tensor) for tensor in inputs]
+            kinds = [output.dtype for output in op.outputs]
+            copy = self.recording.graph.create_op(op.type, inputs, kinds, attrs=dict(op.node_def.attr))
+            outputs, stop = copy.outputs, []
+        flows = None if None in upstream.values() else [*upstream.values()]
+        return self.recording.vjp([outputs[number] for number in upstream], inputs, flows, stop=stop)
 
-    def stop(self, op: tf.Operation) -> list[tf.Tensor]:
-        """Return the tensors at which a gradient is to stop so that it passes through `op` alone."""
-        return [tensor for tensor in self.inputs[op] if tensor.dtype != tf.resource]
 
-    def after(self, tensors: Iterable[tf.Tensor]) -> list[tf.Tensor]:
-        """Return the tensors on the ways from `tensors` to the target, `tensors` included."""
-        found = {tensor.ref() for tensor in tensors}
-        for op in self.ops:
-            if any(tensor.ref() in found for tensor in self.inputs[op]):
-                found.update(output.ref() for output in op.outputs)
-        return [ref.deref() for ref in found if self.leads(ref.deref())]
+def inside(path: Sequence[tf.Operation], recording: Recording, least: int = CUT) -> list[tf.Operation]:
+    """Return the path, continued into the body of one of its operations to the one that stops the gradient there.
+
+    It stops where the way from an input of the body ends with at least the rank `least`.
+    """
+    bodies = [(place, op) for place, op in enumerate(path, 1) if has_body(op)]
+    # The garbage collector knows the graph of a body; an operation does not show it.
+    graphs = [each for each in gc.get_objects() if issubclass(type(each), tf.Graph)] if bodies else []
+    ends = [(rank, place, ops) for place, op in bodies for rank, ops in _ends_inside(op, recording.call, graphs)]
+    if not (ends := [end for end in ends if end[0] >= least]):
+        return [*path]
+    _, place, ops = max(ends, key=lambda end: (end[0], not has_body(end[2][-1])))
+    return [*path[:place], *ops]
+
+
+def _ends_inside(op: tf.Operation, call: Any, graphs: Sequence[Any]) -> Iterator[tuple[int, list[tf.Operation]]]:
+    """Yield the rank and the operations of each way that ends in a body of `op`, or in bodies inside it."""
+    names = {each.name for value in op.node_def.attr.values() for each in (value.func, *value.list.func)}
+    for graph in graphs:
+        targets = [each for each in getattr(graph, "outputs", ()) if is_float(each) or each.dtype == tf.variant]
+        if targets and graph.name in names:
+            ops = graph.get_operations()
+            flow = Flow(
+                Recording(call, graph, graph.inputs, ops, {op: list(op.inputs) for op in ops}, targets[0]), targets
+            )
+            with graph.as_default():
+                ways = flow.ways()
+            starts = [each.ref() for each in graph.inputs if is_float(each) or each.dtype in (tf.resource, tf.variant)]
+            yield from ((way.rank, way.ops()) for start in starts for way in ways.get(start, {}).values() if way.last)
+            for inner in filter(has_body, flow.ops):
+                yield from ((rank, [inner, *ops]) for rank, ops in _ends_inside(inner, call, graphs))
 
 
 def has_body(op: tf.Operation) -> bool:
     """Return whether `op` is a tf.cond, a loop or a function, with operations of its own inside."""
     if op.type not in _HAS_BODY:
-        _HAS_BODY[op.type] = any(attr.type == "func" for attr in op.op_def.attr)
+        _HAS_BODY[op.type] = any("func" in attr.type for attr in op.op_def.attr)
     return _HAS_BODY[op.type]
 
 

@@ -1,6 +1,5 @@
 """Derivatives that `fn` takes itself: `inner_gradients` records the calls of ``tape.gradient`` that return None."""
 
-import functools
 import re
 import traceback
 from collections.abc import Iterator
@@ -20,25 +19,22 @@ _OURS = (__file__, tape.__file__)
 def inner_gradients() -> Iterator[list[Fact]]:
     """Record a `Fact` for each inner gradient that is None; `tf.GradientTape` is restored afterwards."""
     facts: list[Fact] = []
-    watched: dict[int, list] = {}
+    watched: list[tuple[Any, Any]] = []
     gradient, watch = tf.GradientTape.gradient, tf.GradientTape.watch
 
-    @functools.wraps(watch)
     def recorded_watch(self: Any, tensor: Any) -> None:
         watch(self, tensor)
-        watched.setdefault(id(self), []).extend(tf.nest.flatten(tensor))
+        watched.extend((self, each) for each in tf.nest.flatten(tensor))
 
-    @functools.wraps(gradient)
     def recorded_gradient(self: Any, target: Any, sources: Any, *args: Any, **kwargs: Any) -> Any:
         result = gradient(self, target, sources, *args, **kwargs)
-        known = [*watched.get(id(self), []), *self.watched_variables()]
+        known = [*self.watched_variables(), *(each for owner, each in watched if owner is self)]
         for source, found in zip(tf.nest.flatten(sources), tf.nest.flatten(result), strict=False):
             frames = [frame for frame in traceback.extract_stack() if frame.filename not in _OURS]
-            at = place(frames[-1:])
-            if found is None and at is not None:
-                call = re.search(r"[\w.]+\.(gradient|jacobian|batch_jacobian)\b", at.code)
+            if found is None and (at := place(frames[-1:])):
+                called = re.search(r"[\w.]+\.(gradient|jacobian|batch_jacobian)\b", at.code)
                 detail = _reason(target, source, any(each is source for each in known))
-                facts.append(Fact(*detail, op=call[0] if call else "tape.gradient", at=at))
+                facts.append(Fact(*detail, op=called[0] if called else "tape.gradient", at=at))
         return result
 
     tf.GradientTape.gradient, tf.GradientTape.watch = recorded_gradient, recorded_watch

@@ -1,48 +1,50 @@
 """What `fn` reads besides its sources: the tensors that were made before it ran, and other variables."""
 
-import functools
 import inspect
 import types
+from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
-from tapekit._lines import is_own
 from tapekit._sources import Call, as_variable, is_float
 from tapekit.explaining.bindings import Binding, last_binding
 from tapekit.explaining.calls import called_by
 from tapekit.explaining.flow import Flow
 from tapekit.graphs.capture import Place, Recording, place, place_at
 
+# What a tf.function, a model or layer of Keras, and a functools.partial hold.
+_HELD = ("python_function", "layers", "variables", "func", "args", "keywords")
+
 
 class Reached(NamedTuple):
-    """A value within reach of `fn`: its name, the code that uses this name, and the object that holds it, if any."""
+    """A value within reach of `fn`: its name, the code that uses this name, and the object that holds it, if any.
+
+    ``read`` is the line at which `fn` reads a tensor that was made before it ran.
+    """
 
     name: str
     value: Any
     code: types.CodeType | None
     holder: Any = None
+    read: Place | None = None
 
+    @property
+    def made(self) -> Binding | None:
+        """Where the name was last bound."""
+        return last_binding(self.name, self.code, self.holder) if self.name and self.code else None
 
-class ReadyMade(NamedTuple):
-    """A tensor that existed before `fn` ran: its name and shape, where `fn` reads it, and what bound its name last."""
-
-    name: str
-    tensor: tf.Tensor
-    read: Place | None
-    made: Binding | None
-    holder: Any = None
-
+    @property
     def line(self) -> Place | None:
-        """Return the line that made it, or else the line that reads it."""
+        """The line that made the value, or else the line that reads it."""
         return self.made.at if self.made else self.read
 
     def __str__(self) -> str:
-        lines = [f"made on line {self.made.at.line}"] if self.made else []
-        lines += [f"read on line {self.read.line}"] if self.read else []
-        shown = f"{self.name or 'a tensor without a name'} {tuple(self.tensor.shape)}"
+        told = [("made", self.made and self.made.at), ("read", self.read)]
+        lines = [f"{word} on line {at.line}" for word, at in told if at]
+        shown = f"{self.name or 'a tensor without a name'} {tuple(self.value.shape)}"
         return f"{shown} ({', '.join(lines)})" if lines else shown
 
 
@@ -67,44 +69,40 @@ def entries(recording: Recording) -> dict[Any, Reached]:
     return named
 
 
-def ready_made(recording: Recording, flow: Flow) -> list[ReadyMade]:
+def tensors(recording: Recording, flow: Flow) -> list[Reached]:
     """Return the floating-point tensors from before `fn` on which the target depends, the last made first.
 
     The sources are left out. Call it while the graph of the recording is being made.
     """
-    found: dict[Any, ReadyMade] = {}
-    for ref, (name, _, code, holder) in entries(recording).items():
-        tensor = ref.deref()
+    found: dict[Any, Reached] = {}
+    for ref, reached in entries(recording).items():
+        tensor, code = ref.deref(), reached.code
         if flow.leads(tensor) and is_float(tensor) and not any(tensor is entry for entry in recording.sources):
-            made = last_binding(name, code, holder) if name and code else None
             read, _ = first_use(recording, tensor)
             if not read and code:  # a tensor that is returned as it is
                 read = place_at(code.co_filename, max(line for *_, line in code.co_lines() if line))
-            found.setdefault(name or ref, ReadyMade(name, tensor, read, made, holder))
+            found.setdefault(reached.name or ref, reached._replace(value=tensor, read=read))
     return sorted(found.values(), key=lambda each: -each.made.at.line if each.made else 0)
 
 
-def binding_of(value: Any, fn: Any) -> Binding | None:
-    """Return where the name by which `fn` reaches `value` was last bound."""
-    found = next((each for each in reachable(fn) if each.value is value), None)
-    return last_binding(found.name, found.code, found.holder) if found and found.code else None
+def made_at(value: Any, fn: Any) -> Place | None:
+    """Return the line on which the name by which `fn` reaches `value` was last bound."""
+    return next((each.line for each in reachable(fn) if each.value is value), None)
 
 
-def other_variables(recording: Recording, flow: Flow) -> list[tuple[str, tf.Variable, Place | None]]:
-    """Return the trainable variables, no sources, on which the target depends: name, variable, and first use."""
-    sources = {id(source) for source in recording.call.sources}
-    seen = [
-        (outside, first_use(recording, inside)[0])
-        for inside, outside in recording.captured()
-        if isinstance(outside, tf.Variable) and outside.trainable and id(outside) not in sources and flow.leads(inside)
-    ]
-    reached = {id(as_variable(each.value)): each for each in reachable(recording.call.fn)} if seen else {}
+def other_variables(recording: Recording, flow: Flow) -> list[Reached]:
+    """Return the trainable variables, no sources, on which the target depends, with the line that reads each."""
+    captured = [(inside, each) for inside, each in recording.captured() if isinstance(each, tf.Variable)]
+    others = [(inside, each) for inside, each in captured if each.trainable and flow.leads(inside)]
+    others = [(inside, each) for inside, each in others if not any(each is source for source in recording.call.sources)]
+    reached = {id(as_variable(each.value)): each for each in reachable(recording.call.fn)} if others else {}
     found = []
-    for variable, read in seen:
-        name, given, *_ = reached.get(id(variable), ("", variable))
-        if getattr(given, "trainable", True):  # a frozen layer of Keras leaves its tf.Variables trainable
-            own = getattr(given, "path", variable.name.split(":")[0])
-            found.append((name if own == "Variable" and name else own, variable, read))
+    for inside, variable in others:
+        known = reached.get(id(variable), Reached("", variable, None))
+        if getattr(known.value, "trainable", True):  # a frozen layer of Keras leaves its tf.Variables trainable
+            own = getattr(known.value, "path", variable.name.split(":")[0])
+            name = known.name if own == "Variable" and known.name else own
+            found.append(Reached(name, variable, None, read=first_use(recording, inside)[0]))
     return found
 
 
@@ -126,46 +124,38 @@ def first_use(recording: Recording, tensor: tf.Tensor) -> tuple[Place | None, tf
     return None, None
 
 
-def reachable(value: Any, name: str = "", code: Any = None, holder: Any = None, seen: set | None = None) -> Iterator:
-    """Yield a `Reached` for each variable, tensor and array that a function can reach by names."""
-    seen = set() if seen is None else seen
-    if as_variable(value) is not None or isinstance(value, np.ndarray):
-        yield Reached(name, value, code, holder)
-    elif isinstance(value, tf.Tensor):
-        if not tf.is_symbolic_tensor(value):
-            yield Reached(name, value, code, holder)
-    elif id(value) in seen or isinstance(value, (types.ModuleType, type, str, int, float)) or len(seen) > 5000:
-        return
-    else:
-        seen.add(id(value))
-        for inner, each, its_code, its_holder in _members(value, name, code):
-            yield from reachable(each, inner, its_code, its_holder, seen)
+def reachable(fn: Any) -> Iterator[Reached]:
+    """Yield a `Reached` for each variable, tensor and array that a function can reach by names, the nearest first."""
+    pending, seen = deque([Reached("", fn, None)]), set[int]()
+    while pending and len(seen) < 5000:
+        value = pending[0].value
+        if as_variable(value) is not None or isinstance(value, (np.ndarray, tf.Tensor)):
+            if not (isinstance(value, tf.Tensor) and tf.is_symbolic_tensor(value)):
+                yield pending[0]
+        elif id(value) not in seen and not isinstance(value, (types.ModuleType, type, str, int, float)):
+            seen.add(id(value))
+            pending.extend(_members(*pending[0][:3]))
+        pending.popleft()
 
 
-def _members(value: Any, name: str, code: Any) -> Iterator[tuple[str, Any, Any, Any]]:
-    """Yield ``(name, member, code, holder)`` for what a function, a container or an object holds."""
+def _members(name: str, value: Any, code: Any) -> Iterator[Reached]:
+    """Yield what a function, a container or an object holds."""
     if isinstance(value, types.FunctionType):
-        for inner, each in _names(value):
-            yield inner, each, value.__code__, None
-    elif isinstance(value, functools.partial):
-        yield from ((name, each, code, None) for each in (value.func, *value.args, *value.keywords.values()))
+        yield from (Reached(inner, each, value.__code__) for inner, each in _names(value))
     elif isinstance(value, types.MethodType):
-        yield "self", value.__self__, value.__func__.__code__, None
-        yield name, value.__func__, code, None
+        yield Reached("self", value.__self__, value.__func__.__code__)
+        yield Reached(name, value.__func__, code)
     elif isinstance(value, (list, tuple, dict)):
         pairs = value.items() if isinstance(value, dict) else enumerate(value)
-        yield from ((f"{name}[{key!r}]", each, code, None) for key, each in list(pairs)[:50])
+        yield from (Reached(f"{name}[{key!r}]", each, code) for key, each in list(pairs)[:50])
     elif isinstance(value, (tf.SparseTensor, tf.RaggedTensor, tf.IndexedSlices)):
-        yield f"{name}.values", value.values, code, None
-    elif hasattr(value, "__dict__"):
-        held = {key: each for key, each in vars(value).items() if not key.startswith("_")}
-        for key in ("python_function", "layers", "variables"):  # of a tf.function; of a Keras model and layer
+        yield Reached(f"{name}.values", value.values, code)
+    else:
+        held = {key: each for key, each in getattr(value, "__dict__", {}).items() if not key.startswith("_")}
+        for key in _HELD:
             if key not in held and (each := getattr(value, key, None)) is not None:
                 held[key] = each
-        yield from ((f"{name}.{key}" if name else key, each, code, value) for key, each in held.items())
-        for each in vars(type(value)).values():
-            if isinstance(each, types.FunctionType) and is_own(each.__code__.co_filename):
-                yield "", each, None, None
+        yield from (Reached(f"{name}.{key}" if name else key, each, code, value) for key, each in held.items())
 
 
 def _names(function: types.FunctionType) -> Iterator[tuple[str, Any]]:
@@ -198,15 +188,13 @@ def layer_made_at(path: Sequence[tf.Operation], fn: Any) -> Place | None:
         return None
     scope = path[-1].name.split("/")[0]  # Keras opens the scope of a layer twice: the second is called dense_1
     named = (scope, scope.rpartition("_")[0])
-    name = next((name for name, layer in owners(fn) if layer.name in named), "")
-    made = last_binding(name, fn.__code__) if name else None
-    return made.at if made else None
+    return next((Reached(name, each, fn.__code__).line for name, each in owners(fn) if each.name in named), None)
 
 
-def spoken_names(call: Call) -> list[str]:
+def spoken_names(call: Call, names: Sequence[str]) -> list[str]:
     """Return what each source is called: its name, or, where that is only its place in `vars`, the user's."""
     named: dict[int, str] = {}
     for reached in reachable(call.fn):
         named.setdefault(id(reached.value), reached.name)
-    sources = zip(call.names, call.leaves, strict=True)
+    sources = zip(names, call.leaves, strict=True)
     return [named.get(id(leaf), name) if name.startswith("vars") else name for name, leaf in sources]

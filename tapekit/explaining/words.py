@@ -1,12 +1,11 @@
 """The sentences of `explain`: a table of rows by cause, detail and operation. The first row that fits is used."""
 
 import re
-from typing import Any, NamedTuple
+from typing import Any
 
 import tensorflow as tf
 
 PYTHON = {"PyFunc": "tf.numpy_function", "PyFuncStateless": "tf.numpy_function", "EagerPyFunc": "tf.py_function"}
-FLAT = {"Sign"}  # step functions whose registered gradient is 0, not None
 
 STEP = "Round Rint Floor Ceil Sign FloorDiv TruncateDiv QuantizeV2"
 DECISION = "Greater GreaterEqual Less LessEqual Equal NotEqual ApproximateEqual LogicalNot LogicalAnd LogicalOr"
@@ -27,33 +26,9 @@ STATIONARY = "Square Pow Abs Cos Sin Cosh SquaredDifference ComplexAbs Prod"
 PRODUCT = "Mul MatMul BatchMatMulV2 Einsum Conv2D DepthwiseConv2dNative Conv3D RealDiv SparseTensorDenseMatMul"
 SELECT = "Select SelectV2"
 SPECTRUM = "Svd SelfAdjointEigV2 Eig"
-LOGARITHM = "Log Log1p Xlogy Xlog1py Lgamma Digamma"
-ROOT = "Sqrt Rsqrt EuclideanNorm"
-QUOTIENT = "RealDiv Reciprocal Inv Div Xdivy FloorMod"
-DOMAIN = "Acos Asin Atanh Acosh Erfinv Ndtri"
-ANGLE = "Atan2 Angle ComplexAbs"
 POSITIVE = "Cholesky LogMatrixDeterminant"
 INVERSE = "MatrixInverse MatrixSolve MatrixTriangularSolve MatrixDeterminant MatrixSolveLs"
 FLATTENING = {*f"{RELU} {LIMIT} {SATURATED} {QUANTISED} {SELECT} {DECISION} {STEP} Sigmoid Softmax".split()}
-SINGULAR = {
-    *f"{ROOT} {LOGARITHM} {QUOTIENT} {DOMAIN} {ANGLE} {POSITIVE} {INVERSE} {SPECTRUM} Pow Mean SegmentMean".split()
-}
-LOSING = {*f"{STEP} {DECISION} {PLACE} {CLASSES} {COUNTS} {DRAWS} {HISTOGRAM} StopGradient".split()}
-
-
-class Row(NamedTuple):
-    """The sentences for a cause, for one detail of it ("" for any) and one family of operations ("" for any)."""
-
-    cause: str
-    detail: str
-    kinds: str
-    why: str
-    advice: str
-
-    def fits(self, fact: Any) -> bool:
-        """Return whether the row is for this fact."""
-        kinds = self.kinds.split() or [fact.kind]
-        return self.cause == fact.cause and self.detail in ("", fact.detail) and fact.kind in kinds
 
 
 _LEAVE_OUT = "leave {name} out of vars, or ask for unconnected='zero'"
@@ -62,14 +37,13 @@ _TAKES_NUMBER = (
     "TensorFlow: the gradient to {name} ends here"
 )
 _STATE = "the {what} of {inside} is infinite or undefined at this input"
-_CLIP = "tf.clip_by_value(x, -1 + 1e-6, 1 - 1e-6)"
 _SEPARATE = (
     "Make the values distinct, by adding a small diagonal such as tf.linalg.diag(1e-3 * tf.range(n)), or use a "
     "function of all of them: tf.linalg.trace, tf.linalg.logdet, tf.norm"
 )
 
-# cause, detail, operations, why, advice
-TABLE = [Row(*row) for row in (
+# cause, detail ("" for any), family of operations ("" for any), why, advice
+TABLE = [
     # ------------------------------------------------------------------------------------------ nothing is read
     ("not_used", "branch", "", "fn reads {name} only in the branch that it does not take with these numbers",
      "Give numbers that take the branch, or " + _LEAVE_OUT),
@@ -153,6 +127,8 @@ TABLE = [Row(*row) for row in (
     ("non_differentiable_op", "", "", "TensorFlow has no derivative of {op} with respect to {name}",
      "Write {op} with other tf.* operations, or define its derivative with tf.custom_gradient"),
     # ------------------------------------------------------------------------------------------ zero
+    ("zero", "unseen", "", "at which operation it becomes 0 could not be measured",
+     "Ask for the gradient with respect to a tensor in the middle of fn, to see how far it is not 0"),
     ("zero", "cancels", "", "{name} reaches the target along several ways, whose gradients add up to exactly 0",
      "Look for a difference of equal things (x - x, a mean taken from itself, a softmax that sums to 1): the target "
      "does not change with it"),
@@ -174,10 +150,8 @@ TABLE = [Row(*row) for row in (
      "from_logits=True"),
     ("zero", "", SPECTRUM, "{op} met equal values, at which its derivative is not defined: TensorFlow puts 0 there",
      _SEPARATE),
-    ("zero", "", "Complex", "the target is complex, and only its real part is differentiated",
-     "Return tf.math.real, tf.math.imag or tf.abs of it"),
-    ("zero", "", "Cast", "the gradient is imaginary here, and the source is real",
-     "Let the target be real: tf.math.real or tf.abs"),
+    ("zero", "", "Complex Cast", "of the source and the target one is complex and one is real: what is imaginary has "
+     "no gradient", "Return tf.math.real, tf.math.imag or tf.abs of the target"),
     ("zero", "", STATIONARY, "the slope of {op} is 0 at its input",
      "If this is the loss at its minimum, 0 is right; if not, start from another value"),
     ("zero", "", PRODUCT, "the other factor of {op} is 0{factor}",
@@ -187,20 +161,37 @@ TABLE = [Row(*row) for row in (
     ("zero", "", "", "a gradient arrives at {op}, and the one that it sends back to {name} is 0 at this input",
      "Start from another value, or use an operation whose slope is not 0 there"),
     # ------------------------------------------------------------------------------------------ NaN and infinity
+    ("nan", "unseen", "", "at which operation it becomes NaN or infinite could not be measured",
+     "Call tf.debugging.enable_check_numerics() once, and then fn: it stops at the operation"),
+    ("nan", "body", "", "a value or a slope becomes NaN or infinite inside {op}",
+     "Call its body once outside of it, and let explain look at that call"),
     ("nan", "given", "", "a value that comes in is NaN or infinite already",
      "Look at the data, and at {name} itself, before fn"),
     ("nan", "constant", "", "the constant that is made here is NaN or infinite, and reaches the gradient",
      "Write a large finite number, -1e9, in its place, or apply tf.where after the operation that does not take it"),
     ("nan", "masked", "", "the slope of {inside} is infinite or undefined here. tf.where takes the other branch, but "
      "multiplies the gradient of this one by 0, and 0 times infinity is NaN",
-     "Choose a safe input first, then the result: safe = tf.where(ok, x, {inner}), and tf.where(ok, {masked}, other)"),
+     "Choose a safe input first, then the result: safe = tf.where(ok, x, {inner}), and tf.where(ok, f(safe), other) "
+     "where f is {op}"),
+    ("nan", "", "IdentityN", "a function under tf.custom_gradient returns a gradient that is infinite or NaN here",
+     "Let its inner function return a finite gradient: print what it returns at this input"),
     ("nan", "overflow", "Exp Expm1 Cosh Sinh", "the result of {inside} is larger than the largest {dtype}, {limit}",
      "Use tf.reduce_logsumexp, tf.nn.softmax or tf.nn.log_softmax, which do not overflow; or scale the input down, or "
      "{wider}"),
     ("nan", "overflow", "", "a number made by {inside} is larger than the largest {dtype}, {limit}",
      "Scale the numbers down, or {wider}"),
-    ("nan", "", "Log", _STATE, "Write {safe}; behind a softmax or a sigmoid, give the logits to tf.nn.log_softmax, "
-     "tf.math.log_sigmoid or a loss with from_logits=True"),
+    ("nan", "", "Log", _STATE, "Write tf.math.log(tf.maximum(x, 0.0) + 1e-7); behind a softmax or a sigmoid, give the "
+     "logits to tf.nn.log_softmax, tf.math.log_sigmoid or a loss with from_logits=True"),
+    ("nan", "", "Sqrt", _STATE, "Write tf.sqrt(tf.maximum(x, 0.0) + 1e-12); for a norm, "
+     "tf.sqrt(tf.reduce_sum(x**2) + 1e-12)"),
+    ("nan", "", "Rsqrt", _STATE, "Write tf.math.rsqrt(tf.maximum(x, 0.0) + 1e-12)"),
+    ("nan", "", "Pow", _STATE, "Write tf.pow(tf.maximum(x, 1e-6), a)"),
+    ("nan", "", "RealDiv Reciprocal", _STATE, "Write tf.math.divide_no_nan(a, b), or a / (b + 1e-7)"),
+    ("nan", "", "Acos Asin Atanh Erfinv", _STATE, "Write its input as tf.clip_by_value(x, -1 + 1e-6, 1 - 1e-6)"),
+    ("nan", "", "Acosh", _STATE, "Write its input as tf.maximum(x, 1 + 1e-6)"),
+    ("nan", "", "Ndtri", _STATE, "Write its input as tf.clip_by_value(x, 1e-6, 1 - 1e-6)"),
+    ("nan", "", "Atan2 Angle", _STATE, "Move the point away from 0: tf.atan2(y, x + 1e-7), tf.math.angle(z + 1e-7)"),
+    ("nan", "", "ComplexAbs", _STATE, "Write tf.sqrt(tf.math.real(z) ** 2 + tf.math.imag(z) ** 2 + 1e-12)"),
     ("nan", "", POSITIVE, "the matrix that {inside} takes is not positive definite", "Add a small diagonal to it: "
      "a + 1e-3 * tf.eye(n), larger than the rounding of its elements"),
     ("nan", "", INVERSE, "the matrix that {inside} takes is singular, or nearly so", "Add a small diagonal to it: "
@@ -208,50 +199,39 @@ TABLE = [Row(*row) for row in (
     ("nan", "", SPECTRUM, "{inside} met equal values, at which its derivative is not defined", _SEPARATE),
     ("nan", "", "Mean SegmentMean", "{inside} takes the mean of no elements, 0 / 0",
      "Write tf.math.divide_no_nan(tf.reduce_sum(x), count)"),
-    ("nan", "", "", _STATE, "Write {safe}"),
-)]  # fmt: skip
+    ("nan", "", "", _STATE, "Write {op} with inputs at which it is smooth"),
+]  # fmt: skip
 
-# Operations -> how to write them so that value and slope are finite; a safe input behind a tf.where; the result there.
-_SAFE = {
-    "Log": ("tf.math.log(tf.maximum(x, 0.0) + 1e-7)", "1.0", "tf.math.log(safe)"),
-    "Sqrt": (
-        "tf.sqrt(tf.maximum(x, 0.0) + 1e-12); for a norm, tf.sqrt(tf.reduce_sum(x**2) + 1e-12)",
-        "1.0",
-        "tf.sqrt(safe)",
-    ),
-    "Rsqrt": ("tf.math.rsqrt(tf.maximum(x, 0.0) + 1e-12)", "1.0", "tf.math.rsqrt(safe)"),
-    "Pow": ("tf.pow(tf.maximum(x, 1e-6), a)", "1.0", "safe ** a"),
-    "RealDiv": ("tf.math.divide_no_nan(a, b), or b + 1e-7", "1.0", "1 / safe"),
-    "Reciprocal": ("tf.math.divide_no_nan(1.0, x), or 1 / (x + 1e-7)", "1.0", "1 / safe"),
-    "Acosh": ("the input as tf.maximum(x, 1 + 1e-6)", "2.0", "tf.acosh(safe)"),
-    "Atan2": ("a point that is not 0: tf.atan2(y, x + 1e-7)", "1.0", "tf.atan2(y, safe)"),
-    "Angle": ("the angle of a number that is not 0: tf.math.angle(z + 1e-7)", "1.0", "tf.math.angle(safe)"),
-    "ComplexAbs": ("tf.sqrt(tf.math.real(z) ** 2 + tf.math.imag(z) ** 2 + 1e-12)", "1.0", "tf.abs(safe)"),
-    **dict.fromkeys(("Acos", "Asin", "Atanh", "Erfinv"), ("its input as " + _CLIP, "0.0", "f(safe)")),
-    "Ndtri": ("its input as tf.clip_by_value(x, 1e-6, 1 - 1e-6)", "0.5", "f(safe)"),
-}
 _LIMITS = {"float16": "65504", "bfloat16": "3.4e38", "float32": "3.4e38", "float64": "1.8e308"}
 
 
 def sentences(fact: Any, name: str) -> tuple[str, str]:
     """Return ``(why, advice)`` for the gradient of the source `name`, each without its full stop."""
-    row = next(row for row in TABLE if row.fits(fact))
-    op, code = fact.op or "this operation", fact.at.code if fact.at else ""
-    inside = op if fact.kind.lower() in op.lower() else f"{fact.kind} in {op}"
-    what = {"value": "value", "second": "second derivative"}.get(fact.detail, "slope")
-    safe, inner, masked = _SAFE.get(fact.kind, (f"{op} with inputs at which it is smooth", "1.0", "f(safe)"))
+    why, advice = next(
+        row[3:]
+        for row in TABLE
+        if row[0] == fact.cause and row[1] in ("", fact.detail) and fact.kind in (row[2].split() or [fact.kind])
+    )
+    op = fact.op or "this operation"
+    code = fact.at.code if fact.at else ""
     writes = re.search(r"[\w.]+(?:\[[^\]]*\]\.)?(?:assign\w*|update_state|set_weights|insert)\(", code)
-    ready = f". It reads tensors that were made before it ran: {'; '.join(fact.ready)}" if fact.ready else ""
     told = {
-        "written": writes[0] + "...)" if writes else in_tensorflow(op) or op,
-        "wider": f"make {name} a float32" if "16" in fact.dtype else "compute in float64",
+        "name": name,
+        "op": op,
+        "owner": op.rpartition(".")[0],
+        "other": fact.other or "another tensor",
         "factor": f", {fact.other}" if fact.other else "",
+        "inside": op if fact.kind.lower() in op.lower() else f"{fact.kind} in {op}",
+        "what": {"value": "value", "second": "second derivative"}.get(fact.detail, "slope"),
+        "inner": "2.0" if fact.kind == "Acosh" else "0.5",
+        "written": writes[0] + "...)" if writes else in_tensorflow(op) or op,
+        "dtype": fact.dtype,
+        "limit": _LIMITS.get(fact.dtype, ""),
+        "wider": f"make {name} a float32" if "16" in fact.dtype else "compute in float64",
+        "ready": f". It reads tensors that were made before it ran: {'; '.join(fact.ready)}" if fact.ready else "",
         "move": ". If one of these was computed from it, move that line into fn" if fact.ready else "",
     }
-    told |= {"name": name, "op": op, "inside": inside, "what": what, "safe": safe, "inner": inner, "masked": masked}
-    told |= {"dtype": fact.dtype, "limit": _LIMITS.get(fact.dtype, ""), "owner": op.rpartition(".")[0], "ready": ready}
-    told |= {"other": fact.other or "another tensor"}
-    return row.why.format(**told), row.advice.format(**told)
+    return why.format(**told), advice.format(**told)
 
 
 def note(fact: Any, name: str = "the target") -> str:

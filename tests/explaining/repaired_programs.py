@@ -1125,9 +1125,79 @@ def a_for_tensor(repaired):
 
     def fn():
         out = 0.0
-        for v in w * 2.0:  # here
-            out += v if repaired else tf.round(v)
+        for v in w * 2.0:
+            out += v if repaired else tf.round(v)  # here
         return out
+
+    return fn, w
+
+
+@sick("none", "non_differentiable_op", op="Round")
+def a_branch_in_a_loop(repaired):
+    w = tf.Variable([1.2, 2.3], name="w")
+
+    def fn():
+        total = tf.constant(0.0)
+        for i in tf.range(2):
+            part = w[i] * 2.0
+            if part > 1.0:
+                part = part if repaired else tf.round(part)  # here
+            total = total + part
+        return total
+
+    return fn, w
+
+
+@sick("none", "stop_gradient", op="StopGradient")
+def a_stop_in_a_while_loop(repaired):
+    w = tf.Variable([1.2, 2.3], name="w")
+
+    def body(i, total):
+        part = w[i] * 3.0
+        if not repaired:
+            part = tf.stop_gradient(part)  # here
+        return i + 1, total + part
+
+    return (lambda: tf.while_loop(lambda i, total: i < 2, body, (0, 0.0))[1]), w
+
+
+@sick("none", "non_differentiable_op", op="Floor")
+def a_floor_in_a_branch(repaired):
+    w = tf.Variable([1.2, 2.3], name="w")
+
+    def fn():
+        def positive():
+            doubled = w * 2.0
+            return doubled if repaired else tf.floor(doubled)  # here
+
+        return tf.cond(tf.reduce_sum(w) > 0.0, positive, lambda: w * 2.0)
+
+    return fn, w
+
+
+@sick("none", "integer_dtype")
+def a_cast_in_a_branch_in_a_loop(repaired):
+    w = tf.Variable([1.2, 2.3], name="w")
+
+    def fn():
+        total = tf.constant(0.0)
+        for v in w:
+            if v > 1.0:
+                total += v if repaired else tf.cast(tf.cast(v, tf.int32), tf.float32)  # here
+        return total
+
+    return fn, w
+
+
+@sick("none", "non_differentiable_op", op="Floor")
+def a_floor_in_a_switch(repaired):
+    w = tf.Variable([1.2, 2.3], name="w")
+
+    def fn():
+        def second():
+            return tf.reduce_sum(w if repaired else tf.floor(w))  # here
+
+        return tf.switch_case(tf.constant(1), [lambda: tf.reduce_sum(w), second])
 
     return fn, w
 

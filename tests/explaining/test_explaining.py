@@ -239,6 +239,13 @@ def test_a_target_that_is_no_tensor_is_a_finding():
     assert (finding.cause, finding.line) == ("left_tensorflow", line_of("return loss.numpy()"))
 
 
+def test_a_tensor_that_fn_closes_over_is_not_said_to_be_unused():
+    x = tf.constant([1.0, 2.0])
+    (finding,) = tapekit.explain(lambda: tf.constant(tf.reduce_sum(x).numpy()), x)
+    assert (finding.status, finding.cause) == ("none", "left_tensorflow")
+    assert "Whether x takes that way cannot be measured" in finding.why
+
+
 def test_the_call_that_leaves_tensorflow_is_told_with_its_index():
     weights = {"{a}": tf.Variable(2.0)}
     (finding,) = tapekit.explain(lambda: tf.constant(2.0) * weights["{a}"].numpy(), weights["{a}"])
@@ -291,11 +298,55 @@ def test_a_nan_that_comes_in_is_blamed_on_the_data():
     assert finding.advice == "Look at the data, and at w itself, before fn"
 
 
+def test_a_nan_inside_a_loop_is_not_blamed_on_the_operations_around_it():
+    w = tf.Variable([0.0, 2.3])
+
+    def mapped():
+        return tf.reduce_sum(tf.map_fn(tf.sqrt, w))
+
+    def looped():
+        total = tf.constant(0.0)
+        for i in tf.range(2):
+            total += tf.math.log(w[i])
+        return total
+
+    def in_python():
+        return tf.reduce_sum(tf.py_function(tf.math.log, [w], tf.float32))
+
+    for fn in (mapped, looped, in_python):
+        (finding,) = tapekit.explain(fn, w)
+        assert (finding.status, finding.cause) == ("not_finite", "nan")
+        assert "becomes NaN or infinite inside" in finding.why
+
+
+def test_a_nan_in_the_data_of_a_recurrent_layer_is_blamed_on_the_data():
+    model, x = keras.Sequential([keras.layers.SimpleRNN(2)]), np.full([1, 3, 2], np.nan, np.float32)
+    model(x)
+    finding = tapekit.explain(lambda: tf.reduce_mean(model(x)), model.trainable_variables)[0]
+    assert finding.why == "a value that comes in is NaN or infinite already"
+
+
+def test_a_nan_of_a_custom_gradient_is_told_by_its_name():
+    @tf.custom_gradient
+    def rounded(x):
+        return tf.round(x), lambda upstream: upstream * np.inf
+
+    (finding,) = tapekit.explain(lambda w: tf.reduce_sum(rounded(w)), tf.constant([0.3, 0.9]))
+    assert (finding.status, finding.op) == ("not_finite", "tf.custom_gradient")
+    assert finding.advice.startswith("Let its inner function return a finite gradient")
+
+
+def test_what_an_eager_run_cannot_measure_is_not_claimed():
+    w = tf.Variable(0.0)
+    (finding,) = tapekit.explain(lambda: tf.sqrt(w) * (w + 1.0).numpy(), w)
+    assert finding.why == "at which operation it becomes NaN or infinite could not be measured"
+
+
 def test_a_nan_behind_a_mask_gets_the_double_where_repair():
     x = tf.constant([0.0, 4.0])
     (finding,) = tapekit.explain(lambda x: tf.reduce_sum(tf.where(x > 0.0, 1.0 / x, 0.0)), [x])
     assert finding.op == "RealDiv"
-    assert "safe = tf.where(ok, x, 1.0)" in finding.advice
+    assert "safe = tf.where(ok, x, 0.5)" in finding.advice
     (finding,) = tapekit.explain(lambda x: tf.reduce_sum(1.0 / x), [x])
     assert "safe" not in finding.advice
 
