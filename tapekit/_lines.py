@@ -1,4 +1,4 @@
-"""The user's own code in a stack of calls: which line is running, and what a value is called there."""
+"""The user's code in the call stack: `running_line`, `name_in_caller` of a value, and `is_own` for a file."""
 
 import inspect
 import re
@@ -20,7 +20,7 @@ def is_own(file: str) -> bool:
 
 
 def running_line() -> tuple[str, int]:
-    """Return file and line of the user's code that is running; in a `tf.function`, of the code as it is written."""
+    """Return the file and line of the user's code that is running, also while a `tf.function` is traced."""
     frames = traceback.extract_stack() if tf.executing_eagerly() else tf.no_op().traceback
     own = [(frame.filename, frame.lineno or 1) for frame in frames if is_own(frame.filename)]
     return own[-1] if own else ("<unknown>", 1)

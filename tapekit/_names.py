@@ -15,10 +15,10 @@ def some(names: Sequence[str]) -> str:
 
 
 def place_of(where: str, names: Sequence[str], name: str) -> int:
-    """Return the index of the one among `names` that is `name`, or whose Keras path ends with it."""
-    name = printable(str(name))
-    ends = [place for place, each in enumerate(names) if f"/{each}".endswith(f"/{name}")]
-    found = [place for place in ends if names[place] == name] or ends
+    """Return the index in `names` of `name`, or of the only Keras path that ends with it; else raise KeyError."""
+    text = printable(str(name))
+    ends = [place for place, each in enumerate(names) if f"/{each}".endswith(f"/{text}")]
+    found = [place for place in ends if names[place] == text] or ends
     if len(found) != 1:
         many = f"{len(found)} are called" if found else "nothing is called"
         raise KeyError(f"{where}: {many} {name!r}. The names are {some(names)}.")
@@ -26,5 +26,5 @@ def place_of(where: str, names: Sequence[str], name: str) -> int:
 
 
 def is_bias(name: str) -> bool:
-    """Return whether a variable of this name is added to a layer's output, so that its gradient sums the signal."""
+    """Return whether the name is that of a bias, whose gradient is the sum of the signal that arrives at its layer."""
     return re.fullmatch(r"(.*bias|beta|b)(_?\d+)?", name.split("/")[-1]) is not None

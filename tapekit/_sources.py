@@ -1,4 +1,4 @@
-"""`bind` makes a `Call` of the user's `fn` and `vars`: sources that a tape can watch, and the one calling rule."""
+"""The calling rule: `bind` makes a `Call` of `fn` and `vars`, with sources a tape can watch; words for messages."""
 
 import contextlib
 import dataclasses
@@ -24,7 +24,7 @@ class Call:
 
     ``leaves`` are the members of `vars` in the order of `tf.nest.flatten`, as `fn` gets them: the user's own objects,
     but numbers and arrays are tensors. ``sources`` are what a tape can watch: the same, but the `tf.Variable` behind a
-    Keras variable. ``takes_vars`` is False if `fn` closes over them. ``unconnected``: what is done about a None.
+    Keras variable. ``takes_vars`` is False if `fn` closes over them. ``unconnected`` says how a None is reported.
     """
 
     where: str
@@ -36,7 +36,7 @@ class Call:
     unconnected: str
 
     def __call__(self, leaves: Sequence | None = None) -> Any:
-        """Call `fn` by the one rule. `leaves` replace the call's own, if `fn` takes them."""
+        """Call `fn` by the calling rule. If `fn` takes the sources, `leaves` replace the call's own."""
         if not self.takes_vars:
             return self.fn()
         args, kwargs = _arguments(self.pack(self.leaves if leaves is None else leaves))
@@ -45,7 +45,7 @@ class Call:
     def pack(self, flat: Sequence) -> Any:
         """Return one result for each source in the structure of `vars`."""
         if type(self.vars) is list and len(self.vars) == len(self.leaves) and all(map(is_, self.vars, self.leaves)):
-            return list(flat)  # a plain list of variables, the usual case, does without the 10 µs of tf.nest
+            return list(flat)  # for a plain list of variables, the usual case, this saves the 10 µs of tf.nest
         return tf.nest.pack_sequence_as(self.vars, list(flat))
 
     @property
@@ -71,23 +71,22 @@ def bind(
             "trainable variables before it is built (call it on a batch first), if trainable=False, or without weights."
         )
     takes_vars = not closure and _takes_vars(where, fn, vars)
-    leaves, sources = [], []
-    for index, value in enumerate(flat):
-        leaf, source = watchable(value)
-        refused = source is None or not (integers or is_float(source))
-        if refused or (leaf is not value and not takes_vars):
-            name = names(vars, fn if takes_vars else None)[index]
-            kind = TypeError if refused else ValueError
+    pairs = [watchable(value) for value in flat]
+    call = Call(where, fn, vars, [leaf for leaf, _ in pairs], [source for _, source in pairs], takes_vars, mode)
+    for index, (value, (leaf, source)) in enumerate(zip(flat, pairs, strict=True)):
+        if source is None or not (integers or is_float(source)):
+            raise TypeError(f"{where}: source {call.names[index]!r} is {refusal(value, source)}")
+        if leaf is not value and not takes_vars:
             take = "Close" if closure else f"Let fn take it, without a default, {where}(lambda x: ..., x), or close"
-            instead = f"{describe(value)}, but fn is called without it. {take} over a tf.Variable or a tensor."
-            raise kind(f"{where}: source {name!r} is {refusal(value, source) if refused else instead}")
-        leaves.append(leaf)
-        sources.append(source)
-    return Call(where, fn, vars, leaves, sources, takes_vars, mode)
+            raise ValueError(
+                f"{where}: source {call.names[index]!r} is {describe(value)}, but fn is called without it. {take} over "
+                "a tf.Variable or a tensor."
+            )
+    return call
 
 
 def watchable(value: Any) -> tuple[Any, Any]:
-    """Return ``(leaf, source)``: what to compute with instead of `value`, and what a tape can watch, or None."""
+    """Return ``(leaf, source)``: what `fn` gets instead of `value`, and what a tape can watch (None if nothing)."""
     variable = as_variable(value)
     if variable is not None:
         return value, variable
@@ -103,7 +102,7 @@ def watchable(value: Any) -> tuple[Any, Any]:
 
 
 def values_of(source: Any) -> Any:
-    """Return `source`, or, of a ragged tensor, its values without the row splits."""
+    """Return `source`, or the values of a ragged tensor without its row splits."""
     return source.flat_values if isinstance(source, tf.RaggedTensor) else source
 
 
@@ -113,7 +112,7 @@ def dense(gradients: Sequence) -> list:
 
 
 def watch_all(tape: tf.GradientTape, sources: Sequence) -> None:
-    """Let `tape` watch the `sources`; of a ragged tensor its values."""
+    """Let `tape` watch the `sources` (the values of a ragged tensor)."""
     tape.watch([values_of(source) for source in sources])
 
 
@@ -134,7 +133,7 @@ def is_float(tensor: Any) -> bool:
 def names(vars: Any, fn: Callable | None = None) -> list[str]:
     """Return unique names of the members of `vars`.
 
-    A member is called by its key, its Keras path, its variable's name, the parameter of `fn`, or its place, `vars[2]`.
+    A name is the first of these that exists: key, Keras path, name of the variable, parameter of `fn`, `vars[2]`.
     """
     signature = None if fn is None else _signature(fn)
     positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
@@ -151,8 +150,8 @@ def names(vars: Any, fn: Callable | None = None) -> list[str]:
     return list(unique)
 
 
-def spoken(name: str, leaf: Any) -> str:
-    """Return the name of a source in quotes: instead of a place, the user's variable that holds it, if one does."""
+def quoted(name: str, leaf: Any) -> str:
+    """Return the name of a source in quotes; for `vars[2]`, the local variable of the user that holds the source."""
     return repr(name_in_caller(leaf) or name if name.startswith("vars") else name)
 
 
@@ -187,7 +186,7 @@ def refusal(value: Any, source: Any = None) -> str:
     if source is not None:
         instead = "; use 3.0 instead of 3, or tf.cast(...) before the call" if source.dtype.is_integer else ""
         if isinstance(source, tf.Variable):
-            instead += "; of a model, give its trainable_variables"
+            instead += "; for a model, give its trainable_variables"
         return f"{source.dtype.name}. Only floating-point sources have gradients{instead}."
     if isinstance(value, tf.SparseTensor):
         need = "Give its .values"
@@ -204,10 +203,10 @@ def refusal(value: Any, source: Any = None) -> str:
 
 
 def _takes_vars(where: str, fn: Callable, vars: Any) -> bool:
-    """Return whether `fn` takes `vars`, by the one calling rule. A TypeError if it takes neither them nor nothing."""
+    """Return whether `fn` takes `vars`. Raise TypeError if it can be called neither with them nor without arguments."""
     code = fn.__code__ if isinstance(fn, types.FunctionType) and not hasattr(fn, "__wrapped__") else None
     if code and not (code.co_argcount or code.co_kwonlyargcount or code.co_flags & _VARIADIC):
-        return False  # a plain closure, the usual case, does without the 5 µs of inspect.signature
+        return False  # for a plain closure, the usual case, this saves the 5 µs of inspect.signature
     signature = _signature(fn)
     if signature is None:
         return True

@@ -13,7 +13,7 @@ class Html(str):
 
 
 def text_table(rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> str:
-    """Return the rows as lines with aligned columns; the columns in `right` end, the others begin, at one place."""
+    """Return the rows as lines with aligned columns; the columns with the numbers `right` are aligned to the right."""
     columns = []
     for place, column in enumerate(zip(*rows, strict=True)):
         side, width = ">" if place in right else "<", max(map(len, column))
@@ -22,7 +22,7 @@ def text_table(rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> str:
 
 
 def html_table(rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> Html:
-    """Return the rows as a table: the first is its head, the columns `right` end at one place, long cells are cut."""
+    """Return the rows as a table, as `text_table` does. The first row is the head. Long cells are cut."""
     html = ""
     for number, row in enumerate(rows):
         kind = "td" if number else "th"
@@ -35,10 +35,10 @@ def html_table(rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> Html
 
 
 def block(*parts: str) -> Html:
-    """Return parts below each other."""
+    """Return the parts, one below the other."""
     return Html("".join(f"<div>{part if isinstance(part, Html) else escape(part)}</div>" for part in parts))
 
 
 def status(word: str) -> Html:
-    """Return the word for a verdict in its colour."""
+    """Return a verdict in its colour."""
     return Html(f'<b style="color:{COLOURS.get(word, RED)}">{escape(word.replace("_", " "))}</b>')

@@ -1,4 +1,4 @@
-"""The result of `fn`, and the vectors that are multiplied with it: checked, as tensors, in their structure."""
+"""The result of `fn` (`taped`) and the vectors that its derivatives are multiplied with (`vectors_like`), checked."""
 
 import contextlib
 from collections.abc import Mapping, Sequence
@@ -9,13 +9,13 @@ import tensorflow as tf
 
 from tapekit._sources import Call, as_variable, describe, is_float, watch_all
 
-_AUX = "results besides the loss go second: return loss, rest, in tapekit.value_and_gradient(..., has_aux=True)"
+_AUX = "to return more than the loss, write return loss, rest in tapekit.value_and_gradient(..., has_aux=True)"
 
 
 def taped(
     call: Call, *, has_aux: bool = False, one: bool = False, persistent: bool = False
 ) -> tuple[tf.GradientTape, Any, Any]:
-    """Run `call` under a tape that watches its sources. Return ``(tape, target, aux)``; with `one`, of one tensor."""
+    """Run `call` under a tape that watches its sources; return ``(tape, target, aux)``. With `one`, no structures."""
     with tf.GradientTape(persistent, watch_accessed_variables=False) as tape:
         watch_all(tape, call.sources)
         result, aux = call(), None
@@ -40,13 +40,13 @@ def target_of(call: Call, result: Any) -> Any:
 
 
 def vectors_like(call: Call, what: str, vectors: Any, structure: Any, likes: Sequence) -> list:
-    """Return the members of `vectors`, flat and as tensors, each of the shape and dtype of its like."""
+    """Return the members of `vectors` as a list of tensors with the shapes and dtypes of `likes`."""
     try:
         flat = _members(structure, vectors)
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(
-            f"{call.where}: the structure of {what} is not that of what it is multiplied with. Give one array for "
-            f"each of {len(likes)} tensor(s), nested in the same way."
+            f"{call.where}: the structure of {what} is not that of the tensors in the product. Give one array for each "
+            f"of {len(likes)} tensor(s), nested in the same way."
         ) from error
     return [_vector(call, what, vector, like) for vector, like in zip(flat, likes, strict=True)]
 
@@ -68,14 +68,14 @@ def _tensor(call: Call, member: Any, *, alone: bool) -> Any:
 
 
 def _vector(call: Call, what: str, vector: Any, like: Any) -> Any:
-    with contextlib.suppress(TypeError, ValueError):  # as of rows of different lengths
+    with contextlib.suppress(TypeError, ValueError):  # rows of different lengths, for example
         # NumPy would drop the imaginary part of a complex vector.
         if not tf.is_tensor(vector) and (like.dtype.is_complex or not np.iscomplexobj(vector)):
             vector = tf.convert_to_tensor(vector, like.dtype)
     if not tf.is_tensor(vector) or vector.dtype != like.dtype or not vector.shape.is_compatible_with(like.shape):
         raise ValueError(
             f"{call.where}: {what} holds {describe(vector)}. It must be {like.dtype.name} of shape {like.shape}, like "
-            "what it is multiplied with."
+            "the tensor that it is multiplied with."
         )
     return vector
 

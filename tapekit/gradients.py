@@ -1,8 +1,8 @@
-"""Gradients, each one call over `tf.GradientTape`: the sources are watched, and a missing gradient is reported.
+"""Gradients by one call: a `tf.GradientTape` watches the sources, and a missing gradient is reported.
 
-`gradient` and `value_and_gradient` return d target / d each source. `vjp`, `jvp` and `hvp` return products with a
-vector: cotangent J, J tangent, H vector; no array is formed. `fn` takes nothing and closes over `vars`, or it takes
-them: ``fn(vars)`` for one source, ``fn(*vars)`` for a list or tuple, ``fn(**vars)`` for a dict.
+`gradient` and `value_and_gradient` return d target / d source for each source. `vjp`, `jvp` and `hvp` return the
+products cotangent J, J tangent and H vector, without forming J or H. `fn` takes nothing and closes over `vars`, or it
+takes them: ``fn(vars)`` for one source, ``fn(*vars)`` for a list or tuple, ``fn(**vars)`` for a dict.
 """
 
 from collections import namedtuple
@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 import tensorflow as tf
 
 from tapekit._names import some
-from tapekit._sources import Call, bind, dense, describe, spoken, watch_all
+from tapekit._sources import Call, bind, dense, describe, quoted, watch_all
 from tapekit._targets import taped, vectors_like
 from tapekit.tape import warn_missing
 
@@ -35,7 +35,7 @@ def gradient(
     Args:
         fn: the calculation. It returns a float or complex tensor, `[...target]`, or a structure of them (summed).
         vars: a `tf.Variable`, Keras variable, tensor, array or number, or a list, tuple or dict of them.
-        output_gradients: the cotangent: weights of the elements of the target, in its shape; ones if None.
+        output_gradients: the cotangent, a weight for each element of the target, in its shape; ones if None.
         unconnected: what is returned for a source that the target does not depend on: ``"warn"`` (None, and a
             `MissingGradientWarning`), ``"none"``, ``"zero"`` (dense zeros), or ``"raise"``.
         log: a `GradientLog` that records the gradients.
@@ -155,7 +155,7 @@ def hvp(fn: Callable, vars: Any, vector: Any, /) -> Any:
         12.0
 
     Source: B. Pearlmutter, "Fast exact multiplication by the Hessian", 1994; here by reverse over reverse, which takes
-        0.75 (in a graph) and 0.25 (eagerly) of the time of forward over reverse in TensorFlow.
+        0.75 (in a graph) and 0.25 (eagerly) times as long as forward over reverse in TensorFlow.
     """
     call = bind("hvp", fn, vars)
     direction = vectors_like(call, "vector", vector, call.vars, call.sources)
@@ -168,7 +168,7 @@ def hvp(fn: Callable, vars: Any, vector: Any, /) -> Any:
 
 
 def finish(call: Call, flat: list, *, leading: Any = None) -> Any:
-    """Report missing gradients, and return all in the structure of `vars`; `leading` as for `zeros_for_none`."""
+    """Report missing gradients, and return all gradients in the structure of `vars`; see `zeros_for_none`."""
     if any(g is None for g in flat):
         if call.unconnected == "zero":
             return call.pack(zeros_for_none(flat, call.sources, leading))
@@ -212,7 +212,7 @@ def _differentiate(
 
 
 def _product(tape: tf.GradientTape, targets: list, sources: list, cotangents: list) -> list:
-    """Return the gradient of those `targets` that are not None, under their `cotangents`."""
+    """Return the gradient of the `targets` that are not None, weighted by their `cotangents`."""
     known = [(t, c) for t, c in zip(targets, cotangents, strict=True) if t is not None]
     if not known:
         return [None] * len(sources)
@@ -221,5 +221,5 @@ def _product(tape: tf.GradientTape, targets: list, sources: list, cotangents: li
 
 def _missing(call: Call, flat: list) -> str:
     sources = zip(call.names, call.leaves, flat, strict=True)
-    missing = some([spoken(name, leaf) for name, leaf, gradient in sources if gradient is None])
+    missing = some([quoted(name, leaf) for name, leaf, gradient in sources if gradient is None])
     return f"{call.where}: no gradient reaches {missing}: TensorFlow returned None."

@@ -38,7 +38,7 @@ def jacobian(fn: Callable, vars: Any, /, *, unconnected: Unconnected = "warn") -
     """
     call = bind("jacobian", fn, vars, unconnected=unconnected)
     tape, target, _ = taped(call, persistent=True, one=True)
-    return finish(call, _rows(call, tape, target), leading=tf.shape(target))
+    return finish(call, _jacobians(call, tape, target), leading=tf.shape(target))
 
 
 def hessian(fn: Callable, vars: Any, /) -> Any:
@@ -69,7 +69,7 @@ def hessian(fn: Callable, vars: Any, /) -> Any:
     warn_of_none(call, grads)
     blocks = []
     for grad, source in zip(grads, call.sources, strict=True):
-        row = [None] * len(call.sources) if grad is None else _rows(call, outer, grad)
+        row = [None] * len(call.sources) if grad is None else _jacobians(call, outer, grad)
         blocks.append(call.pack(zeros_for_none(row, call.sources, tf.shape(source))))
     return call.pack(blocks)
 
@@ -116,7 +116,7 @@ def per_example_gradient(fn: Callable, vars: Any, batch: Any, /, *, unconnected:
 
 @contextlib.contextmanager
 def variable_scope_kept() -> Iterator[None]:
-    """Remove what a `tf.map_fn` that raises in a graph leaves behind: later, `strategy.scope()` would fail."""
+    """Restore the caching device, which a failed `tf.map_fn` leaves set in a graph: `strategy.scope()` would fail."""
     scope = tf.compat.v1.get_variable_scope()
     before = scope.caching_device
     try:
@@ -127,8 +127,8 @@ def variable_scope_kept() -> Iterator[None]:
                 scope.set_caching_device(before)
 
 
-def _rows(call: Call, tape: tf.GradientTape, target: tf.Tensor) -> list:
-    """Return the Jacobians of `target`, by a vectorized loop if TensorFlow can make one, else by an ordinary one."""
+def _jacobians(call: Call, tape: tf.GradientTape, target: tf.Tensor) -> list:
+    """Return the Jacobian of `target` for each source, by a vectorized loop if possible, else by an ordinary one."""
     inputs = sum(values_of(source).shape.num_elements() or 0 for source in call.sources)
     size = (target.shape.num_elements() or 0) * inputs * target.dtype.size
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else math.inf
@@ -165,7 +165,7 @@ def _examples(batch: Any) -> Any:
         examples = tf.nest.map_structure(tf.convert_to_tensor, batch)
     except (TypeError, ValueError) as error:
         raise TypeError(
-            f"per_example_gradient: batch is {describe(batch)}. A structure of arrays is needed, [batch, ...]. Of a "
+            f"per_example_gradient: batch is {describe(batch)}. A structure of arrays is needed, [batch, ...]. For a "
             "tf.data.Dataset, give next(iter(dataset))."
         ) from error
     shapes = [t.shape for t in tf.nest.flatten(examples)]

@@ -10,9 +10,9 @@ import tensorflow as tf
 
 from tapekit._lines import running_line
 from tapekit._names import some
-from tapekit._sources import as_variable, describe, is_float, names, refusal, spoken, watchable
+from tapekit._sources import as_variable, describe, is_float, names, quoted, refusal, watchable
 
-_REGISTRY: dict = {}  # of the warnings shown: Python shows each once for a line
+_REGISTRY: dict = {}  # the warnings that Python has shown, each once for a line
 
 
 class MissingGradientWarning(UserWarning):
@@ -45,10 +45,10 @@ class GradientTape(tf.GradientTape):
             tensor: a tensor, variable, Keras variable, array or number, or a structure of them.
 
         Returns:
-            The same structure: tensors and variables as they came, numbers (float32) and arrays as tensors.
+            The same structure: tensors and variables unchanged, numbers (float32) and arrays as tensors.
 
         Raises:
-            TypeError: `tensor` is nothing that a tape can watch; RuntimeError: the ``with`` block has not begun.
+            TypeError: `tensor` holds what no tape can watch; RuntimeError: the ``with`` block has not begun.
         """
         pairs = [watchable(value) for value in tf.nest.flatten(tensor)]
         sources = [leaf if source is None else source for leaf, source in pairs]
@@ -67,22 +67,22 @@ class GradientTape(tf.GradientTape):
 
     def gradient(self, target: Any, sources: Any, *args: Any, **kwargs: Any) -> Any:
         """Return what `tf.GradientTape.gradient` returns, also for Keras variables; warn of a None with its cause."""
-        flat = super().gradient(target, _watchable(sources), *args, **kwargs)
+        flat = super().gradient(target, _flat(sources), *args, **kwargs)
         return self._reported("gradient", sources, flat)
 
     def jacobian(self, target: Any, sources: Any, *args: Any, **kwargs: Any) -> Any:
         """Return what `tf.GradientTape.jacobian` returns, also for Keras variables; warn of a None with its cause."""
         with warnings.catch_warnings():  # it calls `gradient` for every row
             warnings.simplefilter("ignore", MissingGradientWarning)
-            flat = super().jacobian(target, _watchable(sources), *args, **kwargs)
+            flat = super().jacobian(target, _flat(sources), *args, **kwargs)
         return self._reported("jacobian", sources, flat)
 
     def _reported(self, method: str, sources: Any, flat: list) -> Any:
-        """Return `flat` in the structure of `sources`; warn once, with each cause said once for all of its sources."""
+        """Return `flat` in the structure of `sources`; issue one warning that lists the sources of each cause."""
         by_cause: dict[str, list[str]] = {}
         for name, leaf, gradient in zip(names(sources), tf.nest.flatten(sources), flat, strict=True):
             if gradient is None:
-                by_cause.setdefault(self._cause(leaf), []).append(spoken(name, leaf))
+                by_cause.setdefault(self._cause(leaf), []).append(quoted(name, leaf))
         if by_cause:
             causes = "; ".join(f"{some(called)}: {cause}" for cause, called in by_cause.items())
             warn_missing(
@@ -91,7 +91,7 @@ class GradientTape(tf.GradientTape):
         return tf.nest.pack_sequence_as(sources, flat)
 
     def _cause(self, source: Any) -> str:
-        """Return what the tape knows of why `source` has no gradient."""
+        """Return why `source` has no gradient, as far as the tape knows."""
         variable = as_variable(source)
         if not is_float(source):
             return f"{tf.as_dtype(source.dtype).name}, and only floating-point sources have gradients"
@@ -111,8 +111,8 @@ def warn_missing(message: str) -> None:
     warnings.warn_explicit(message, MissingGradientWarning, *running_line(), registry=_REGISTRY)
 
 
-def _watchable(sources: Any) -> list:
-    """Return the members of `sources`, flat, with a `tf.Variable` for each Keras variable."""
+def _flat(sources: Any) -> list:
+    """Return the members of `sources` as a list, with a `tf.Variable` for each Keras variable."""
     flat = [value if as_variable(value) is None else as_variable(value) for value in tf.nest.flatten(sources)]
     for value in flat:
         if not tf.is_tensor(value):

@@ -1,4 +1,4 @@
-"""How can the tape be seen? `fn` as a TensorFlow graph that can be asked, run once, and leaves everything as it was.
+"""How can the tape be read? `fn` becomes a TensorFlow graph that is queried and run once; then all state is restored.
 
 An eager tape cannot be read from Python, but a graph can. `capture` traces `fn` inside a `tf.function`, asks
 `tf.gradients` for what is wanted, and runs values and gradients as one graph. Everything that a run of `fn` may change
@@ -6,10 +6,10 @@ An eager tape cannot be read from Python, but a graph can. `capture` traces `fn`
 
 Files, in reading order:
 
-    capture   `capture`: a call -> a `Recording` and the answers to questions about it; source lines (`place`)
+    capture    `capture`: a call -> a `Recording` and the answers to questions about it; source lines (`place`)
     variables  the variables that `fn` makes while it is traced
-    eager     `eager_gradients`: the gradients of an eager tape
-    state     restore variables and random state after a run of `fn`
+    eager      `eager_gradients`: the gradients of an eager tape
+    state      restore variables and random state after a run of `fn`
 """
 
 from tapekit.graphs.capture import LeftTensorFlow, Place, Recording, capture

@@ -68,7 +68,7 @@ class LeftTensorFlow(RuntimeError):
 
 
 def reason(error: Exception) -> str:
-    """Return the first sentence of an error that says what went wrong; Keras puts the name of the layer before it."""
+    """Return the first sentence of an error, without the line with the layer's name that Keras puts before it."""
     lines = [re.sub(r"\x1b\[\d*m", "", line).strip() for line in str(error).split("\n")]
     told = [line for line in lines if line and not line.startswith("Exception encountered when calling")]
     return (told or [""])[0].split(". ")[0]
@@ -76,7 +76,7 @@ def reason(error: Exception) -> str:
 
 @dataclasses.dataclass(eq=False)
 class Recording:
-    """`fn` as a graph of symbolic tensors, which the function `ask` can query (see `capture`).
+    """`fn` as a graph of symbolic tensors; the `ask` of `capture` chooses which of them are computed.
 
     ``sources[i]`` is the tensor by which source i enters the graph: the tensor itself, or the handle of a variable
     (dtype resource), whose consumers are the reads. ``ops`` are the operations that `fn` made, in execution order, and
@@ -161,8 +161,8 @@ def outside_of_scopes(call: Call) -> None:
     for name, source in zip(call.names, call.sources, strict=True):
         if isinstance(source, tf.distribute.DistributedValues) and tf.distribute.in_cross_replica_context():
             raise RuntimeError(
-                f"{call.where}: source {name!r} has a value on each replica. In a strategy's scope none of them is "
-                "meant. Call it outside of the scope, or inside strategy.run."
+                f"{call.where}: source {name!r} has a value on each replica, and a strategy's scope selects none of "
+                "them. Call it outside of the scope, or inside strategy.run."
             )
 
 
@@ -206,7 +206,7 @@ def _converted(fn: Callable) -> Callable:
 
 
 def _same_gradients(call: Call, converted: Callable, inline: bool) -> bool:
-    """Return whether an eager tape has the gradients of the graph: AutoGraph makes a cast of float(), which has one."""
+    """Return whether the gradients are those of an eager tape: AutoGraph makes a cast of float(), and so a gradient."""
     concrete, _ = _trace(call, converted, lambda made: made.gradients(made.sources), inline=inline)
     with variables_kept(concrete, []):
         in_graph = concrete()
@@ -221,6 +221,7 @@ def _same_gradients(call: Call, converted: Callable, inline: bool) -> bool:
 
 
 def _trace(call: Call, fn: Callable, ask: Callable, *, inline: bool) -> tuple[Any, Recording]:
+    """Return what `graph_of` returns, with `fn` in place of the call's own, and nested functions `inline` or not."""
     recordings: list[Recording] = []
     made: list[tf.Variable] = []
 
@@ -230,7 +231,7 @@ def _trace(call: Call, fn: Callable, ask: Callable, *, inline: bool) -> tuple[An
         # TensorFlow embeds a small tensor as a Const.
         handles = [s.handle if isinstance(s, tf.Variable) else values_of(s) for s in call.sources]
         entries = [tf.identity(each).op.inputs[0] for each in handles]
-        leaves = [_with(*each) for each in zip(call.leaves, call.sources, entries, strict=True)]
+        leaves = [_in_graph(*each) for each in zip(call.leaves, call.sources, entries, strict=True)]
         start = len(graph.get_operations())
         with _functions_run_eagerly(inline), variables_made_once(made, entries):
             target = _target(call, dataclasses.replace(call, fn=fn)(leaves))
@@ -242,15 +243,15 @@ def _trace(call: Call, fn: Callable, ask: Callable, *, inline: bool) -> tuple[An
     return tf.function(body, autograph=False).get_concrete_function(), recordings[-1]
 
 
-def _with(leaf: Any, source: Any, entry: tf.Tensor) -> Any:
-    """Return `leaf` as `fn` receives it: of a tensor, the one by which it enters the graph."""
+def _in_graph(leaf: Any, source: Any, entry: tf.Tensor) -> Any:
+    """Return `leaf` as `fn` receives it: a variable, or the tensor by which it enters the graph."""
     if isinstance(source, tf.Variable):
         return leaf
     return source.with_flat_values(entry) if isinstance(source, tf.RaggedTensor) else entry
 
 
 def _target(call: Call, result: Any) -> tf.Tensor:
-    """Return the result of `fn` as one tensor: of several tensors their sum, whose gradient is the sum of theirs."""
+    """Return the result of `fn` as one tensor; several tensors are added, and so are their gradients."""
     flat = tf.nest.flatten(result, expand_composites=True)
     try:
         if len(flat) == 1:
@@ -272,7 +273,7 @@ def _target(call: Call, result: Any) -> tf.Tensor:
 
 @contextmanager
 def _functions_run_eagerly(value: bool) -> Iterator[None]:
-    """With True, put the bodies of nested tf.functions in line, also of those that are compiled by XLA."""
+    """With True, put the bodies of nested tf.functions in line, also if they are compiled by XLA."""
     before = tf.config.functions_run_eagerly()
     tf.config.run_functions_eagerly(value)
     try:

@@ -1,4 +1,4 @@
-"""The gradients of an eager tape: `eager_gradients`, for a `fn` that a graph does not show as it is."""
+"""The gradients of an eager tape: `eager_gradients`, for a `fn` whose graph may differ from its eager run."""
 
 import contextlib
 from typing import Any

@@ -11,10 +11,10 @@ from tapekit._sources import as_variable
 
 @contextmanager
 def variables_made_once(made: list[tf.Variable], entries: list[tf.Tensor]) -> Iterator[None]:
-    """Return the variables in `made`, in order, to code that makes variables; make those that are missing.
+    """Let code that makes variables get those in `made`, in order. Further variables are made and added to `made`.
 
-    A `tf.function` makes variables in its first trace only. A variable whose initial value is a variable, or depends on
-    one of the sources' `entries`, is refused, at the line that makes it.
+    So each variable is made once, though `fn` is traced several times. A variable whose initial value is a variable, or
+    depends on one of the sources' `entries`, is refused at the line that makes it.
     """
     earlier = iter(list(made))
 

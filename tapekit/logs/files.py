@@ -16,13 +16,13 @@ import tensorflow as tf
 
 from tapekit._sources import describe
 from tapekit.logs.records import FIELDS, Records
+from tapekit.logs.ring import NO_COUNTS, STATISTICS
 
-SCALARS, HISTOGRAMS = ({"plugin_data": {"plugin_name": name}} for name in ("scalars", "histograms"))  # of TensorBoard
-NO_COUNTS = np.zeros([4, 0], np.int64)
+SCALARS, HISTOGRAMS = ({"plugin_data": {"plugin_name": name}} for name in ("scalars", "histograms"))  # plugins
 
 
 def path_of(what: str, path: Any, refused: str = "") -> str:
-    """Return `path` as a string, after a check that it is a name, and not that of a `refused` kind of file."""
+    """Return `path` as a string. Raise an error if it is no file name, or if it ends with `refused` or is a folder."""
     if not isinstance(path, (str, os.PathLike)):
         raise TypeError(f"{what} is {describe(path)}. A name is needed. Write it as a string.")
     if refused and (os.fspath(path).endswith(refused) or os.path.isdir(path)):
@@ -35,7 +35,7 @@ def path_of(what: str, path: Any, refused: str = "") -> str:
 
 @dataclasses.dataclass
 class CsvFile:
-    """The rows as csv, after the first `end` bytes of a file, or in a new file if `end` is 0.
+    """Writes rows as csv: after the first `end` bytes of a file, or into a new file if `end` is 0.
 
     The file is closed after each write, so that a killed process loses no row that was written.
     """
@@ -63,13 +63,13 @@ class CsvFile:
 
 @dataclasses.dataclass
 class EventFile:
-    """The rows and histograms in a folder, as TensorBoard reads them. The `tensorboard` package is not needed."""
+    """Writes rows and histograms into a folder for TensorBoard. The `tensorboard` package is not needed."""
 
     path: str
     file: Any = None
 
     def write(self, records: Records) -> None:
-        """Append the rows. The first step is 1, as that of Keras's TensorBoard callback is."""
+        """Append the rows. The first step is 1, as in the TensorBoard callback of Keras."""
         if self.file is None:
             tf.io.gfile.makedirs(self.path)
             name = f"events.out.tfevents.{time.time():.6f}.{socket.gethostname()}.{os.getpid()}.tapekit"
@@ -77,7 +77,7 @@ class EventFile:
             self._append(file_version="brain.Event:2")
         columns = {"loss": records.loss} if records.has_loss else {}
         columns["global_norm"] = records.global_norm
-        for kind in ("norm", "max_abs", "nonfinite", "missing", *records.kinds[6:]):
+        for kind in ("norm", "max_abs", "nonfinite", "missing", *records.kinds[len(STATISTICS) :]):
             columns |= zip((f"{kind}/{name}" for name in records.names), getattr(records, kind).T, strict=True)
         counted = records.histogram_steps
         for row, step in enumerate(records.steps.tolist()):
@@ -96,7 +96,7 @@ class EventFile:
 
 
 def _buckets(edges: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Return ``[left edge, right edge, count]`` of each bin, empty neighbours as one, `[buckets, 3]`."""
+    """Return ``[left edge, right edge, count]`` of each bin, `[buckets, 3]`; neighbouring empty bins are joined."""
     filled = np.pad(counts > 0, 1)
     places = np.flatnonzero(filled[1:] | filled[:-1])
     lower, upper = places[:-1], places[1:]
@@ -104,18 +104,17 @@ def _buckets(edges: np.ndarray, counts: np.ndarray) -> np.ndarray:
 
 
 def save(path: Any, records: Records) -> None:
-    """Write all rows and histograms to a compressed NumPy archive, under exactly this name."""
-    arrays = {name: getattr(records, name) for name in FIELDS}
-    arrays["clipping"] = json.dumps(records.clipping)
+    """Write all rows and histograms to a compressed NumPy archive."""
+    arrays = {name: getattr(records, name) for name in FIELDS} | {"clipping": json.dumps(records.clipping)}
     with open(path_of("GradientLog.save: path", path, ".csv"), "wb") as file:  # NumPy would add a suffix to a name
         np.savez_compressed(file, **arrays)
 
 
 def load(path: Any) -> tuple[int | None, Records]:
-    """Return the records in a file, after the length in bytes of a csv file without an incomplete last line."""
+    """Return ``(end, records)``: the length of a csv file in bytes (None for an archive), and the rows of the file."""
     data = pathlib.Path(path_of("GradientLog.load: path", path)).read_bytes()
     try:
-        if data[:2] != b"PK":  # of a zip archive
+        if data[:2] != b"PK":  # with which a zip archive begins
             return _load_csv(data)
         with np.load(io.BytesIO(data)) as file:
             fields = {name: file[name] for name in FIELDS}
@@ -129,7 +128,7 @@ def load(path: Any) -> tuple[int | None, Records]:
 
 
 def _load_csv(data: bytes) -> tuple[int, Records]:
-    data = data[: data.rfind(b"\n") + 1]  # without a last line that is incomplete
+    data = data[: data.rfind(b"\n") + 1]  # a process that was killed may leave an incomplete last line
     lines = data.decode("utf-8-sig").splitlines()
     header = next(csv.reader(lines), [])
     if not header:

@@ -8,10 +8,11 @@ import numpy as np
 
 from tapekit._names import is_bias, some
 
-DEPTH = 100.0  # ratio of the gradients of the first and the last layer, either way
-SPIKE, BEFORE = 10.0, 20  # ratio of the global norm to its median over so many rows before
-FADED, FELL = 1e-4, 0.1  # ratio of the global norm at the end to that at the start; relative fall of a loss that learns
-DEAD = 0.9  # share of rows in which every element is 0
+DEPTH = 100.0  # the ratio of the gradients of the first and the last layer, or its inverse
+SPIKE, BEFORE = 10.0, 20  # the ratio of the global norm to its median over the BEFORE rows before
+FADED = 1e-4  # the ratio of the global norm at the end to that at the start
+FELL = 0.1  # the relative fall of a loss that learns
+DEAD = 0.9  # the share of rows in which every element is 0
 UPDATE = (1e-4, 1e-2)  # a factor of 10 below and above 1e-3, which trains most networks
 
 
@@ -33,16 +34,16 @@ def _nonfinite(log: Any) -> Iterator[str]:
     story = "Not finite: "
     if begin < row:
         (low, start), (high, end) = ((log.global_norm[r], log.steps[r]) for r in (begin - 1, row - 1))
-        story = f"Explosion: the global norm rose from {low:.3g} at step {start}, first at step {log.steps[begin]}, to "
-        story += f"{high:.3g} at step {end}; then "
+        story = f"Explosion: the global norm rose from {low:.3g} at step {start} to {high:.3g} at step {end}, "
+        story += f"beginning at step {log.steps[begin]}; then "
     counts = _counts(log, bad, "had NaN or infinite elements")
     yield f"{story}{counts} ({log.nonfinite[row, first]} elements of {log.names[first]})."
 
 
 def _explosion(log: Any) -> int:
-    """Return the row from which on every row is a spike, until elements are not finite; the last if there is none."""
+    """Return the first row of the spikes that lead up to the first nonfinite row; the number of rows if none do."""
     norms = log.global_norm[: (log.nonfinite > 0).any(1).argmax()]
-    lowest = np.fmin.accumulate(norms[::-1])[::-1]  # from this row on
+    lowest = np.fmin.accumulate(norms[::-1])[::-1]  # the least norm from each row on
     begins = np.flatnonzero(lowest > SPIKE * _usual(norms))
     return int(begins[0]) if len(begins) else len(log)
 
@@ -65,7 +66,7 @@ def _missing(log: Any) -> Iterator[str]:
 
 
 def _depth(log: Any) -> Iterator[str]:
-    """Compare biases: their gradient is the sum of the back-propagated signal, which a kernel's is not."""
+    """Compare the layers by their biases, whose gradient is the sum of the back-propagated signal."""
     biases = np.array([is_bias(name) for name in log.names])
     layers = np.flatnonzero(biases if biases.sum() > 2 else ~biases)
     if len(layers) < 3:
@@ -73,23 +74,23 @@ def _depth(log: Any) -> Iterator[str]:
     sizes = np.hypot(log.mean[:, layers], log.std[:, layers], dtype=float)  # root mean square
     sizes[~(sizes > 0)] = np.nan
     logs, (i, j) = np.log(np.nanmedian(sizes, 0)), np.triu_indices(len(layers), 1)
-    slope = np.nanmedian((logs[j] - logs[i]) / (j - i))  # of Theil and Sen: one layer does not bend it
+    slope = np.nanmedian((logs[j] - logs[i]) / (j - i))  # the Theil-Sen estimator: a single layer does not change it
     falls = np.log(sizes[:, 0] / sizes[:, -1])
     middle = np.nanmedian(falls)
     word, sign = ("Vanishing", -1) if middle < 0 else ("Exploding", 1)
     if sign * middle > np.log(DEPTH) and -sign * slope * len(layers) > np.log(DEPTH):
         first, last = (log.names[layers[end]] for end in (0, -1))
+        step, each = log.steps[(sign * falls > np.log(DEPTH)).argmax()], np.exp(middle / (len(layers) - 1))
         yield (
             f"{word} towards the input: the gradient (root mean square) of {first} is {np.exp(middle):.2g} times that "
-            f"of {last} in the median row, {np.exp(middle / (len(layers) - 1)):.3g} a layer, first at step "
-            f"{log.steps[(sign * falls > np.log(DEPTH)).argmax()]} (threshold {DEPTH:g} either way)."
+            f"of {last} in the median row, or {each:.3g} times per layer, first at step {step} (threshold: {DEPTH:g})."
         )
 
 
 def _spikes(log: Any) -> Iterator[str]:
     times = log.global_norm / _usual(log.global_norm)
     times[:BEFORE] = 0  # a training may begin with large gradients
-    times[_explosion(log) :] = 0  # that story is told already
+    times[_explosion(log) :] = 0  # the sentence about the explosion tells of these
     spikes = np.flatnonzero(times > SPIKE)
     if len(spikes):
         yield (
@@ -99,15 +100,17 @@ def _spikes(log: Any) -> Iterator[str]:
 
 
 def _fading(log: Any) -> Iterator[str]:
+    if len(log) < BEFORE:
+        return
     tenth = len(log) // 10
     ends = [slice(tenth), slice(len(log) - tenth, None)]
-    norm, loss = ([float(np.median(x[end])) for end in ends] if tenth else [0, 0] for x in (log.global_norm, log.loss))
-    if len(log) >= BEFORE and 0 < norm[1] < FADED * norm[0] and not loss[0] - loss[1] > FELL * abs(loss[0]):
+    norm, loss = ([float(np.median(x[end])) for end in ends] for x in (log.global_norm, log.loss))
+    if 0 < norm[1] < FADED * norm[0] and not loss[0] - loss[1] > FELL * abs(loss[0]):
         step = log.steps[(log.global_norm < FADED * norm[0]).argmax()]
-        losses = f"{loss[1]:.3g}, after {loss[0]:.3g}" if log.has_loss else "not recorded"
+        losses = f"went from {loss[0]:.3g} to {loss[1]:.3g}" if log.has_loss else "is not recorded"
         yield (
             f"Fading: the global norm fell from {norm[0]:.3g} to {norm[1]:.3g} (medians of the first and last {tenth} "
-            f"rows), first below {FADED:g} of it at step {step}. The loss is {losses}."
+            f"rows), first below {FADED:g} times the former at step {step}. The loss {losses}."
         )
 
 
@@ -119,7 +122,7 @@ def _clipping(log: Any) -> Iterator[str]:
     if clipped.any():
         yield (
             f"Clipping: {argument}={limit:g} made gradients smaller in {clipped.sum()} of {rows.sum()} rows, first at "
-            f"step {log.steps[clipped.argmax()]}. The log has them as they were before."
+            f"step {log.steps[clipped.argmax()]}. The log holds the gradients before clipping."
         )
 
 
@@ -142,13 +145,13 @@ def _updates(log: Any) -> Iterator[str]:
 
 
 def _counts(log: Any, which: np.ndarray, what: str) -> str:
-    """Return for which variables it holds, in how many rows, and at which step first; those alike are told together."""
+    """Return the variables for which `which` holds, the number of rows and the first step; the same ones together."""
     alike: dict[tuple, list[str]] = {}
     for v in np.flatnonzero(which.any(0)):
         alike.setdefault((log.steps[which[:, v].argmax()], which[:, v].sum()), []).append(log.names[v])
-    parts = [
-        f"{some(names)} {what} in {count} of {len(log)} rows, first at step {step}"
-        for (step, count), names in sorted(alike.items())
+    groups = sorted(alike.items())
+    rest = sum(len(names) for _, names in groups[4:])
+    told = [
+        f"{some(names)} {what} in {rows} of {len(log)} rows, first at step {step}" for (step, rows), names in groups[:4]
     ]
-    rest = sum(len(names) for _, names in sorted(alike.items())[4:])
-    return "; ".join(parts[:4]) + (f"; and {rest} more variables" if rest else "")
+    return "; ".join(told) + (f"; and {rest} more variables" if rest else "")

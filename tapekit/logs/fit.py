@@ -1,4 +1,4 @@
-"""`FitRecorder`: the gradients of Keras `fit`, for `GradientLog`.
+"""The gradients of Keras `fit`: `FitRecorder`, for `GradientLog`.
 
 A callback does not receive gradients, but `train_step` passes them to `optimizer.apply` (in tf_keras, which is Keras 2,
 to `apply_gradients`). Therefore `FitRecorder` replaces the model's train_function during each batch by one in which
@@ -23,7 +23,7 @@ class FitRecorder:
         self.history: Any = None  # identifies the fit that is recorded
         self.plain: Any = None  # the model's own train_function
         self.recorded: Any = None  # the same function, compiled with the records
-        self.sound = False  # whether `recorded` has run once; an exception may leave it half traced
+        self.traced = False  # whether `recorded` has run once: an exception may leave it half traced
         self.training = False  # whether `recorded` runs now
         self.thread = threading.local()  # each replica runs in a thread of its own, and holds its `loss` there
 
@@ -38,10 +38,10 @@ class FitRecorder:
         stale = getattr(model.train_function, "__self__", None)
         if isinstance(stale, FitRecorder):  # an exception was raised between `arm` and the batch
             model.train_function = stale.plain
-        if not self.sound or self.plain is not model.train_function:
+        if not self.traced or self.plain is not model.train_function:
             self.plain = model.train_function
             model.make_train_function(force=True)  # the model's own may be compiled already, without records
-            self.recorded, model.train_function, self.sound = model.train_function, self.plain, False
+            self.recorded, model.train_function, self.traced = model.train_function, self.plain, False
         self.model, self.history = model, model.history
 
     def arm(self) -> None:
@@ -62,7 +62,7 @@ class FitRecorder:
             return self.plain(iterator)
         name = "apply" if hasattr(optimizer, "apply") else "apply_gradients"
         compute_loss, apply = model.compute_loss, getattr(optimizer, name)
-        minimize: Any = getattr(optimizer, "minimize", None)  # of tf_keras
+        minimize: Any = getattr(optimizer, "minimize", None)  # tf_keras only
 
         def keep_loss(*args: Any, **kwargs: Any) -> Any:
             self.thread.loss = compute_loss(*args, **kwargs)
@@ -92,14 +92,14 @@ class FitRecorder:
             mock.patch.object(optimizer, name, record_and_apply),
         ):
             result = self.recorded(iterator)
-        self.sound = True
+        self.traced = True
         return result
 
     def clipping(self) -> tuple[str, float] | None:
-        """Return by which argument, and to what, the optimizer clips the very gradients that are recorded."""
-        optimizer = getattr(self.model.optimizer, "inner_optimizer", self.model.optimizer)  # of LossScaleOptimizer
-        sums = getattr(optimizer, "gradient_accumulation_steps", None)  # it clips their sums
-        if sums or self.model.distribute_strategy.num_replicas_in_sync > 1:  # it clips before the sum over replicas
+        """Return the argument and the limit by which the optimizer clips the recorded gradients, or None."""
+        optimizer = getattr(self.model.optimizer, "inner_optimizer", self.model.optimizer)  # if it scales the loss
+        sums = getattr(optimizer, "gradient_accumulation_steps", None)
+        if sums or self.model.distribute_strategy.num_replicas_in_sync > 1:  # it clips sums, or one replica's gradients
             return None
         limits = ((name, getattr(optimizer, name, None)) for name in ("clipnorm", "global_clipnorm", "clipvalue"))
         return next(((name, float(limit)) for name, limit in limits if limit), None)

@@ -1,4 +1,4 @@
-"""What `GradientLog.record` receives: checks of gradients, variables and loss, and their sums over replicas."""
+"""Checks of what `GradientLog.record` receives (gradients, variables, loss), and the sums over replicas."""
 
 import contextlib
 import re
@@ -12,14 +12,14 @@ from tapekit._names import some
 
 
 def names_of(variables: Any, known: tuple[str, ...], *, new: bool, updates: bool) -> tuple[str, ...]:
-    """Return the names of `variables`, which must be the `known` ones, but for the numbers of a `new` model."""
+    """Return the names of `variables`. They must be the `known` names; in a `new` model, numbers may differ."""
     names, flat = tuple(_sources.names(variables)), tf.nest.flatten(variables)
     if not flat or not all(hasattr(v, "shape") for v in flat):
         raise TypeError(
             f"GradientLog.record: variables holds {some([_sources.describe(v) for v in flat]) or 'nothing'}. "
             "Variables or tensors are needed. Write log.record(gradients, variables); build a Keras model before."
         )
-    # a Sequential that Keras loads leaves its own name out
+    # Keras numbers layers anew, and leaves the name of a Sequential out when it loads one
     own = [["/".join(re.sub(r"_\d+(?=/|$)", "", name).split("/")[-2:]) for name in each] for each in (names, known)]
     names = known if new and own[0] == own[1] else names
     if known and names != known:
@@ -33,7 +33,7 @@ def names_of(variables: Any, known: tuple[str, ...], *, new: bool, updates: bool
 
 
 def as_gradient(gradient: Any, variable: Any, name: str) -> Any:
-    """Return `gradient`, after a check that it can be the gradient of `variable`."""
+    """Return `gradient` as a tensor or slices. Raise an error if it cannot be the gradient of `variable`."""
     if gradient is None:
         return None
     if isinstance(gradient, np.ndarray) and gradient.dtype.kind in "fc":
@@ -55,8 +55,8 @@ def as_loss(loss: Any) -> tf.Tensor:
     if isinstance(loss, tf.Tensor) and loss.dtype == tf.float32 and loss.shape.rank == 0:
         return loss  # saves two eager operations
     with contextlib.suppress(TypeError, ValueError, OverflowError):
-        number = loss is None or type(loss) in (int, float)  # one may be too large for a float32
-        tensor = tf.convert_to_tensor(np.float64(np.nan if loss is None else loss) if number else loss)
+        loss = np.nan if loss is None else loss
+        tensor = tf.convert_to_tensor(np.float64(loss) if type(loss) in (int, float) else loss)  # also above float32
         if tensor.dtype.is_floating or tensor.dtype.is_integer:
             return tf.reduce_sum(tf.cast(tensor, tf.float32))
     what = _sources.describe(loss)
@@ -64,7 +64,7 @@ def as_loss(loss: Any) -> tf.Tensor:
 
 
 def sum_over_replicas(replica: Any, gradients: list, loss: tf.Tensor) -> tuple[list, tf.Tensor]:
-    """Return the sums of gradients and losses, which a Keras optimizer applies."""
+    """Return the sums of gradients and losses over the replicas; a Keras optimizer applies these sums."""
     present = _sources.dense([g for g in gradients if g is not None])
     loss, *summed = replica.all_reduce(tf.distribute.ReduceOp.SUM, [loss, *present])
     return [None if g is None else summed.pop(0) for g in gradients], loss

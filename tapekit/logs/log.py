@@ -16,10 +16,10 @@ from tapekit import _sources
 from tapekit.logs import files, inputs
 from tapekit.logs.fit import FitRecorder
 from tapekit.logs.records import Records
-from tapekit.logs.ring import Ring
+from tapekit.logs.ring import NO_COUNTS, Ring
 
 SECONDS = 5.0  # between two writes to `path` and `logdir`
-RUNNING = ("_fit", "_lock", "_model", "_outputs", "_ring", "path", "logdir", "variables")  # are not in a copy of a log
+RUNNING = ("_fit", "_lock", "_model", "_outputs", "_ring", "path", "logdir", "variables")  # not part of a copy
 
 
 class GradientLog(Records, keras.callbacks.Callback):
@@ -30,15 +30,15 @@ class GradientLog(Records, keras.callbacks.Callback):
     `tf.distribute` gradients and losses are summed over the replicas: divide each loss by the global batch size.
 
     Args:
-        every: record every n-th step only. The other steps are counted and cost nothing.
+        every: record every n-th step only. The other steps are counted, and nothing is computed for them.
         updates: also record ||w_new - w_old|| / ||w_old||, from a copy of the weights before the update.
-        histograms: every n-th row also keeps the distribution of each gradient, as float32; None for none.
-        path: a csv file to which the chief appends the rows, without histograms. `load` reads it back.
-        logdir: a folder to which the chief writes all of it for TensorBoard, after each epoch, every few seconds of an
-            eager loop or of `fit`, and at each `drain`. Only to look at it, with ``tensorboard --logdir``, the
-            `tensorboard` package is needed.
-        capacity: rows that the ring buffer holds: 1024, or as many as have 64 histograms, of 8 kB a variable, if those
-            are fewer. A `tf.function` that writes more between two reads loses the oldest.
+        histograms: keep the distribution of each gradient, as float32, in every n-th row; None for no row.
+        path: a csv file to which the chief worker appends the rows, without histograms. `load` reads it back.
+        logdir: a folder to which the chief worker writes rows and histograms for TensorBoard: after each epoch, every
+            few seconds of an eager loop or of `fit`, and at each `drain`. The `tensorboard` package is needed only to
+            look at them, with ``tensorboard --logdir``.
+        capacity: the number of rows in the ring buffer; by default 1024, or fewer if these would hold more than 64
+            histograms (8 kB per variable). A `tf.function` that writes more between two reads loses the oldest rows.
 
     Raises:
         TypeError: `path` or `logdir` is not the name of a file.
@@ -75,7 +75,7 @@ class GradientLog(Records, keras.callbacks.Callback):
         csv = [] if path is None else [files.CsvFile(files.path_of("GradientLog: path", path, ".npz"))]
         events = [] if logdir is None else [files.EventFile(files.path_of("GradientLog: logdir", logdir))]
         self._outputs: list[Any] = [*csv, *events]
-        self.names, self.variables, self.has_loss = (), [], False  # and lost and clipping: see `Records`
+        self.names, self.variables, self.has_loss = (), [], False  # `lost` and `clipping` are defaults of `Records`
         self._blocks: list[tuple[np.ndarray, ...]] = []  # steps, rows and counts, as fetched
         self._ring: Ring | None = None
         self._next = 0  # the row to fetch next
@@ -110,12 +110,7 @@ class GradientLog(Records, keras.callbacks.Callback):
                 "gradient, or None. Give both lists as the tape has them: tape.gradient(loss, variables)."
             )
         if len(flat) != len(self.variables) or not all(map(operator.is_, flat, self.variables)) or not flat:
-            self.names = inputs.names_of(variables, self.names, new=not self.variables, updates=self.updates)
-            self.variables = flat
-            if self.updates:  # the ring holds a copy of the weights of other variables
-                with tf.init_scope():  # outside of the step that is being traced
-                    self.drain()
-                self._ring = None
+            self._follow(variables, flat)
         gradients = [inputs.as_gradient(*each) for each in zip(gradients, flat, self.names, strict=True)]
         self.has_loss |= loss is not None
         loss = inputs.as_loss(loss)
@@ -128,14 +123,22 @@ class GradientLog(Records, keras.callbacks.Callback):
                 return  # another replica writes the sum
         if self._ring is None:
             weights = [_sources.as_variable(v) for v in flat] if self.updates else []
-            sizes = (self.every, self.histograms or 0, self.capacity, self._next)
-            self._ring = Ring(len(flat), weights, *sizes)
+            self._ring = Ring(len(flat), weights, self.every, self.histograms or 0, self.capacity, self._next)
             self._write(self._records())  # report now, not after an epoch, that a file cannot be written
         if tf.executing_eagerly():
             self._count_steps(1)  # before this step is written: its update ratio is not known yet
             self._ring.write_eagerly(gradients, loss, scale)
         else:
             self._ring.write(gradients, loss, scale)
+
+    def _follow(self, variables: Any, flat: list) -> None:
+        """Record these variables from now on. They must have the names of the earlier ones."""
+        self.names = inputs.names_of(variables, self.names, new=not self.variables, updates=self.updates)
+        self.variables = flat
+        if self.updates:  # the ring holds a copy of the weights of other variables
+            with tf.init_scope():  # outside of the step that is being traced
+                self.drain()
+            self._ring = None
 
     def __getattr__(self, name: str) -> Any:
         # tf_keras asks a callback for methods that its own base class has
@@ -193,7 +196,7 @@ class GradientLog(Records, keras.callbacks.Callback):
             warnings.warn(f"GradientLog: {lost} rows lost, the ring holds {self.capacity}. {mend}", stacklevel=2)
 
     def _write(self, records: Records) -> None:
-        """Write rows to the files. One that cannot be written is given up."""
+        """Write rows to the files. After an error, warn once and stop writing to that file."""
         for output in list(self._outputs):
             try:
                 output.write(records)
@@ -211,7 +214,7 @@ class GradientLog(Records, keras.callbacks.Callback):
                 self._blocks = [(np.concatenate(steps), np.concatenate(rows), np.concatenate(counts, 1))]
             return self._records(*self._blocks[0]) if self._blocks else self._records()
 
-    def _records(self, steps: Any = (), rows: Any = (), counts: Any = files.NO_COUNTS) -> Records:
+    def _records(self, steps: Any = (), rows: Any = (), counts: Any = NO_COUNTS) -> Records:
         rows = np.reshape(rows, [len(steps), 2 + len(self.kinds) * len(self.names)])
         state = (self.updates, self.has_loss, self.clipping, self.lost, self.variables)
         return Records(self.names, np.asarray(steps, np.int64), rows, counts, *state)

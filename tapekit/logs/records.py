@@ -1,4 +1,4 @@
-"""`Records`: the rows of a `GradientLog` at one moment, as arrays; `VariableLog`: the rows of one variable."""
+"""The rows of a `GradientLog` as arrays: `Records` of all variables, `VariableLog` and `Histogram` of one."""
 
 import dataclasses
 from collections import namedtuple
@@ -15,7 +15,7 @@ from tapekit.logs.tables import log_html, table, variable_html
 
 FIELDS = ("names", "steps", "rows", "counts", "updates", "has_loss", "clipping", "lost")  # those that are saved
 COLUMNS = (*STATISTICS, "update_ratio")
-# Two bins an octave for each sign (the bit of 512). The codes below FINITE stand for 0 and for what is smaller than the
+# Two bins an octave for each sign (the bit of 512). The codes below FINITE stand for 0 and for numbers below the
 # smallest normal float32 number, those above for infinity and NaN.
 FINITE = slice(2, 510)
 MAGNITUDES = np.append(np.outer(2.0 ** np.arange(-126, 128), [1.0, 1.5]), 2.0**128)
@@ -30,7 +30,7 @@ class VariableLog(namedtuple("_Rows", "steps norm mean std max_abs zero_fraction
 
 
 class Histogram(NamedTuple):
-    """The number of elements between each edge and the next; in the middle, from -2⁻¹²⁶ to 2⁻¹²⁶, that of the zeros."""
+    """The number of elements between each edge and the next. The middle bin, -2⁻¹²⁶ to 2⁻¹²⁶, holds the zeros."""
 
     edges: np.ndarray  # float64 `[bins + 1]`
     counts: np.ndarray  # int64 `[bins]`
@@ -43,7 +43,7 @@ class Records:
     names: tuple[str, ...]
     steps: np.ndarray  # `[rows]`
     rows: np.ndarray  # `[rows, columns]`: loss, global norm, the norm of each variable, the mean of each, ...
-    counts: np.ndarray  # `[4, bins]`: step, place of the variable, code of the bin, and how many elements it holds
+    counts: np.ndarray  # `[4, bins]`: step, index of the variable, code of the bin, and how many elements it holds
     updates: bool = False  # whether the rows have update ratios
     has_loss: bool = False  # whether a loss was given
     clipping: Sequence | None = None  # the argument of the optimizer, its value, the first step
@@ -60,7 +60,7 @@ class Records:
     missing = property(lambda self: np.isnan(self.column("nonfinite")), doc="Whether None, `[rows, variables]`.")
     update_ratio = property(lambda self: self.column("update_ratio"), doc="||update|| / ||w||, `[rows, variables]`.")
     histogram_steps = property(lambda self: np.unique(self.read().counts[0]), doc="The steps with histograms.")
-    kinds = property(lambda self: COLUMNS[: 6 + self.updates], doc="The statistics that the rows hold.")
+    kinds = property(lambda self: COLUMNS[: len(STATISTICS) + self.updates], doc="The statistics that the rows hold.")
 
     @property
     def nonfinite(self) -> np.ndarray:
@@ -78,9 +78,9 @@ class Records:
             return np.full([len(rows), len(self.names)], np.nan, np.float32)
         return rows[:, 2:].reshape(len(rows), *shape)[:, self.kinds.index(name)]
 
-    def place(self, variable: Any) -> int:
-        """Return the place of a variable among `names`, by the variable, its name or the end of its name."""
-        known = [place for place, each in enumerate(self.variables) if each is variable]
+    def index(self, variable: Any) -> int:
+        """Return the index in `names` of a variable, given as itself, its name or the end of its name."""
+        known = [index for index, each in enumerate(self.variables) if each is variable]
         name = variable if _sources.as_variable(variable) is None else _sources.names(variable)[0]
         return known[0] if known else place_of("GradientLog", self.names, name)
 
@@ -91,9 +91,9 @@ class Records:
         return True  # also if it is empty: `if log:` asks whether there is a log
 
     def __getitem__(self, variable: Any) -> Any:
-        """Return the `VariableLog` of a variable, by itself, its name or the end of it: ``log["dense/kernel"]``."""
-        log, place = self.read(), self.place(variable)
-        return VariableLog._make([log.steps, *(getattr(log, kind)[:, place] for kind in VariableLog._fields[1:])])
+        """Return the `VariableLog` of a variable, given as itself, its name or the end of its name."""
+        log, index = self.read(), self.index(variable)
+        return VariableLog._make([log.steps, *(getattr(log, kind)[:, index] for kind in VariableLog._fields[1:])])
 
     def histogram(self, variable: Any, step: int = -1) -> Histogram:
         """Return edges and counts of the distribution of one gradient. NaN and infinite elements are not counted.
@@ -111,13 +111,13 @@ class Records:
             >>> edges[counts.nonzero()].tolist(), counts[counts.nonzero()].tolist()
             ([-1.1754943508222875e-38, 0.5], [1, 3])
         """
-        log, place = self.read(), self.place(variable)
+        log, index = self.read(), self.index(variable)
         steps = log.histogram_steps
         found = steps[step:][:1] if -len(steps) <= step < 0 else steps[steps == step]
         if not len(found):
             have = f"from {steps[0]} to {steps[-1]}" if len(steps) else "none: make it with GradientLog(histograms=100)"
             raise ValueError(f"GradientLog.histogram: step {step} has no histograms. Steps with histograms are {have}.")
-        codes, counts = log.counts[2:, (log.counts[0] == found[0]) & (log.counts[1] == place)]
+        codes, counts = log.counts[2:, (log.counts[0] == found[0]) & (log.counts[1] == index)]
         positive, negative = np.split(np.bincount(codes, counts, CODES).astype(np.int64), 2)
         zeros = positive[: FINITE.start].sum() + negative[: FINITE.start].sum()
         return Histogram(EDGES, np.concatenate([negative[FINITE][::-1], [zeros], positive[FINITE]]))
@@ -126,8 +126,8 @@ class Records:
         """Return columns for `pandas.DataFrame`: step, loss, global_norm, ``dense/kernel.norm`` and so on."""
         log = self.read()
         columns = {"step": log.steps, "loss": log.loss, "global_norm": log.global_norm}
-        for place, name in enumerate(log.names):
-            columns |= {f"{name}.{kind}": getattr(log, kind)[:, place] for kind in (*log.kinds, "missing")}
+        for index, name in enumerate(log.names):
+            columns |= {f"{name}.{kind}": getattr(log, kind)[:, index] for kind in (*log.kinds, "missing")}
         return columns
 
     def __repr__(self) -> str:

@@ -1,4 +1,4 @@
-"""`Ring`: the rows of statistics and the histograms, which are computed and wait on the device of the gradients.
+"""Statistics and histograms, computed and kept on the device of the gradients: `Ring`, `summarize`, `count`.
 
 Each sum is one pass over memory, which was measured to be cheaper than fused passes. Small gradients are summed in
 float64. Large ones are summed in float32, and again in float64 in the rare step in which that is inaccurate.
@@ -13,8 +13,9 @@ import tensorflow as tf
 from tapekit import _sources
 
 STATISTICS = ("norm", "mean", "std", "max_abs", "zero_fraction", "nonfinite")
-SMALL = 1 << 16  # elements up to which float64 costs nothing that can be measured
-CODES = 1 << 10  # of the bins of a distribution
+SMALL = 1 << 16  # up to this number of elements, float64 costs nothing that can be measured
+CODES = 1 << 10  # the number of bins of a distribution
+NO_COUNTS = np.zeros([4, 0], np.int64)  # as `Records.counts`
 
 
 class Ring:
@@ -26,13 +27,8 @@ class Ring:
     """
 
     def __init__(self, gradients: int, weights: list, every: int, histograms: int, capacity: int, start: int):
-        self.weights, self.every, self.histograms, self.capacity, self.start = (
-            weights,
-            every,
-            histograms,
-            capacity,
-            start,
-        )
+        self.weights, self.histograms = weights, histograms
+        self.every, self.capacity, self.start = every, capacity, start
         held = capacity // histograms + 1 if histograms else 0
         self._compiled: dict[tuple, Any] = {}
 
@@ -58,8 +54,8 @@ class Ring:
         else:
             due = step % self.every == 0
             written.append(tf.cond(due, lambda: self._write_row(step, gradients, loss, scale), tf.no_op))
-        # A reader in another thread finds no row that is not written yet. If the data runs out or a check fails, the
-        # gradients are not computed, and the step does not count.
+        # The step counts only after its row is written, as another thread may read. If the data runs out or a check
+        # fails, the gradients are not computed, and the step does not count.
         with tf.control_dependencies([*written, *(getattr(g, "values", g) for g in gradients if g is not None)]):
             self.steps.assign_add(1)
 
@@ -77,7 +73,7 @@ class Ring:
         tf.raw_ops.StatefulPartitionedCall(args=[*given, *compiled.captured_inputs], Tout=[], f=compiled.name)
 
     def fetch(self, first: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return the numbers of the rows from `first` on, the rows with their ratios, and `Records.counts`."""
+        """Return the row numbers from `first` on, the rows with their update ratios, and `Records.counts`."""
         steps = int(self.steps)
         end = -(-steps // self.every)
         numbers = np.arange(max(first, end - self.capacity), end)
@@ -90,7 +86,7 @@ class Ring:
                 ratios[-1] = np.nan
             rows = np.hstack([rows, ratios])
         if not self.histograms:
-            return numbers, rows, np.zeros([4, 0], np.int64)
+            return numbers, rows, NO_COUNTS
         counted = numbers[numbers % self.histograms == 0]
         counts = tf.gather(self.counts, counted // self.histograms % self.counts.shape[0]).numpy()
         filled = counts > 0
@@ -143,7 +139,7 @@ def summarize(gradients: Sequence[tf.Tensor | None]) -> tuple[tf.Tensor, tf.Tens
     ([5.0, -0.5, 3.5, 4.0, 0.0, 0.0], 5.0)
     """
     flat = [tf.reshape([] if g is None else g, [-1]) for g in gradients]
-    groups: dict[Any, list[int]] = {}  # those of one size are the rows of one matrix, to save operations
+    groups: dict[Any, list[int]] = {}  # small gradients of one size are the rows of one matrix, to save operations
     for i, g in enumerate(flat):
         size = g.shape.num_elements()
         groups.setdefault(i if size is None or size > SMALL else (g.dtype, size), []).append(i)
@@ -177,13 +173,13 @@ def count(gradients: Sequence[tf.Tensor | None]) -> tf.Tensor:
 
 
 def _accurate_sums(matrices: list[tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
-    """Return the number of elements of each row, and `_finite_sums`, for which `_sums` suffice at most steps."""
+    """Return the number of elements of each row, and its `_finite_sums`; at most steps, `_sums` are accurate enough."""
     sizes = tf.concat([tf.fill([x.shape[0]], tf.cast(tf.shape(x, tf.int64)[1], tf.float64)) for x in matrices], 0)
     wide = [x.dtype == tf.float64 or (x.shape[1] or 0) <= SMALL for x in matrices]
     quick = [_sums(tf.cast(x, tf.float64 if w else tf.float32)) for x, w in zip(matrices, wide, strict=True)]
     quick = tf.pad(tf.concat(quick, 1), [[0, 1], [0, 0]])
     squares, total, nonzero, each = quick[0], quick[1], quick[4], np.repeat(wide, [x.shape[0] for x in matrices])
-    # accurate are finite sums without underflow of x², or cancellation: total² <= squares * sizes, by Cauchy-Schwarz
+    # accurate sums are finite, without underflow of x² or cancellation (total² near squares * sizes, its upper bound)
     whole = (squares > np.where(each, 0.0, 1e-30)) | (nonzero == 0.0)
     cancels = total**2 > np.where(each, 2.0, 0.5) * squares * sizes
     accurate = tf.reduce_all(tf.math.is_finite(squares) & whole & ~cancels)

@@ -1,4 +1,4 @@
-"""A log as it is printed and as a notebook shows it: `table` and `log_html`, the last row; `variable_html`."""
+"""A log in print and in a notebook: `table` and `log_html` show the last row, `variable_html` one variable."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -9,7 +9,7 @@ from tapekit._tables import Html, block, html_table, text_table
 
 FORMATS = {"mean": ".3g", "std": ".3g", "zero_fraction": ".0%", "nonfinite": "d", "update_ratio": ".1e"}
 HEADS = {"zero_fraction": "zeros", "nonfinite": "not finite", "update_ratio": "update"}
-SHOWN = 10  # variables in a notebook
+SHOWN = 10  # the most variables in a notebook
 
 
 def table(log: Any) -> str:
@@ -20,7 +20,7 @@ def table(log: Any) -> str:
 
 
 def log_html(log: Any) -> Html:
-    """Return the last row, with a bar for each norm: all variables, or the ten whose norms differ most."""
+    """Return the last row, with a bar for each norm: of all variables, or of the ten farthest from the median norm."""
     if not len(log):
         return block(_title(log))
     with np.errstate(divide="ignore"):
@@ -43,12 +43,10 @@ def log_html(log: Any) -> Html:
 def variable_html(rows: Any) -> Html:
     """Return one line of statistics of a variable's rows."""
     norms = np.sort(rows.norm[~np.isnan(rows.norm)])
-    middle = "no norms"
-    if len(norms):
-        middle = f"norm {norms[len(norms) // 2]:.4g} (median), {norms[0]:.4g} to {norms[-1]:.4g}"
+    sizes = f"{norms[len(norms) // 2]:.4g} (median), {norms[0]:.4g} to {norms[-1]:.4g}" if len(norms) else "unknown"
     none, bad = np.count_nonzero(rows.missing), np.count_nonzero(rows.nonfinite)
     steps = f", steps {rows.steps[0]} to {rows.steps[-1]}" if len(rows.steps) else ""
-    return block(f"{len(rows.steps)} rows{steps}: {middle}; None in {none}, not finite in {bad}")
+    return block(f"{len(rows.steps)} rows{steps}: norm {sizes}; None in {none}, not finite in {bad}")
 
 
 def _title(log: Any) -> str:
@@ -59,12 +57,12 @@ def _title(log: Any) -> str:
     return f"step {log.steps[-1]} (row {len(log)}), loss {loss}, global norm {log.global_norm[-1]:.4g}{lost}"
 
 
-def _cells(log: Any, places: Iterable[int]) -> list[list[str]]:
-    """Return a head, and a line of cells for each of these variables."""
+def _cells(log: Any, indices: Iterable[int]) -> list[list[str]]:
+    """Return the head of the table, and the cells of each of these variables."""
     rows = [["variable", *(HEADS.get(kind, kind) for kind in log.kinds)]]
     last = {kind: getattr(log, kind)[-1] for kind in log.kinds}
     missing, none = log.missing[-1], ["None"] + [""] * (len(last) - 1)
-    for place in places:
-        cells = [f"{values[place]:{FORMATS.get(kind, '.4g')}}" for kind, values in last.items()]
-        rows.append([log.names[place], *(none if missing[place] else cells)])
+    for index in indices:
+        cells = [f"{values[index]:{FORMATS.get(kind, '.4g')}}" for kind, values in last.items()]
+        rows.append([log.names[index], *(none if missing[index] else cells)])
     return rows

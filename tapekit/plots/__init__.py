@@ -5,16 +5,16 @@ when a plot draws, not before.
 
 Files, in reading order:
 
-    axes        what the plots share: new axes, a legend, colours, marks for None, zero and not finite
-    labels      short names that still tell everything apart
+    axes        parts of all plots: new axes, a legend, colours, marks for None, zero and not finite
+    labels      short unique names for ticks, legends and boxes
     training    a `GradientLog`: flow, history, heatmap, update ratio
     histogram   a `GradientLog`: distributions of the gradients
     live        a plot that is redrawn while a model trains
     checks      a `GradientCheck`: error against step
     circuit     a `Trace`: boxes and edges
-    shapes      one box, one arrow, and the text in them
-    layout      where the boxes of a circuit stand
-    animation   a `Trace` as a film of the two passes
+    shapes      one box or one arrow, with its text
+    layout      the positions of the boxes and edges of a circuit
+    animation   a `Trace` as a film of the forward and the backward pass
 """
 
 from tapekit.plots.animation import animate_trace

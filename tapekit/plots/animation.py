@@ -14,10 +14,9 @@ from tapekit.plots.shapes import GREY
 
 
 def animate_trace(trace: Any, *, interval: int = 600) -> Any:
-    """Play backpropagation: boxes light up with their values, then edges with what flows back and adds up at forks.
+    """Show backpropagation as a film: values appear box by box, then gradients flow back and add up at forks.
 
-    The first frame is the finished circuit, for viewers that do not play. As the last expression of a notebook's cell
-    the film plays.
+    The first frame is the finished circuit, for viewers that do not play films. In a notebook, the film plays.
 
     Args:
         trace: a small one, such as a circuit of scalars.

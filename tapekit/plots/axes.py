@@ -1,4 +1,4 @@
-"""What the plots share: new axes, a legend, colours, marks for what has no place on a log axis."""
+"""Parts of all plots: new axes, a legend, colours, ticks, and marks for gradients that a log axis cannot show."""
 
 import itertools
 from collections.abc import Sequence
@@ -14,10 +14,10 @@ class Mark(NamedTuple):
     """How a gradient without a finite, positive norm is drawn."""
 
     word: str
-    marker: str  # on axes of numbers
+    marker: str  # in plots with a y axis of numbers
     height: float  # of the marker, as a share of the axes
     colour: str  # of a cell of the heatmap
-    ink: str  # of its hatch
+    hatch_colour: str
     hatch: str
 
 
@@ -27,7 +27,7 @@ NONFINITE = Mark("not finite", "*", 0.97, COLOURS[1], "black", "////")
 
 
 def axes_or_new(ax: Any, size: Sequence[float], *, layout: str | None = "constrained") -> Any:
-    """Return `ax`, or the axes of a new figure of that size in inches."""
+    """Return `ax`, or the axes of a new figure of this size in inches if `ax` is None."""
     if getattr(ax, "name", None) == "rectilinear":  # the name of the projection
         return ax
     if ax is not None:
@@ -39,25 +39,25 @@ def axes_or_new(ax: Any, size: Sequence[float], *, layout: str | None = "constra
 
 
 def legend_below(ax: Any, handles: Sequence) -> None:
-    """Draw a legend under the axes, where it covers no line; none of nothing."""
+    """Draw a legend under the axes, where it covers no line, if there are handles."""
     from matplotlib.transforms import ScaledTranslation
 
     if not handles:
         return
-    under = ax.transAxes + ScaledTranslation(0, -0.45, ax.figure.dpi_scale_trans)  # inches, under the axis' label
+    under = ax.transAxes + ScaledTranslation(0, -0.45, ax.figure.dpi_scale_trans)  # inches: below the label of the axis
     place = {"loc": "upper center", "bbox_to_anchor": (0.5, 0), "bbox_transform": under}
     columns = 3 if max(len(handle.get_label()) for handle in handles) < 36 else 2
     ax.legend(handles=handles, fontsize="small", ncols=columns, frameon=False, **place)
 
 
 def marks_of(log: Any, rows: Any = slice(None)) -> dict[Mark, np.ndarray]:
-    """Return where `[rows, variables]`, or `[variables]` of one row, a gradient is None, all zero or not finite."""
+    """Return a mask for each mark, `[rows, variables]`, or `[variables]` of one row: where a gradient needs it."""
     bad = (log.nonfinite[rows] > 0) | np.isinf(log.norm[rows])
     return {NONE: log.missing[rows], ZERO: (log.zero_fraction[rows] == 1) & ~bad, NONFINITE: bad}
 
 
 def log_axis(ax: Any, numbers: bool) -> None:
-    """Make the y axis logarithmic, with room for the marks; without ticks if there are no numbers to draw."""
+    """Make the y axis logarithmic, with room for the marks. If there are no numbers to draw, remove its ticks."""
     if numbers:
         ax.set_yscale("log")
         ax.margins(y=0.2)
@@ -66,13 +66,13 @@ def log_axis(ax: Any, numbers: bool) -> None:
 
 
 def draw_marks(ax: Any, x: np.ndarray, mark: Mark, label: str) -> None:
-    """Draw a mark at each x, at the height of its kind."""
+    """Draw a mark at each x, at its own height."""
     look = {"marker": mark.marker, "s": 45, "color": "black", "label": label, "zorder": 3}
     ax.scatter(x, np.full(len(x), mark.height), transform=ax.get_xaxis_transform(), **look)
 
 
 def name_ticks(axis: Any, names: Sequence[str], begins: Sequence[int] = (0,), **look: Any) -> None:
-    """Write a name at each place. Of too many, write every n-th, from each of the places where a group begins."""
+    """Write a name at each tick; of too many names every n-th, counted from each of the places where a group begins."""
     every = -(-len(names) // TICKS)
     groups = itertools.pairwise([*begins, len(names) + every - 1])  # the first name of a group needs room before it
     places = [place for a, b in groups for place in range(a, b - every + 1, every)]
@@ -80,7 +80,7 @@ def name_ticks(axis: Any, names: Sequence[str], begins: Sequence[int] = (0,), **
 
 
 def step_axis(ax: Any, steps: np.ndarray) -> None:
-    """Let the x axis show all of the steps, with whole numbers and at least half a step beside them."""
+    """Let the x axis show all steps, with whole numbers and a margin of half a step or more."""
     from matplotlib.ticker import MaxNLocator
 
     margin = max(0.5, 0.02 * (steps[-1] - steps[0]))

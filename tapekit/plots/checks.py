@@ -15,7 +15,7 @@ def plot_check(check: Any, *, ax: Any = None) -> Any:
     A large step has a truncation error (slope 2 on the log axes), a small one a rounding error (slope -1); the best
     step is between them. A ring marks the step that was used, at the height of the uncertainty, which is below the
     curve because neighbouring steps are extrapolated. Where the check did not pass, a dashed line marks the error of
-    the tape's gradient. Of more than six sources, the six worst are drawn.
+    the tape's gradient. If there are more than six sources, the six worst are drawn.
 
     Args:
         check: what `tapekit.check_gradient` returned.

@@ -1,6 +1,6 @@
-"""The circuit that a `tapekit.Trace` describes: `plot_trace`.
+"""The picture of a `tapekit.Trace` as a circuit: `plot_trace`, and `trace_png` for a notebook.
 
-Boxes show values forward and gradients backward, edges show what the chain rule multiplies.
+Boxes show values forward and gradients backward, edges show the factors of the chain rule.
 """
 
 import io
@@ -14,9 +14,9 @@ from tapekit.plots.axes import axes_or_new
 from tapekit.plots.labels import labels
 from tapekit.plots.layout import layered
 
-READABLE = 60  # boxes; of more, operations are grouped
+READABLE = 60  # boxes; if there are more, operations are grouped
 POINTS = 9  # the largest font size
-TITLE = 0.4  # inches
+TITLE = 0.4  # the height of the title in inches
 DASHED = (0, (4, 3))
 EDGES: dict[str, dict[str, Any]] = {
     "flow": {"color": shapes.BACKWARD, "linewidth": 1.2, "linestyle": "-"},
@@ -29,7 +29,7 @@ TARGET = "#C9E4F5"
 
 
 class Edge(NamedTuple):
-    """What flows back from `op` along its input number `which` to `source`."""
+    """The edge from `op` back to `source`, which is its input number `which`."""
 
     source: str
     op: str
@@ -50,24 +50,24 @@ class Picture(NamedTuple):
 def plot_trace(trace: Any, *, ax: Any = None, direction: str = "right", boxes: int = READABLE) -> Any:
     """Draw a trace as a circuit: a box for each operation with `value | gradient`, an edge for each input.
 
-    On each edge between scalars stands `upstream x local = contribution`. A tensor shows its shape, and the L2 norms of
-    its value and gradient; its box is the darker, the larger log10 of the gradient's norm is. An edge along which no
-    gradient flows back is dashed and says so. The box of a layer holds the weights that only this layer uses, with the
-    range of their gradients' norms.
+    Each edge between scalars shows `upstream x local = contribution`. A tensor shows its shape, and the L2 norms of its
+    value and gradient; a larger norm of the gradient makes its box darker (by log10). An edge along which no gradient
+    flows back is dashed and says so. The box of a layer holds the weights that only this layer uses, with the range of
+    the norms of their gradients.
 
     Args:
         trace: what `tapekit.trace` returned.
-        ax: where to draw; None makes a figure of the size that the circuit needs.
+        ax: the axes to draw on; None makes a figure of the size that the circuit needs.
         direction: `"right"` or `"down"`, from the sources to the target.
-        boxes: the most boxes to draw. Of a trace with more, operations are grouped: by scope at the largest depth at
-            which there are no more, then by the names of neighbouring layers. Give a smaller number to see less.
+        boxes: the largest number of boxes. If a trace has more, operations are grouped: by scope, as little as needed,
+            then by the names of neighbouring layers. Give a smaller number to see less.
 
     Returns:
         The Axes.
 
     Raises:
-        TypeError: `trace` is no `Trace`, or `ax` is no Axes.
-        ValueError: another direction, or `boxes` is not a positive integer.
+        TypeError: `trace` is not a `Trace`, or `ax` is not an Axes.
+        ValueError: `direction` is something else, or `boxes` is not a positive integer.
 
     Example:
         >>> import tapekit
@@ -79,7 +79,7 @@ def plot_trace(trace: Any, *, ax: Any = None, direction: str = "right", boxes: i
 
 
 def trace_png(trace: Any) -> bytes:
-    """Return the circuit as an image of 200 dots per inch; nothing if it has more boxes than can be read."""
+    """Return the circuit as a PNG image of 200 dots per inch; no bytes if it has more boxes than can be read."""
     from matplotlib import pyplot as plt
 
     picture, png = draw("trace_png", trace, None, "right"), io.BytesIO()
@@ -90,7 +90,7 @@ def trace_png(trace: Any) -> bytes:
 
 
 def draw(where: str, trace: Any, ax: Any, direction: str, *, boxes: int = READABLE, shaded: bool = True) -> Picture:
-    """Draw the circuit for the function `where`; `shaded` by the gradients, unless it is a circuit of scalars."""
+    """Draw the circuit. With `shaded`, the gradients of tensors shade the boxes; `where` begins the error messages."""
     _check(where, trace, direction, boxes)
     shown, inside = trace.fold_to(boxes)
     held = {source.name for sources in inside.values() for source in sources}
@@ -128,7 +128,7 @@ def _check(where: str, trace: Any, direction: str, boxes: int) -> None:
 
 
 def _edges(trace: Any, records: dict[str, Any]) -> list[Edge]:
-    """The edges between the boxes that are drawn."""
+    """Return the edges between the boxes that are drawn."""
     constants = {op.name for op in trace.constants}
     edges = []
     for op in trace.ops:
@@ -144,9 +144,10 @@ def _edges(trace: Any, records: dict[str, Any]) -> list[Edge]:
 
 
 def _text(op: Any, label: str, weights: list[Any]) -> shapes.BoxText:
-    """The text of a box: the name, the shape of a tensor, the weights of a layer, value and gradient."""
-    lines = ["constant"] if op.type == "Constant" and op.shape else [] if op.type == "Constant" else [label]
-    lines += [f"{list(op.shape)}, norms"] if op.shape else []
+    """Return the text of a box: the name, the shape of a tensor, the weights of a layer, value and gradient."""
+    lines = [] if op.type == "Constant" else [label]  # a scalar constant needs no name beside its value
+    if op.shape:
+        lines = [*(lines or ["constant"]), f"{list(op.shape)}, norms"]
     if weights:
         norms = [size for weight in weights if (size := weight.gradient_norm()) is not None]
         ends = dict.fromkeys(f"{end(norms):.2g}" for end in (min, max)) if norms else ["none"]
@@ -157,7 +158,7 @@ def _text(op: Any, label: str, weights: list[Any]) -> shapes.BoxText:
 
 
 def _gaps(edges: list[Edge], right: bool) -> list[float]:
-    """The room along each edge for its label, in a picture to the right, or for the labels beside it that are moved."""
+    """Return the room along each edge: for its label if the picture goes to the `right`, else for labels moved up."""
     if right:
         return [shapes.width(edge.label) * shapes.SMALL for edge in edges]
     bundle = Counter((edge.source, edge.op) for edge in edges if edge.label)  # edges from one box to one other
@@ -165,7 +166,7 @@ def _gaps(edges: list[Edge], right: bool) -> list[float]:
 
 
 def _shades(records: list[Any]) -> Any:
-    """The colour map of log10 of the norms of all gradients; None for a circuit of scalars."""
+    """Return the colour map of log10 of the norms of all gradients; None for a circuit of scalars."""
     import matplotlib
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import ListedColormap, Normalize
@@ -179,7 +180,7 @@ def _shades(records: list[Any]) -> Any:
 
 
 def _look(op: Any, is_target: bool, shades: Any) -> dict[str, Any]:
-    """The look of a box: by its kind, or, of what can have a gradient, by the shade of its gradient."""
+    """Return the look of a box: by its type, or by its gradient if there are `shades` and it can have a gradient."""
     look = {"linewidth": 1.2, "edgecolor": "black", "facecolor": "white"}
     if shades is None or op.type in CONSTANTS:
         return look | {"facecolor": TARGET if is_target else FACES.get(op.type, "white")}
@@ -203,16 +204,15 @@ def _draw_bar(ax: Any, shades: Any, corner: tuple[float, float], points: float) 
 
 
 def _axes(ax: Any, title: str, place: dict, sizes: dict, routes: list, below: float) -> tuple[Any, float, tuple]:
-    """Axes whose unit is the font size, with room below the circuit; that size in points; the lower left corner."""
+    """Return axes in units of the font size, with the room `below`; the font size in points; the lower left corner."""
     centres, halves = np.array(list(place.values())), np.array([sizes[name] for name in place]) / 2
     corners = np.concatenate([centres - halves, centres + halves, *map(np.array, routes)])
     low, high = corners.min(0) - [1, 1 + below], corners.max(0) + 1
-    if ax is None:
-        least = max(4.5, (shapes.width(title) + 4) * POINTS / 72)  # inches, room for a title of the user's or ours
-        width, height = np.maximum((high - low) * POINTS / 72, [least, 1.0])
-        ax = axes_or_new(None, (width, height + TITLE), layout=None)
+    least = max(4.5, (shapes.width(title) + 4) * POINTS / 72)  # inches: room for this title or for the user's
+    width, height = np.maximum((high - low) * POINTS / 72, [least, 1.0])
+    new, ax = ax is None, axes_or_new(ax, (width, height + TITLE), layout=None)
+    if new:
         ax.figure.subplots_adjust(0, 0, 1, height / (height + TITLE))
-    ax = axes_or_new(ax, ())
     space = ax.get_window_extent().size * 72 / ax.figure.dpi
     points = float(min(POINTS, *space / (high - low)))
     (left, bottom), (right, top) = (low + high - space / points) / 2, (low + high + space / points) / 2
@@ -223,7 +223,7 @@ def _axes(ax: Any, title: str, place: dict, sizes: dict, routes: list, below: fl
 
 
 def _draw_edges(ax: Any, edges: list[Edge], routes: list, right: bool, points: float) -> list:
-    """Draw an arrow for each edge, and its label in the middle of its last stretch, higher if another stands there."""
+    """Draw an arrow for each edge, with its label in the middle of its last part, or above another label there."""
     paper = {"facecolor": "white", "edgecolor": "none", "pad": 0.5, "alpha": 0.9}
     font: Any = {"fontsize": points * shapes.SMALL, "ha": "center", "va": "center", "zorder": 4, "bbox": paper}
     drawn: dict[int, Any] = {}

@@ -7,10 +7,10 @@ import numpy as np
 from tapekit.plots.axes import NONE, NONFINITE, TICKS, axes_or_new, legend_below, name_ticks
 from tapekit.plots.labels import labels
 
-HEIGHT = 1.6  # of a ridge, in rows: neighbours overlap
-SMOOTH = (0.25, 0.5, 0.25)  # over an octave: a few elements make a hill, not a comb
-VISIBLE = 0.005  # of the height: the axis ends where every ridge is lower
-STEPS = 40  # more ridges of one variable than this hide each other
+HEIGHT = 1.6  # of a ridge, in rows, so that neighbours overlap
+SMOOTH = (0.25, 0.5, 0.25)  # weights over an octave, so that a few elements do not make separate peaks
+VISIBLE = 0.005  # a share of the height; the axis ends where every ridge is lower
+STEPS = 40  # the most ridges of one variable that do not hide each other
 
 
 class Ridge(NamedTuple):
@@ -68,7 +68,7 @@ def plot_gradient_histogram(log: Any, *, variable: Any = None, step: int = -1, a
     else:
         rows = [(variable, int(each)) for each in steps[np.unique(np.linspace(0, len(steps) - 1, STEPS).astype(int))]]
         names = [f"step {each}" for _, each in rows]
-        title = f"Magnitudes of the gradient of {labels(log.names)[log.place(variable)]} over the steps"
+        title = f"Magnitudes of the gradient of {labels(log.names)[log.index(variable)]} over the steps"
     ax = axes_or_new(ax, (8, 1.8 + min(0.28 * len(rows), 9)))
     _draw(ax, [_ridge(log, *row) for row in rows], matplotlib.colormaps["Blues"](np.linspace(0.4, 1, len(rows))))
     name_ticks(ax.yaxis, names)

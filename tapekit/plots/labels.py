@@ -1,4 +1,4 @@
-"""Short names for ticks, legends and boxes that still tell everything apart: `labels`.
+"""Short unique names for ticks, legends and boxes: `labels`.
 
 >>> labels(["net/block_0/dense/kernel", "net/block_1/dense/kernel", "net/head/kernel"])
 ['block_0/dense/kernel', 'block_1/dense/kernel', 'head/kernel']
@@ -8,10 +8,10 @@ from collections.abc import Sequence
 
 
 def labels(names: Sequence[str], *, most: int = 40, shortest: bool = False) -> list[str]:
-    """Return a label for each of the unique `names`, unique as well, without what the names share.
+    """Return a short unique label for each of the unique `names`.
 
-    The scopes with which all names begin are left out. Of a name that is longer than `most` characters those scopes
-    are left out that are not needed to tell it from the others, but for the last; with `shortest`, of every name.
+    The scopes with which all names begin are left out. A name that is longer than `most` characters also loses the
+    scopes that do not tell it from the others, except the last scope. With `shortest`, every name loses all of these.
     """
     last, long = (1, 0) if shortest else (2, most)
     scopes = [name.split("/") for name in names]
@@ -31,12 +31,12 @@ def labels(names: Sequence[str], *, most: int = 40, shortest: bool = False) -> l
 
 
 def _joined(parts: Sequence[str], kept: Sequence[int]) -> str:
-    """The kept parts, with an ellipsis in the place of others between them."""
+    """Return the parts that are kept, with an ellipsis for those between them that are not."""
     gaps = [number > before + 1 for before, number in zip([kept[0], *kept], kept, strict=False)]
     return "/".join(f"…/{parts[number]}" if gap else parts[number] for number, gap in zip(kept, gaps, strict=True))
 
 
 def _is_within(few: Sequence[str], many: Sequence[str]) -> bool:
-    """Whether `few` are among `many` in the same order."""
+    """Return whether `few` are among `many` in the same order."""
     rest = iter(many)
     return all(part in rest for part in few)

@@ -1,7 +1,8 @@
-"""Where the boxes of a circuit stand: longest-path layers, barycentre ordering, in units of the font size.
+"""The positions of the boxes and edges of a circuit: `layered`, in units of the font size.
 
-An edge that passes several layers has a stop in each, so that it never crosses a box. A long circuit is broken into
-lines, like text. Places are (along, across) the direction of the arrows.
+Boxes are put into layers by their longest paths and ordered by barycentres (Sugiyama, Tagawa and Toda, 1981). An edge
+that passes several layers has a stop in each, so that it never crosses a box. A long circuit is broken into lines, like
+text. A place is a pair (along, across) the direction of the arrows.
 """
 
 import math
@@ -11,8 +12,8 @@ from typing import Any, NamedTuple
 
 Point = tuple[float, float]
 PAGE = 128  # the length of a line: 16 inches at 9 points
-LANE = 0.9  # between two edges that go on in the next line
-SWEEPS = 24  # of the ordering, which has settled by then
+LANE = 0.9  # the distance between two edges that go on in the next line
+SWEEPS = 24  # after so many, the order of the nodes no longer changes
 
 
 class Grid(NamedTuple):
@@ -27,13 +28,13 @@ class Grid(NamedTuple):
 def layered(
     edges: list[tuple[str, str]], gaps: list[float], sizes: dict[str, Point], right: bool
 ) -> tuple[dict[str, Point], list[list[Point]]]:
-    """Return the centre of each box of `sizes` (in execution order), and the points through which each edge goes.
+    """Return the centre of each box in `sizes` (in execution order), and the points through which each edge goes.
 
     `gaps` is the room that each edge needs for its label.
     """
     grid = _grid(edges, {name: size if right else size[::-1] for name, size in sizes.items()})
-    seat = _seats(grid, 1.6 if right else 9.0)  # room for the labels between boxes side by side
-    place, turns = _lines(grid, seat, gaps)
+    across = _coordinates(grid, 1.6 if right else 9.0)  # room for the labels between boxes side by side
+    place, turns = _lines(grid, across, gaps)
 
     def turned(point: Point) -> Point:
         return (point[0], -point[1]) if right else (point[1], -point[0])
@@ -59,41 +60,41 @@ def _grid(edges: list[tuple[str, str]], sizes: dict[str, Point]) -> Grid:
     return Grid(chains, layers, layer, {node: (thick[layer[node]], 1.0) for node in layer} | sizes)
 
 
-def _seats(grid: Grid, apart: float) -> dict[Any, float]:
-    """Where each node stands across: near what it is joined to, and `apart` from its neighbours."""
+def _coordinates(grid: Grid, apart: float) -> dict[Any, float]:
+    """Return each node's place across the arrows: near the nodes it is joined to, `apart` or more from neighbours."""
     near: dict[Any, list] = defaultdict(list)  # (node, 1 or -1) -> those that it is joined to in the layers before it
     for before, after in (pair for chain in grid.chains for pair in pairwise(chain)):
         near[after, 1].append(before)
         near[before, -1].append(after)
-    # chains of operations stay straight; leaves and passing edges give way
+    # chains of operations stay straight; leaves and the stops of edges move aside
     weight = dict.fromkeys(grid.layer, 0.02) | {chain[-1]: 1.0 for chain in grid.chains}
-    seat = dict.fromkeys(grid.layer, 0.0)
+    across = dict.fromkeys(grid.layer, 0.0)
     for sweep in range(SWEEPS):
         step = (-1) ** sweep
         for nodes in grid.layers[::step]:
-            wish = {}
+            barycentre = {}
             for node in nodes:
-                heavy = sum(weight[other] for other in near[node, step])
-                moved = sum(weight[other] * seat[other] for other in near[node, step])
-                wish[node] = moved / heavy if heavy else seat[node]
-            nodes.sort(key=lambda node: wish[node])
-            seat |= _side_by_side(nodes, wish, weight, grid, apart)
-    return seat
+                total = sum(weight[other] for other in near[node, step])
+                moved = sum(weight[other] * across[other] for other in near[node, step])
+                barycentre[node] = moved / total if total else across[node]
+            nodes.sort(key=lambda node: barycentre[node])
+            across |= _spaced(nodes, barycentre, weight, grid, apart)
+    return across
 
 
-def _side_by_side(nodes: list, wish: dict, weight: dict, grid: Grid, apart: float) -> dict[Any, float]:
-    """Seat the nodes in this order, as near to their wishes as their sizes allow, the heavy ones nearest."""
-    seat = {nodes[0]: wish[nodes[0]]}
+def _spaced(nodes: list, barycentre: dict, weight: dict, grid: Grid, apart: float) -> dict[Any, float]:
+    """Return the places of nodes in this order: as near to their barycentres as their sizes allow, by their weights."""
+    across = {nodes[0]: barycentre[nodes[0]]}
     for before, node in pairwise(nodes):
-        seat[node] = max(wish[node], seat[before] + (grid.size[before][1] + grid.size[node][1]) / 2 + apart)
-    missed = sum(weight[node] * (wish[node] - seat[node]) for node in nodes)
+        across[node] = max(barycentre[node], across[before] + (grid.size[before][1] + grid.size[node][1]) / 2 + apart)
+    missed = sum(weight[node] * (barycentre[node] - across[node]) for node in nodes)
     shift = missed / sum(weight[node] for node in nodes)
-    return {node: at + shift for node, at in seat.items()}
+    return {node: at + shift for node, at in across.items()}
 
 
-def _lines(grid: Grid, seat: dict, gaps: list[float]) -> tuple[dict[Any, Point], dict]:
-    """The place of each node, and for an edge and the node where it begins a new line, two points on its way there."""
-    ends, middle = [0.0], []  # of the layers, if all stand in one line
+def _lines(grid: Grid, across: dict, gaps: list[float]) -> tuple[dict[Any, Point], dict]:
+    """Return the place of each node, and two points on the way of each edge to a node that begins a new line."""
+    ends, middle = [0.0], []  # the places of the layers, if all stand in one line
     for nodes in grid.layers:
         thick = max(grid.size[node][0] for node in nodes)
         gap = max((gap for gap, chain in zip(gaps, grid.chains, strict=True) if chain[-1] in nodes), default=0.0)
@@ -106,20 +107,20 @@ def _lines(grid: Grid, seat: dict, gaps: list[float]) -> tuple[dict[Any, Point],
     begin = bottom = 0.0
     for _, numbers in groupby(range(len(middle)), key=lambda number: int(lines * middle[number] / ends[-1])):
         line = list(numbers)
-        broken = sorted((step for step in steps if grid.layer[step[2]] == line[0] > 0), key=lambda step: seat[step[1]])
-        for left, (edge, _, node) in enumerate(broken):  # nested, so that they do not cross
+        broken = [step for step in steps if grid.layer[step[2]] == line[0] > 0]
+        for left, (edge, _, node) in enumerate(sorted(broken, key=lambda step: across[step[1]])):  # so that none cross
             lane = (len(broken) - left) * LANE
             turns[edge, node] = [(ends[line[0]] - begin + lane, bottom + 1 + lane), (-left * LANE, bottom + 1 + lane)]
         begin = ends[line[0]]
         nodes = [node for number in line for node in grid.layers[number]]
-        down = bottom + 2.5 + len(broken) * LANE - min(seat[node] - grid.size[node][1] / 2 for node in nodes)
-        place |= {node: (middle[grid.layer[node]] - begin, seat[node] + down) for node in nodes}
+        down = bottom + 2.5 + len(broken) * LANE - min(across[node] - grid.size[node][1] / 2 for node in nodes)
+        place |= {node: (middle[grid.layer[node]] - begin, across[node] + down) for node in nodes}
         bottom = max(place[node][1] + grid.size[node][1] / 2 for node in nodes)
     return place, turns
 
 
 def _routes(grid: Grid, place: dict[Any, Point], turns: dict) -> list[list[Point]]:
-    """The points through which each edge goes; edges leave and arrive side by side, in the order of where they lead."""
+    """Return the points through which each edge goes; edges lie side by side at a box, in order of their far ends."""
     sides: dict[Any, list] = defaultdict(list)
     for edge, chain in enumerate(grid.chains):
         for own, other in ((0, 1), (-1, -2)):

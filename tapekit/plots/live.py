@@ -10,25 +10,24 @@ from typing import Any
 
 from tapekit.plots.training import plot_gradient_history
 
-SHARE = 0.05  # of the time that may be spent on drawing
+SHARE = 0.05  # the share of the time that may be spent on drawing
 
 
 class LivePlot:
-    """A plot of a log that is redrawn while the log fills: in place in a notebook, into a file in a script.
+    """A plot of a log that is redrawn while the log grows: in place in a notebook, into a file in a script.
 
-    Between two pictures `update` only counts. The first one is drawn as soon as it is due. After that, one that is due
-    is left out while drawing would take more than 5 % of the time since the first `update`.
+    `update` counts steps, and draws at every n-th. After the first picture, a picture is left out if drawing would then
+    have taken more than 5 % of the time since the first `update`.
 
     Args:
         log: a `GradientLog`.
         plot: a function that draws a log on the axes `ax=`. It gets what `log.read()` returns.
-        every: a picture is due at every n-th call.
+        every: a picture is drawn at every n-th call of `update`.
         path: the image file to overwrite. It is required outside of a notebook.
 
     Raises:
         TypeError: `log` is not a `GradientLog`.
-        ValueError: `path` is None outside of a notebook, or no file in a folder that exists; `plot` is no function, or
-            `every` is no positive integer.
+        ValueError: `path` is None outside of a notebook, or in no existing folder; `plot` or `every` cannot be used.
 
     Example:
         >>> from tapekit import GradientLog

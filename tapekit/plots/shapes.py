@@ -1,19 +1,19 @@
-"""The boxes and arrows of a circuit, and the text that stands in them. The unit of length is the font size."""
+"""One box or one arrow of a circuit, with its text: `draw_box`, `draw_arrow`. The unit of length is the font size."""
 
 from collections.abc import Sequence
 from functools import cache
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-ROW = 1.35  # from one line of text to the next
-SMALL = 0.8  # edge labels, relative to the text in boxes
-LINE = 1.15  # from one edge label to the next
+ROW = 1.35  # the distance between two lines of text
+SMALL = 0.8  # the size of edge labels, relative to the text in boxes
+LINE = 1.15  # the distance between two edge labels
 # Okabe and Ito's colours, which colour-blind readers tell apart.
 FORWARD, BACKWARD, CUT, GREY = "#0072B2", "#B34700", "#AA3377", "#8C8C8C"
 
 
 class BoxText(NamedTuple):
-    """The text of a box: some lines, and in the last line the value and the gradient ("" for a constant)."""
+    """The text of a box: its lines, and a last line with the value and the gradient ("" for a constant)."""
 
     lines: Sequence[str]
     value: str
@@ -43,7 +43,7 @@ def width(text: str) -> float:
 
 
 def draw_box(ax: Any, text: BoxText, at: tuple, look: dict, colours: tuple[str, str], points: float) -> Box:
-    """Draw a box with its centre at `at`; `look` is that of its patch, `colours` those of value and gradient."""
+    """Draw a box with its centre at `at`, the `look` of its patch, and the `colours` of value and gradient."""
     from matplotlib.patches import FancyBboxPatch
 
     (x, y), (wide, high) = at, text.size()

@@ -1,4 +1,4 @@
-"""Pictures of a `tapekit.GradientLog`: of one step, over the steps, and of everything at one look.
+"""Pictures of a `tapekit.GradientLog`, each for one question:
 
 - `plot_gradient_flow`: one step, layer by layer: does the signal reach the input?
 - `plot_gradient_history`: norms and loss over the steps: when did it go wrong?
@@ -15,12 +15,12 @@ from tapekit._names import is_bias
 from tapekit.plots import axes
 from tapekit.plots.labels import labels
 
-STYLES = ("-", "--", "-.", ":", (0, (9, 2)), (0, (4, 1, 1, 1, 1, 1)))  # and for printers without colour
+STYLES = ("-", "--", "-.", ":", (0, (9, 2)), (0, (4, 1, 1, 1, 1, 1)))  # one for each colour, for greyscale
 COLUMNS = 600  # the most columns of a picture: about the width of the axes in pixels
 
 
 def plot_gradient_flow(log: Any, variables: Sequence | None = None, *, step: int = -1, ax: Any = None) -> Any:
-    """Draw norm and largest magnitude of each gradient of one step, layers in order of depth.
+    """Draw the norm and the largest magnitude of each gradient at one step, with the layers in order of depth.
 
     Args:
         log: a `GradientLog`, or a list of gradients; then `variables` is needed.
@@ -41,17 +41,17 @@ def plot_gradient_flow(log: Any, variables: Sequence | None = None, *, step: int
     place = np.array([layers.index(owner) for owner in owners])
     bias = np.array([is_bias(name) for name in log.names])
     marks = axes.marks_of(log, row)
-    usual = ~np.any(list(marks.values()), axis=0)
+    drawn = ~np.any(list(marks.values()), axis=0)
     for word, kind, look in (
         ("kernels", ~bias, {"marker": "o", "color": axes.COLOURS[0]}),
         ("biases", bias, {"marker": "s", "color": axes.COLOURS[1], "mfc": "white"}),
     ):
-        which = sorted(np.flatnonzero(kind & usual), key=lambda v: place[v])
+        which = sorted(np.flatnonzero(kind & drawn), key=lambda v: place[v])
         if which:
             ax.plot(place[which], log.norm[row, which], lw=0.8, label=f"norm, {word}", **look)
             largest: Any = {"marker": "_", "s": 90, "color": look["color"], "label": f"largest, {word}"}
             ax.scatter(place[which], log.max_abs[row, which], **largest)
-    axes.log_axis(ax, usual.any())
+    axes.log_axis(ax, drawn.any())
     for mark, mask in marks.items():
         if mask.any():
             axes.draw_marks(ax, place[mask], mark, mark.word)
@@ -67,8 +67,8 @@ def plot_gradient_flow(log: Any, variables: Sequence | None = None, *, step: int
 def plot_gradient_history(log: Any, *, ax: Any = None) -> Any:
     """Draw the norm of each gradient and of all together over the steps, and the loss on an axis of its own.
 
-    Of more than six variables, the three largest and the three smallest have names; the rest is faint. Of a long log,
-    each pixel column shows the median of its steps, with a light band from the least to the greatest.
+    If there are more than six variables, the three largest and the three smallest have names; the others are faint. In
+    a long log, each pixel column shows the median of its steps, with a light band from the least to the greatest.
 
     Args and Returns as for `plot_gradient_flow`.
     """
@@ -96,8 +96,8 @@ def plot_gradient_heatmap(log: Any, *, ax: Any = None) -> Any:
     """Draw log10 of every norm, variables by steps: where does the signal die?
 
     Rows run from the input (top) to the loss, kernels first and then biases, whose norms are of another size. Cells in
-    which a gradient is None, all zero or not finite are hatched. Of a long log, each cell is a pixel column of steps,
-    with their median; it is hatched if half of the gradients are None or all zero, or a single one is not finite.
+    which a gradient is None, all zero or not finite are hatched. In a long log, each cell shows the median of several
+    steps; it is hatched if half of their gradients are None or all zero, or a single one is not finite.
 
     Args and Returns as for `plot_gradient_flow`.
     """
@@ -151,7 +151,7 @@ def plot_update_ratio(log: Any, *, ax: Any = None) -> Any:
 
 
 def _row(log: Any, step: int) -> int:
-    """The row of a step, or, if it is negative, the one so far from the end."""
+    """Return the row of a step; a negative number counts rows from the end."""
     rows = dict(enumerate(range(len(log.steps)), start=-len(log.steps)))
     rows |= {number: row for row, number in enumerate(log.steps.tolist())}
     if step not in rows:
@@ -163,14 +163,14 @@ def _row(log: Any, step: int) -> int:
 
 
 def _columns(values: np.ndarray) -> np.ndarray:
-    """`[rows, variables]` -> `[columns of the picture, rows of a column, variables]`, filled up with NaN."""
+    """Return `[rows, variables]` as `[columns of the picture, rows of a column, variables]`, padded with NaN."""
     rows = -(-len(values) // COLUMNS)
     filled = np.pad(values.astype(np.float32), ((0, -len(values) % rows), (0, 0)), constant_values=np.nan)
     return filled.reshape(-1, rows, values.shape[1])
 
 
 def _spread(log: Any, values: np.ndarray) -> list[np.ndarray]:
-    """First step `[columns]`, and least, middle (median) and greatest value `[columns, variables]` of each column."""
+    """Return the first step of each column, `[columns]`, and its least, median and greatest values `[columns, ...]`."""
     ordered = np.sort(_columns(values.reshape(len(values), -1)), axis=1)  # NaN comes last
     last = np.maximum((~np.isnan(ordered)).sum(1, keepdims=True) - 1, 0)
     found = [np.take_along_axis(ordered, place, 1)[:, 0] for place in (0 * last, last // 2, last)]
@@ -178,7 +178,7 @@ def _spread(log: Any, values: np.ndarray) -> list[np.ndarray]:
 
 
 def _draw_variables(ax: Any, log: Any, values: np.ndarray) -> None:
-    """Draw a line for each variable: all with names, or the three largest and the three smallest of many."""
+    """Draw a line for each variable. If there are many, only the three largest and the three smallest have names."""
     from matplotlib.collections import LineCollection
 
     names, (steps, low, middle, high) = labels(log.names), _spread(log, values)
@@ -189,14 +189,14 @@ def _draw_variables(ax: Any, log: Any, values: np.ndarray) -> None:
     if faint:
         ax.add_collection(LineCollection(faint, colors="0.75", linewidths=0.5, label=f"{len(faint)} between"))
     for v in named:
-        place = sorted(named).index(v)  # the same look in another plot of the same variables
-        look = {"color": axes.COLOURS[place], "ls": STYLES[place], "lw": 1.2, "label": names[v]}
+        number = sorted(named).index(v)  # the same look in another plot of the same variables
+        look = {"color": axes.COLOURS[number], "ls": STYLES[number], "lw": 1.2, "label": names[v]}
         _draw_line(ax, steps, low[:, v], middle[:, v], high[:, v], **look)
     ax.autoscale_view()
 
 
 def _draw_line(ax: Any, steps: np.ndarray, *spread: np.ndarray, **look: Any) -> None:
-    """Draw the medians of a variable and their band; a point where there is nothing on either side to join it to."""
+    """Draw the medians of a variable and their band, and a point for a value without a neighbour to be joined to."""
     low, middle, high = map(np.ravel, spread)
     known = np.pad(np.isfinite(middle), 1)
     alone = np.flatnonzero(known[1:-1] & ~known[:-2] & ~known[2:]).tolist()
@@ -206,7 +206,7 @@ def _draw_line(ax: Any, steps: np.ndarray, *spread: np.ndarray, **look: Any) -> 
 
 
 def _mark_steps(ax: Any, log: Any, mask: np.ndarray, mark: axes.Mark, word: str) -> None:
-    """Mark the steps where `mask` holds for a variable, and say for which."""
+    """Mark the steps at which `mask` holds for some variable, and name the first such variable in the legend."""
     steps = log.steps[mask.any(1)]
     if len(steps):
         few = steps[np.unique(np.linspace(0, len(steps) - 1, 100).astype(int))]
@@ -219,8 +219,8 @@ def _draw_cells(ax: Any, mask: np.ndarray, edges: np.ndarray, mark: axes.Mark) -
     """Hatch the cells `[columns, variables]` of a heatmap where `mask` holds, and return the legend's handle."""
     from matplotlib.patches import Patch
 
-    look: dict[str, Any] = {"facecolor": mark.colour, "edgecolor": mark.ink, "hatch": mark.hatch, "lw": 0.5}
-    least, high = (edges[-1] - edges[0]) / 200, max(1.0, mask.shape[1] / 80)  # three pixels, so that each is seen
+    look: dict[str, Any] = {"facecolor": mark.colour, "edgecolor": mark.hatch_colour, "hatch": mark.hatch, "lw": 0.5}
+    least, high = (edges[-1] - edges[0]) / 200, max(1.0, mask.shape[1] / 80)  # at least three pixels, to be visible
     for row in np.flatnonzero(mask.any(0)):
         first, after = edges[np.flatnonzero(np.diff(np.pad(mask[:, row], 1).astype(int)))].reshape(-1, 2).T
         wide = np.maximum(after - first, least)
@@ -229,7 +229,7 @@ def _draw_cells(ax: Any, mask: np.ndarray, edges: np.ndarray, mark: axes.Mark) -
 
 
 def _recorded(gradients: Any, variables: Sequence) -> Any:
-    """A log of a single step."""
+    """Return a log of a single step."""
     from tapekit.logs import GradientLog  # only a plain list of gradients needs TensorFlow
 
     if hasattr(gradients, "steps"):
@@ -241,7 +241,7 @@ def _recorded(gradients: Any, variables: Sequence) -> Any:
 
 
 def _with_rows(where: str, log: Any) -> Any:
-    """The log; an error if it has no rows or is something else."""
+    """Return the rows of the log at this moment. Raise an error if there are none, or if it is not a log."""
     if not hasattr(log, "names"):
         instead = ", or (gradients, variables)" if where == "plot_gradient_flow" else ""
         raise TypeError(f"{where}: the log is of type {type(log).__name__}. Give a GradientLog{instead}.")
@@ -251,5 +251,5 @@ def _with_rows(where: str, log: Any) -> Any:
 
 
 def _positive(values: np.ndarray) -> np.ndarray:
-    """The values with NaN for those that have no place on a log axis; marks show them."""
+    """Return the values, with NaN for those that a log axis cannot show."""
     return np.where((values > 0) & np.isfinite(values), values, np.nan)

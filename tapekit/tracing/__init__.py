@@ -1,15 +1,15 @@
 """What did the tape record? `trace` returns a `Trace`: every operation with its value, gradient and source line.
 
 `trace` runs `fn` forward and backward once as a graph. It keeps the operations on the way from the sources to the
-target, without reads, identities and shape arithmetic, and fetches for each its value, the gradient that arrives, and
+target, without reads, identities and shape arithmetic. For each it fetches the value, the gradient that arrives, and
 what flows back along each of its edges. `Trace.fold` groups the operations by Keras layer or name scope.
 
 Files, in reading order:
 
     records      `Op` and `Trace`: NumPy data, and the printed table
     operations   `Graph`: the operations and edges of a recorded graph, and the tensors that hold their values
-    folding      which operations form one record, grouped by layer or name scope
-    reduction    a trace with few enough records for a picture
+    folding      groups operations by layer or name scope
+    reduction    folds a trace until it has few enough records for a picture
     notebook     the picture and the table that a notebook shows
     evaluation   `trace`: runs the graph and makes the records
 

@@ -62,7 +62,7 @@ def trace(fn: Callable, vars: Any, /, *, depth: int | None = None) -> Trace:
 
 
 def _trace_of(call: Call, values: list, graph: Graph, groups: dict[str, Group], answer: dict[str, dict]) -> Trace:
-    """The records of the sources, the constants and the operations."""
+    """Return the records of the sources, the constants and the operations as a `Trace`."""
     variables = graph.variable_names()
     names = variables | {old: group.name for old, group in groups.items()}
     sources = [
@@ -75,9 +75,8 @@ def _trace_of(call: Call, values: list, graph: Graph, groups: dict[str, Group], 
     for old, group in groups.items():
         op = graph.tensors[old].op
         found = _record(graph, old, "Scope" if len(group.members) > 1 else op.type, names, answer)
-        feeds, line = tuple(names.get(feed, feed) for feed in group.inputs), place(op.traceback)
-        found = dataclasses.replace(found, inputs=feeds, scope=group.scope)
-        ops.append(dataclasses.replace(found, file=line.file, line=line.line, code=line.code) if line else found)
+        feeds, at = tuple(names.get(feed, feed) for feed in group.inputs), place(op.traceback)
+        ops.append(dataclasses.replace(found, inputs=feeds, scope=group.scope, **(at._asdict() if at else {})))
     last = names.get(graph.target, graph.target)
     target = next(op for op in (*ops, *sources, *constants) if op.name == last)
     name = getattr(call.fn, "__name__", "").replace("<lambda>", "")
@@ -85,7 +84,7 @@ def _trace_of(call: Call, values: list, graph: Graph, groups: dict[str, Group], 
 
 
 def _record(graph: Graph, name: str, type: str, names: dict[str, str], answer: dict[str, dict]) -> Op:
-    """The record of an operation or a constant: what the run answered."""
+    """Return the record of an operation or a constant, with the numbers of the run."""
     return Op(
         name=names.get(name, name),
         type=type,

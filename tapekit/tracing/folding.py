@@ -9,10 +9,10 @@ NEARLY_ALL = 0.9  # the share of the weights in one scope above which that scope
 
 
 class Group(NamedTuple):
-    """One record of a folded trace, known by the operation whose output it shows.
+    """One record of a folded trace. It shows the output of one operation.
 
-    ``members`` are the operations of one scope whose results are used only through that output; there are none if the
-    operation stays as it is.
+    ``members`` are the operations of one scope whose results are used only through that output. There are none if the
+    record is a single operation.
     """
 
     name: str
@@ -29,7 +29,7 @@ def fold(
     target: str,
     depth: int | None,
 ) -> dict[str, Group]:
-    """Return the operations that remain at `depth` (None: all), each with the group for which it stands.
+    """Return the operations that are shown at `depth` (all if None), each with its group.
 
     `inputs` and `scopes` are those of each operation, in execution order; `model` is the scope from which `depth`
     counts. Constants that only grouped operations use are left out. The output of `target` is always shown.
@@ -53,21 +53,21 @@ def fold(
 
 
 def _labels(inputs: Mapping[str, Sequence[str]], scope: Mapping[str, str], names: Collection[str]) -> dict[str, str]:
-    """The unique names of groups: "dense", and "dense (2)" for the next output of a scope, as of a second pass."""
+    """Return unique names of groups: "dense", then "dense (2)" for a further output of that scope (a second pass)."""
     alone = {feed for feeds in (*inputs.values(), names) for feed in feeds if not scope.get(feed)}
     labels: dict[str, str] = {}
     taken, scopes = set(), set(scope.values())
     for name in names:
         here = scope[name]
         numbered = (each for number in count(2) if (each := f"{here} ({number})") not in scopes)
-        single = not here or here in alone  # also a scope that is called as a source is
+        single = not here or here in alone  # a scope may have the name of a source
         labels[name] = name if single else next(each for each in chain([here], numbered) if each not in taken)
         taken.add(labels[name])
     return labels
 
 
 def _scopes_at(depth: int | None, scopes: Mapping[str, str], model: str) -> dict[str, str]:
-    """The scope with which each operation is grouped; "" for an operation that stays alone."""
+    """Return the scope by which each operation is grouped; "" for an operation that stays alone."""
     if depth is None:
         return dict.fromkeys(scopes, "")
     opened = outer_scopes(scopes.values())
@@ -82,7 +82,7 @@ def _scopes_at(depth: int | None, scopes: Mapping[str, str], model: str) -> dict
 
 
 def _exits(inputs: Mapping[str, Sequence[str]], scope: Mapping[str, str], target: str) -> dict[str, str]:
-    """For each operation the one through which its result leaves the scope: itself, if it is used outside."""
+    """Return for each operation the one through which its result leaves the scope: itself, if it is used outside."""
     users: dict[str, list[str]] = {name: [] for name in inputs}
     exits: dict[str, str] = {}
     for name in reversed(list(inputs)):  # users come before what they use
@@ -94,13 +94,13 @@ def _exits(inputs: Mapping[str, Sequence[str]], scope: Mapping[str, str], target
 
 
 def outer_scopes(scopes: Iterable[str]) -> set[str]:
-    """The scopes that hold other scopes."""
+    """Return the scopes that hold other scopes."""
     parts = [scope.split("/") for scope in set(scopes)]
     return {"/".join(each[:end]) for each in parts for end in range(1, len(each))}
 
 
 def model_scope(scopes: Iterable[str], weights: Sequence[str]) -> str:
-    """The innermost scope that holds nearly all weights and is divided into scopes; "" if the outermost ones divide.
+    """Return the innermost scope that holds nearly all weights and has scopes inside it; "" if there is none.
 
     `scopes` are those of all operations, `weights` those in which weights are used, once for each use.
     """

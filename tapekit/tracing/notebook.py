@@ -1,4 +1,4 @@
-"""A `Trace` as a notebook shows it: `trace_html`, the picture and the table."""
+"""A `Trace` as a notebook shows it: `trace_html` returns the picture and the table."""
 
 import base64
 from html import escape
@@ -6,11 +6,11 @@ from typing import Any
 
 from tapekit._tables import Html, block, html_table
 
-OPENED = 20  # rows of a table that are shown at once; more fold
+OPENED = 20  # a table with more rows is closed at first
 
 
 def trace_html(trace: Any) -> Html:
-    """Return the circuit, if all of it can be read, and the table; of tensors, the table shows the L2 norms."""
+    """Return the picture, if it is small enough to be read, and the table, with the L2 norms of tensors."""
     from tapekit.plots import trace_png
 
     head, *rows = trace.rows()

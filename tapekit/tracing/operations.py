@@ -1,7 +1,7 @@
 """The operations of a recorded graph that a trace shows: `Graph`.
 
-Reads of variables, identities and shape arithmetic are left out: an operation is shown as the user of what they pass
-on. An operation with several outputs is shown once for each output that is used.
+Reads of variables, identities and shape arithmetic are left out: the operations before and after them are shown as
+joined directly. An operation with several outputs is shown once for each output that is used.
 """
 
 import re
@@ -14,7 +14,7 @@ from tapekit._sources import is_float
 from tapekit.graphs.capture import PLUMBING, SHAPES, Recording
 from tapekit.tracing.folding import Group, fold, model_scope, outer_scopes
 
-# Operations with a body of their own, which is too large to build twice: edges from one input are shown as one.
+# Operations with a body, which is too large to be copied: several edges from one input are shown as one.
 BODIES = {"StatelessWhile", "StatelessIf", "StatelessCase", "PartitionedCall"}
 
 
@@ -23,9 +23,9 @@ class Graph:
 
     Attributes:
         inputs: the names of the inputs of each operation, in execution order.
-        edges: for each of those inputs, the tensor whose gradient is the one that flows back along that edge.
-        tensors: the output of each operation, the constants, and the sources (of a variable, its handle).
-        constants: names of the floating-point data that depend on no source.
+        edges: for each of those inputs, the tensor whose gradient flows back along that edge.
+        tensors: the output of each operation, the constants, and the sources (for a variable, its handle).
+        constants: the names of floating-point data that depend on no source.
         scopes: the scope of each operation.
         model: the scope from which the depth of a folded trace counts.
     """
@@ -53,7 +53,7 @@ class Graph:
         self.model = model_scope(self.scopes.values(), uses or list(self.scopes.values()))
 
     def fold(self, depth: int | None) -> dict[str, Group]:
-        """Return the operations that remain at `depth`, each with the group for which it stands."""
+        """Return the operations that are shown at `depth`, each with its group."""
         return fold(self.inputs, self.scopes, self.model, self.constants, self.target, depth)
 
     def variable_names(self) -> dict[str, str]:
@@ -65,7 +65,7 @@ class Graph:
         return {name: new for name, new in found.items() if new and new not in self.tensors}
 
     def ask(self, groups: Mapping[str, Group]) -> dict[str, dict]:
-        """Return, for the operation of each group, tensors of its value, its gradient and what flows back from it."""
+        """Return the tensors of shape, value and gradient of each group, and of what flows back along its edges."""
         uses = Counter(name for group in groups.values() for name in group.inputs)
         asked = [*self.sources, *groups]
         found = self.recording.gradients([self.tensors[name] for name in asked])
@@ -109,7 +109,7 @@ class Graph:
         return [None if feed in self.constants else flow for feed, flow in zip(feeds, flows, strict=True)]
 
     def _origin(self, tensor: tf.Tensor) -> tf.Tensor:
-        """The tensor that identities and reads pass on as `tensor`; of a variable that is no source, the read."""
+        """Return the tensor that identities and reads pass on as `tensor`. Stop at the read of a constant variable."""
         inputs = self.recording.inputs.get(tensor.op)
         if not inputs or tensor.op.type not in PLUMBING or tensor.ref() in self.names:
             return tensor
@@ -118,7 +118,7 @@ class Graph:
         return self._origin(inputs[0])
 
     def _needed(self) -> set:
-        """The outputs of operations on the way to the target, without lists of tensors, which have no value to show."""
+        """Return the outputs of the operations on the way to the target, without lists of tensors (tf.variant)."""
         needed, stack, seen = set(), [self._origin(self.recording.target)], set()
         while stack:
             tensor = stack.pop()
@@ -129,7 +129,7 @@ class Graph:
         return needed
 
     def _add(self, output: tf.Tensor, single: bool) -> None:
-        """Enter one output of an operation, with its inputs."""
+        """Add one output of an operation, with its inputs."""
         op = output.op
         feeds = [(self._name(origin), tensor, origin) for tensor, origin in self._feeds(op)]
         lists = any(tensor.dtype == tf.variant for tensor in self.recording.inputs[op])
@@ -140,7 +140,7 @@ class Graph:
         self.edges[name] = [tensor for _, tensor, _ in feeds]
 
     def _feeds(self, op: tf.Operation) -> Iterator[tuple[tf.Tensor, tf.Tensor]]:
-        """The inputs of `op` that are shown, each with its origin; a list of tensors counts as what is in it."""
+        """Yield the inputs of `op` that are shown, each with its origin; for a list of tensors, its members."""
         for tensor in self.recording.inputs[op]:
             origin = self._origin(tensor)
             if origin.dtype == tf.variant and origin.op in self.recording.inputs:
@@ -149,7 +149,7 @@ class Graph:
                 yield tensor, origin
 
     def _name(self, tensor: tf.Tensor, single: bool = False) -> str:
-        """The unique name of an operation's output, a source or a constant. The first call enters it."""
+        """Return the unique name of an operation's output, a source or a constant. The first call adds it."""
         if tensor.ref() not in self.names:
             op = tensor.op
             scope, slash, own = op.name.rpartition("/")
@@ -166,14 +166,14 @@ class Graph:
         return self.names[tensor.ref()]
 
     def _is_variable(self, name: str) -> bool:
-        """Whether a source or constant is a variable."""
+        """Return whether a source or constant is a variable."""
         tensor = self.tensors[name]
         return tensor.dtype == tf.resource or (name in self.constants and tensor.op.type == "ReadVariableOp")
 
     def _scope(self, op_name: str, occupied: set[str]) -> str:
-        """The innermost Keras layer of an operation, or, outside of any, its name scope.
+        """Return the innermost Keras layer of an operation, or its name scope if it is in no layer.
 
-        An operation that is called as a scope is the result of that scope (`tf.name_scope(name) as scope`).
+        An operation with the name of a scope is the result of that scope (`tf.name_scope(name) as scope`).
         """
         scope = self.scope_names[op_name if op_name in occupied else op_name.rpartition("/")[0]]
         parts = scope.split("/")
@@ -182,7 +182,7 @@ class Graph:
 
 
 def _dependent(recording: Recording) -> set:
-    """Every tensor whose value depends on a source."""
+    """Return every tensor whose value depends on a source."""
     found = {entry.ref() for entry in recording.sources}
     for op in recording.ops:
         if op.type not in SHAPES and any(tensor.ref() in found for tensor in recording.inputs[op]):
@@ -191,7 +191,7 @@ def _dependent(recording: Recording) -> set:
 
 
 def _scopes(recording: Recording) -> tuple[dict[str, str], set[str]]:
-    """The names under which TensorFlow's name scopes are shown, and those that belong to Keras layers.
+    """Return the names under which TensorFlow's name scopes are shown, and those that belong to Keras layers.
 
     Keras opens a layer's scope twice, to build it and to call it. The layer ``dense`` is ``dense_1`` in the graph, and
     no operation is in ``dense``.

@@ -67,7 +67,7 @@ class Trace:
     target: Op
     name: str = ""
     model: str = ""
-    __iter__ = None  # nor `in`: Python would ask for trace[0]
+    __iter__ = None  # iteration and `in` would call trace[0]
 
     def __getitem__(self, name: str) -> Op:
         """Return the record of that name."""
@@ -103,7 +103,7 @@ class Trace:
         return dataclasses.replace(self, ops=tuple(ops.values()), constants=kept, target=target)
 
     def fold_to(self, boxes: int) -> "tuple[Trace, dict[str, list[Op]]]":
-        """Return the trace with at most so many boxes, and the sources that stand inside boxes, by the box's name."""
+        """Return the trace folded to at most `boxes` boxes, and the sources that stand inside each box, by its name."""
         return reduced(self, boxes)
 
     def __repr__(self) -> str:
@@ -113,7 +113,7 @@ class Trace:
         return trace_html(self)
 
     def rows(self) -> Sequence[tuple[str, ...]]:
-        """Return the cells of the table, the first row its head."""
+        """Return the cells of the table; the first row is its head."""
         rows = [("op", "from", "value", "gradient", "source line")]
         for op in (*self.sources, *self.constants, *self.ops):
             line = f"{short(op.file)}:{op.line}  {op.code}" if op.file else op.type.lower()
@@ -148,7 +148,7 @@ def norm(value: Any) -> float:
 
 
 def _wide(value: np.ndarray) -> np.ndarray:
-    """The value in 64 bits, in which no square overflows."""
+    """Return the value in float64 or complex128, in which the squares do not overflow."""
     return value.astype(np.complex128 if value.dtype.kind == "c" else np.float64)
 
 

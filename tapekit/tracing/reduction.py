@@ -1,4 +1,4 @@
-"""A trace with few enough records to be drawn: `reduced`."""
+"""A trace folded until it has few enough records to be drawn: `reduced`."""
 
 import dataclasses
 import re
@@ -10,11 +10,11 @@ ALL_SCOPES = 1000  # a depth at which every scope is looked into
 
 
 def reduced(trace: Any, boxes: int) -> tuple[Any, dict[str, list]]:
-    """Return the trace, folded no more than needed to have at most `boxes` boxes, and the weights inside its boxes.
+    """Return the trace, folded no more than needed to have at most `boxes` boxes, and the weights inside each box.
 
-    Scopes are folded from the innermost out, as far as to depth 1. If there are still more boxes, neighbours whose
-    names begin with the same words are joined, then stretches of operations between results on which everything after
-    them depends, and at last the user's own sources go into the boxes. A trace with nothing to join stays larger.
+    Scopes are folded, the innermost first, until depth 1. If there are still too many boxes, neighbours whose names
+    begin with the same words are joined; then stretches of operations that end with a result on which all that follows
+    depends; at last the user's own sources go into the boxes. A trace with nothing to join stays larger.
     """
     for own in (False, True):
         for folded in _coarser(trace, boxes):
@@ -27,10 +27,10 @@ def reduced(trace: Any, boxes: int) -> tuple[Any, dict[str, list]]:
 
 
 def _weights(trace: Any, own: bool) -> dict[str, list]:
-    """The sources that belong to the layers of a folded trace, by the name of the record that uses them.
+    """Return the sources that belong to the layers of a folded trace, by the name of the record that uses them.
 
-    A source belongs to a layer if only this layer uses it, in one pass or several, and its name has a scope, as
-    "dense/kernel" has; with `own`, also if its name has none.
+    A source belongs to a layer if only this layer uses it, in one pass or several, and if its name has a scope (such
+    as "dense/kernel") or `own` is True.
     """
     inside: dict[str, list] = {}
     for source in trace.sources:
@@ -43,13 +43,13 @@ def _weights(trace: Any, own: bool) -> dict[str, list]:
 
 
 def _layer(op: Any) -> str | None:
-    """The layer or scope that a record stands for, the same for every pass; None for a single operation."""
+    """Return the layer or scope that a record shows, the same for every pass; None for a single operation."""
     name, scope = (re.sub(r" \(\d+\)", "", each) for each in (op.name, op.scope))
     return scope or name if op.type == "Scope" or name == scope else None
 
 
 def _coarser(trace: Any, boxes: int) -> Iterator[Any]:
-    """The trace, and what remains of it as more and more operations are joined."""
+    """Yield the trace, then the trace with more and more operations joined."""
     yield trace
     deepest = max((op.scope.count("/") + 1 for op in trace.ops), default=0)
     for depth in range(deepest, 0, -1):
@@ -63,21 +63,21 @@ def _coarser(trace: Any, boxes: int) -> Iterator[Any]:
 
 
 def _first_words(scope: str, words: int) -> str:
-    """The scope, of whose innermost name only the first words are left."""
+    """Return the scope with only the first words of its innermost name."""
     outer, slash, own = scope.rpartition("/")
     return outer + slash + "_".join(own.split("_")[:words])
 
 
 def _regrouped(trace: Any, scopes: Mapping[str, str]) -> Any:
-    """The trace, folded by other scopes; "" for a record that stays as it is."""
+    """Return the trace, folded by other scopes; "" leaves a record as it is."""
     own = {op.name: op.scope if _layer(op) else "" for op in trace.ops}
     ops = tuple(dataclasses.replace(op, scope=scopes[op.name] or own[op.name]) for op in trace.ops)
     return dataclasses.replace(trace, ops=ops, model="").fold(ALL_SCOPES)
 
 
 def _stretches(inputs: Mapping[str, Sequence[str]], most: int) -> dict[str, str]:
-    """Operation -> its stretch, of at most so many, that ends where a single result is passed on."""
-    last = {feed: name for name, feeds in inputs.items() for feed in feeds if feed in inputs}  # use
+    """Return for each operation one of at most `most` stretches, which end where a single result is passed on."""
+    last = {feed: name for name, feeds in inputs.items() for feed in feeds if feed in inputs}  # the last use of each
     stretches: list[list[str]] = [[]]
     used_later: set[str] = set()
     for name, feeds in inputs.items():

@@ -42,7 +42,7 @@ def test_findings_see_the_signal_vanish_or_explode_along_the_biases(factor, word
         assert found[0].startswith(
             f"{word} towards the input: the gradient (root mean square) of a/bias is {factor**3:.2g} "
         )
-        assert f"{factor:g} a layer, first at step 0 (threshold 100 either way)" in found[0]
+        assert f"or {factor:g} times per layer, first at step 0 (threshold: 100)" in found[0]
 
 
 def layers(*sizes, kinds=("bias",)):
@@ -134,8 +134,8 @@ def test_of_many_variables_a_sentence_names_a_few_and_counts_the_rest():
 def test_an_explosion_before_nan_is_one_story_with_its_first_step():
     (found,) = norms(1.4, 1.4e6, 1.4e18, np.nan).findings()
     assert found == (
-        "Explosion: the global norm rose from 1.4 at step 0, first at step 1, to 1.4e+18 at step 2; then w had NaN or "
-        "infinite elements in 1 of 4 rows, first at step 3 (2 elements of w)."
+        "Explosion: the global norm rose from 1.4 at step 0 to 1.4e+18 at step 2, beginning at step 1; then w had NaN "
+        "or infinite elements in 1 of 4 rows, first at step 3 (2 elements of w)."
     )
 
 
@@ -147,14 +147,14 @@ def test_an_explosion_is_told_from_its_first_step(before, begin, factor):
     rise = [before[-1] * factor**power for power in (1, 2, 3)]
     (found,) = norms(*before, *rise, np.inf, np.nan).findings()
     assert found.startswith("Explosion: the global norm rose from ")
-    assert f"first at step {begin}, to {rise[-1]:.3g} at step {begin + 2}; then w had" in found
+    assert f" to {rise[-1]:.3g} at step {begin + 2}, beginning at step {begin}; then w had" in found
     assert f"in 2 of {begin + 5} rows, first at step {begin + 3}" in found
 
 
 def test_a_slow_explosion_is_told_too():
     (found,) = norms(*[1.5**i for i in range(80)], np.nan).findings()
     assert found.startswith("Explosion: the global norm rose from ")
-    assert f"to {1.5**79:.3g} at step 79; then w had" in found
+    assert f"to {1.5**79:.3g} at step 79, beginning at step " in found
 
 
 def test_nan_without_a_rise_is_no_explosion():
@@ -174,9 +174,9 @@ def test_a_gradient_that_fades_in_time_is_told():
     (found,) = fading().findings()
     assert found.startswith("Fading: the global norm fell from 0.32")
     assert "(medians of the first and last 40 rows)" in found
-    assert found.endswith("The loss is 2.3, after 2.3.")
+    assert found.endswith("The loss went from 2.3 to 2.3.")
     first = next(i for i in range(400) if 1e-10 ** (i / 399) < 1e-4 * 1e-10 ** (19.5 / 399))
-    assert f"of it at step {first}." in found
+    assert f"first below 0.0001 times the former at step {first}." in found
     assert len(fading(loss=lambda i: -5.0).findings()) == 1
     assert len(fading(loss=lambda i: np.nan if i > 300 else 1.0).findings()) == 1
     assert fading(loss=lambda i: None).findings()[0].endswith("The loss is not recorded.")
@@ -207,7 +207,7 @@ def test_clipping_is_told_with_the_rows_in_which_it_acted(options, scaled):
     assert acted.any()
     assert log.findings() == (
         f"Clipping: {argument}=0.05 made gradients smaller in {acted.sum()} of 12 rows, first at step "
-        f"{acted.argmax()}. The log has them as they were before.",
+        f"{acted.argmax()}. The log holds the gradients before clipping.",
     )
 
 
