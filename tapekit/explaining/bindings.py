@@ -32,7 +32,7 @@ def last_binding(name: str, code: CodeType, holder: Any = None) -> Binding | Non
     root, attribute = re.split(r"\W", name)[0], name.rpartition(".")[2]
     pattern = rf"{root}([.\[].*)?" if root != name else root
     if holder is not None:
-        pattern = rf".*\.{attribute}"
+        pattern = rf".*\.{re.escape(attribute)}"
     for file, scope in [*_scopes(code), *_classes(holder)]:
         lines = sorted(node.lineno for node in _nodes(scope) if re.fullmatch(pattern, _bound(node), re.DOTALL))
         before = [line for line in lines if file == code.co_filename and line < code.co_firstlineno]
