@@ -12,10 +12,11 @@ import tensorflow as tf
 from tapekit._sources import Call, is_float
 from tapekit.explaining import ready_made, signals, words
 from tapekit.explaining.calls import backward_place, called_by, cause_of, spelled
-from tapekit.explaining.flow import CUT, FLAT, NUMBER, SHAPE, Flow, has_body, inside
+from tapekit.explaining.flow import CUT, FLAT, NUMBER, SHAPE, Flow, Way, has_body, inside
 from tapekit.explaining.records import Fact
+from tapekit.explaining.replay import answered, far_away, matters, nearby
 from tapekit.explaining.signals import NOT_FINITE, ZERO, Signal, health, status
-from tapekit.graphs.capture import Place, Recording, capture, place
+from tapekit.graphs.capture import PLUMBING, Place, Recording, capture, place
 
 
 class Links:
@@ -23,15 +24,17 @@ class Links:
 
     def __init__(self, recording: Recording, *, all_pass: bool) -> None:
         self.recording = recording
-        self.flow = Flow(recording)
+        self.asked = answered(recording)
+        self.flow = Flow(recording, asked=self.asked)
         self.ways = self.flow.ways()
         self._cuts: dict[tf.Operation, Fact] = {}
+        self._tried: dict[Place | None, int] = {}
         self.losses = {} if all_pass else ready_made.added_losses(recording)
         self.ready = [] if all_pass else ready_made.tensors(recording, self.flow)
 
     def others(self) -> list:
-        """Return the trainable variables that the target depends on, and that are no sources."""
-        return ready_made.other_variables(self.recording, self.flow)
+        """Return the trainable variables from which a gradient arrives at the target, and that are no sources."""
+        return ready_made.other_variables(self.recording, {ref for ref, ends in self.ways.items() if None in ends})
 
     def cuts_of(self, index: int) -> list[Fact]:
         """Return the facts that a part of the gradient of source `index` is lost at an operation.
@@ -40,7 +43,7 @@ class Links:
         belongs to a derivative, is no loss.
         """
         ways = self.ways.get(self.recording.sources[index].ref(), {})
-        lost = [way.last for way in ways.values() if way.last and way.rank == NUMBER]
+        lost = [way.last for way in ways.values() if way.last and self._rank(way) == NUMBER]
         for op in lost:
             if op not in self._cuts:  # most sources of a model share them
                 self._cuts[op] = self._fact_of_break([op])
@@ -68,17 +71,34 @@ class Links:
             if isinstance(source, tf.Variable):
                 at = ready_made.made_at(call.leaves[index], call.fn) or at
             return Fact("integer_dtype", "source", op=spelled(op) if op else None, at=at, dtype=source.dtype.name)
-        ways = self.ways.get(entry.ref())
+        ways = list(self.ways.get(entry.ref(), {}).values())
         if not ways:
             return self._fact_of_unread(index)
-        best = max(ways.values(), key=lambda way: way[:2])
+        best = max(ways, key=lambda way: (self._rank(way), way.position))
+        if self._rank(best) < SHAPE:
+            answer = self.asked[best.last]
+            return Fact("not_used", "unused", op=answer.op, at=answer.at)
         if best.last is None:  # each operation by itself passes a gradient on
             return Fact("non_differentiable_op")
         if best.rank == SHAPE:
             return Fact("not_used", "shape", op=spelled(best.last), at=place(best.last.traceback))
         return self._fact_of_break(best.ops())
 
+    def _rank(self, way: Way) -> int:
+        """Return how a way ends; what `fn` uses in Python may be a number, a decision, or nothing to the target."""
+        if (answer := self.asked.get(way.last)) is None or way.rank == CUT:
+            return way.rank
+        if answer.at not in self._tried:
+            decides = CUT if matters(self.recording, answer, far_away) else SHAPE - 1
+            self._tried[answer.at] = NUMBER if matters(self.recording, answer, nearby) else decides
+        return self._tried[answer.at]
+
     def _fact_of_break(self, path: Sequence[tf.Operation]) -> Fact:
+        if answer := self.asked.get(path[-1]):
+            rewraps = (answer.op or "").split(".")[-1] in ("Variable", "constant", "convert_to_tensor")
+            cause = "rewrapped" if rewraps else "left_tensorflow"
+            way = tuple(op for op in path if op.type not in PLUMBING)
+            return Fact(cause, words.leaving(answer.op or ""), op=answer.op, at=answer.at, path=way)
         path = [*path[:-1], *inside(path[-1:], self.recording)]
         cause, detail, dtype = cause_of(path[-1])
         return _fact_at(path, cause, detail, dtype=dtype, other=called_by(path[-1]))

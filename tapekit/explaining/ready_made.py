@@ -4,7 +4,7 @@ import contextlib
 import itertools
 import types
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -91,18 +91,19 @@ def made_at(value: Any, fn: Any) -> Place | None:
     return next((each.line for each in reachable(fn) if each.value is value), None)
 
 
-def other_variables(recording: Recording, flow: Flow) -> list[Reached]:
-    """Return the trainable variables, no sources, on which the target depends, with the line that reads each."""
+def other_variables(recording: Recording, arriving: Collection) -> list[Reached]:
+    """Return the trainable variables, no sources, whose ``ref()`` is `arriving`, with the line that reads each."""
     captured = [(inside, each) for inside, each in recording.captured() if isinstance(each, tf.Variable)]
-    others = [(inside, each) for inside, each in captured if each.trainable and flow.leads(inside)]
-    others = [(inside, each) for inside, each in others if not any(each is source for source in recording.call.sources)]
+    others = [(inside, each) for inside, each in captured if each.trainable and inside.ref() in arriving]
+    known = [*recording.call.sources, *recording.variables]
+    others = [(inside, each) for inside, each in others if not any(each is source for source in known)]
     reached = {id(as_variable(each.value)): each for each in reachable(recording.call.fn)} if others else {}
     found = []
     for inside, variable in others:
-        known = reached.get(id(variable), Reached("", variable, None))
-        if getattr(known.value, "trainable", True):  # a frozen layer of Keras leaves its tf.Variables trainable
-            own = getattr(known.value, "path", variable.name.split(":")[0])
-            name = known.name if own == "Variable" and known.name else own
+        held = reached.get(id(variable), Reached("", variable, None))
+        if getattr(held.value, "trainable", True):  # a frozen layer of Keras leaves its tf.Variables trainable
+            own = getattr(held.value, "path", variable.name.split(":")[0])
+            name = held.name if own == "Variable" and held.name else own
             found.append(Reached(name, variable, None, read=first_use(recording, inside)[0]))
     return found
 

@@ -30,6 +30,12 @@ def status(row: Any) -> str:
     return "zero" if zero == size > 0 else "ok"
 
 
+def in_words(row: Any) -> str:
+    """Return the status of a gradient, as a finding has it."""
+    found = status(row)
+    return "not_finite" if found in NOT_FINITE else found
+
+
 class Signal:
     """The status of each value, and of the gradients that flow back to some sources, at tensors and along edges.
 
