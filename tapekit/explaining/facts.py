@@ -9,6 +9,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from tapekit._names import some
 from tapekit._sources import Call, is_float
 from tapekit.explaining import ready_made, signals, words
 from tapekit.explaining.calls import backward_place, called_by, cause_of, spelled
@@ -110,31 +111,24 @@ class Links:
         if at and op:
             owner = next((name for name, entries in self.losses.items() if entry.ref() in entries), "")
             return Fact("not_used", "losses" if owner else "unused", op=spelled(op), at=at, other=owner)
-        if not self.ready:
-            return Fact("not_used")
-        last, ready = self.ready[0], tuple(map(str, self.ready))
+        ready = tuple(map(str, self.ready))
         leaf = self.recording.call.leaves[index]
         for each in self.ready:  # of an object that also holds the source
             if any(value is leaf for value in getattr(each.holder, "__dict__", {}).values()):
                 return Fact("outside_tape", at=each.line, other=each.name, ready=ready)
-        if any(each.ref() in self.flow.consumers for each in self.recording.sources):
-            return Fact("not_used", at=last.line, other=last.name, ready=ready)
-        # the target depends on no source at all
-        fact = self._fact_of_twin(self.recording.call.sources[index])
-        return (fact or Fact("outside_tape", at=last.line, other=last.name))._replace(ready=ready)
-
-    def _fact_of_twin(self, source: Any) -> Fact | None:
-        """Return the fact that `fn` reads another tensor or variable of the shape and dtype of `source`."""
-        twins = [each for each in self.ready if (each.value.shape, each.value.dtype) == (source.shape, source.dtype)]
-        if not isinstance(source, tf.Variable):
-            return Fact("wrong_tensor", at=twins[0].read, other=twins[0].name) if twins else None
-        for each in twins:
-            if each.made and each.made.again:
-                return Fact("replaced_by_tensor", at=each.made.at, other=each.name)
-        for each in self.others():
-            if (each.value.name.split("/")[-1], each.value.shape) == (source.name.split("/")[-1], source.shape):
-                return Fact("wrong_tensor", at=each.read, other=each.name)
-        return None
+        reads_none = not any(each.ref() in self.flow.consumers for each in self.recording.sources)
+        if reads_none and (others := self.others()):
+            named = some([each.name for each in others])
+            return Fact("wrong_tensor", at=others[0].read, other=named, ready=ready)
+        if not self.ready:
+            return Fact("not_used")
+        name = self.recording.call.names[index]
+        rebound = [each for each in self.ready if each.name == name or (each.made and each.made.variable)]
+        if reads_none and rebound and isinstance(leaf, tf.Variable):
+            named = some([each.name for each in rebound])
+            return Fact("replaced_by_tensor", at=rebound[-1].line, other=named, ready=ready)
+        last = self.ready[0]
+        return Fact("outside_tape" if reads_none else "not_used", at=last.line, other=last.name, ready=ready)
 
 
 def hear(call: Call, indexes: Sequence[int]) -> Signal:

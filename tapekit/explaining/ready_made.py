@@ -156,8 +156,9 @@ def _members(name: str, value: Any, code: Any) -> Iterator[Reached]:
     elif isinstance(value, (tf.SparseTensor, tf.RaggedTensor, tf.IndexedSlices)):
         yield Reached(f"{name}.values", value.values, code)
     else:
+        shared = [pair for kind in type(value).__mro__ for pair in vars(kind).items() if isinstance(pair[1], tf.Tensor)]
         held = {key: each for key, each in (_held(value, "__dict__") or {}).items() if not key.startswith("_")}
-        held = {key: _held(value, key) for key in _HELD} | held
+        held = {key: _held(value, key) for key in _HELD} | dict(shared) | held
         yield from (Reached(f"{name}.{key}" if name else key, each, code, value) for key, each in held.items())
 
 

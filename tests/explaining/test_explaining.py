@@ -458,3 +458,27 @@ def test_a_partial_that_calls_python_is_explained():
     w = tf.Variable(3.0, name="w")
     explanation = tapekit.explain(functools.partial(square, 2.0), w)
     assert explanation["w"].cause == "left_tensorflow"
+
+
+def test_where_an_operation_chooses_a_way_the_gradient_is_lost_on_that_way():
+    w, adv = tf.Variable([1.0, 1.2], name="w"), tf.constant([1.0, 2.0])
+
+    def ppo():
+        ratio = tf.exp(w)
+        clipped = tf.clip_by_value(ratio, 0.8, 1.2)
+        return -tf.reduce_mean(tf.minimum(ratio * adv, clipped * adv))
+
+    def gate():
+        dead = tf.nn.relu(w - 9.0)
+        return tf.reduce_sum(tf.minimum(w, dead))
+
+    def chosen():
+        flat = tf.clip_by_value(w, 5.0, 6.0)
+        return tf.reduce_sum(tf.where(w > 0.0, flat, w))
+
+    codes = [tapekit.explain(fn, w)[0].code for fn in (ppo, gate, chosen)]
+    assert codes == [
+        "clipped = tf.clip_by_value(ratio, 0.8, 1.2)",
+        "dead = tf.nn.relu(w - 9.0)",
+        "flat = tf.clip_by_value(w, 5.0, 6.0)",
+    ]

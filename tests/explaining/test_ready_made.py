@@ -103,3 +103,32 @@ def test_a_function_of_tensorflow_is_explained_wherever_fn_holds_it():
         "nested": "Relu",
     }
     assert tapekit.explain(lambda: tf.reduce_sum(dense(w[None])), [w])
+
+
+def test_the_variables_that_fn_reads_instead_are_named_in_one_finding():
+    gen, disc, z = keras.Sequential([keras.layers.Dense(3)]), keras.layers.Dense(1, name="d"), tf.ones([4, 2])
+    images = gen(z)
+    disc(images)
+    w = tf.Variable(tf.ones([3, 1]), name="w")
+    for fn in (lambda: tf.reduce_sum(disc(images)), lambda: tf.reduce_sum(disc(images * 2.0) ** 2)):
+        explanation = tapekit.explain(fn, gen.trainable_variables)
+        assert {(each.cause, each.line) for each in explanation} == {("wrong_tensor", explanation[0].line)}
+        assert "fn reads none of the sources, but d/kernel, d/bias" in explanation[0].why
+        assert explanation[0].advice.startswith("Ask for the gradient with respect to the variables that fn reads")
+    finding = tapekit.explain(lambda: tf.reduce_sum(images @ w), gen.trainable_variables)[1]
+    assert "fn reads none of the sources, but w. It reads tensors that were made before" in finding.why
+    assert "images (4, 3) (made on line" in finding.why
+
+
+def test_a_model_under_stop_gradient_is_not_said_to_be_missing_in_vars():
+    online, target = keras.Sequential([keras.layers.Dense(2)]), keras.Sequential([keras.layers.Dense(2)])
+    x = tf.ones([3, 4])
+    online(x), target(x)
+
+    def losses():
+        yield lambda: tf.reduce_mean((online(x) - tf.stop_gradient(target(x))) ** 2)
+        yield lambda: tf.reduce_mean((online(x) - target.predict(x, verbose=0)) ** 2)
+        yield lambda: tf.reduce_mean((online(x) - tf.one_hot(tf.argmax(target(x), -1), 2)) ** 2)
+
+    assert [tapekit.explain(fn, online.trainable_variables).notes for fn in losses()] == [(), (), ()]
+    assert tapekit.explain(lambda: tf.reduce_mean((online(x) - target(x)) ** 2), online.trainable_variables).notes
