@@ -95,12 +95,13 @@ def other_variables(recording: Recording, arriving: Collection) -> list[Reached]
     """Return the trainable variables, no sources, whose ``ref()`` is `arriving`, with the line that reads each."""
     captured = [(inside, each) for inside, each in recording.captured() if isinstance(each, tf.Variable)]
     others = [(inside, each) for inside, each in captured if each.trainable and inside.ref() in arriving]
-    known = [*recording.call.sources, *recording.variables]
-    others = [(inside, each) for inside, each in others if not any(each is source for source in known)]
+    others = [(inside, each) for inside, each in others if not any(each is source for source in recording.call.sources)]
     reached = {id(as_variable(each.value)): each for each in reachable(recording.call.fn)} if others else {}
     found = []
     for inside, variable in others:
         held = reached.get(id(variable), Reached("", variable, None))
+        if not held.name and any(variable is each for each in recording.variables):
+            continue  # fn makes it, and keeps it for itself
         if getattr(held.value, "trainable", True):  # a frozen layer of Keras leaves its tf.Variables trainable
             own = getattr(held.value, "path", variable.name.split(":")[0])
             name = held.name if own == "Variable" and held.name else own
