@@ -1,8 +1,9 @@
 """Why is my gradient None, zero or NaN? `explain` returns an `Explanation` with one `Finding` for each source.
 
 `fn` is traced to a graph. TensorFlow is asked at each operation whether a gradient passes through it; the gradient
-stops where none does. Zeros, NaN and infinities are followed back as numbers to their first cause. What was measured is
-a `Fact`, and the words are chosen by the fact. A `fn` that cannot be traced is run eagerly, and moved.
+stops where none does. Zeros, NaN and infinities are followed back as numbers to their first cause. Where `fn` uses the
+value of a tensor in Python, the graph up to there is run for it, and `fn` is traced again with the answer. What was
+measured is a `Fact`, and the words are chosen by the fact.
 
 Files, in reading order:
 
@@ -14,7 +15,7 @@ Files, in reading order:
     calls        what an operation is called in the user's program
     ready_made   what `fn` reads besides its sources: tensors made before it ran, other variables
     bindings     where a name was last bound, in the syntax of the user's program
-    eager        what can be measured where `fn` cannot be traced
+    replay       `fn` as a graph although it uses values of tensors in Python
     inner        derivatives that `fn` takes itself
     words        the table of sentences, by cause, detail and operation
     notebook     the explanation as a notebook shows it

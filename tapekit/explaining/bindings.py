@@ -17,10 +17,10 @@ _GROWS = {"append", "extend", "insert", "add", "update", "setdefault"}
 
 
 class Binding(NamedTuple):
-    """The line that last bound a name, and whether another line bound it before."""
+    """The line that last bound a name, and whether a line before bound it to a new variable."""
 
     at: Place
-    again: bool
+    variable: bool
 
 
 def last_binding(name: str, code: CodeType, holder: Any = None) -> Binding | None:
@@ -29,17 +29,49 @@ def last_binding(name: str, code: CodeType, holder: Any = None) -> Binding | Non
     `name` is a variable or a path from one, as ``params[0]`` or ``self.scaled``. An attribute of an object `holder` is
     bound where an attribute of that name is set: around the function, or in the class of the object.
     """
-    root, attribute = re.split(r"\W", name)[0], name.rpartition(".")[2]
-    pattern = rf"{root}([.\[].*)?" if root != name else root
-    if holder is not None:
-        pattern = rf".*\.{attribute}"
-    for file, scope in [*_scopes(code), *_classes(holder)]:
-        lines = sorted(node.lineno for node in _nodes(scope) if re.fullmatch(pattern, _bound(node), re.DOTALL))
-        before = [line for line in lines if file == code.co_filename and line < code.co_firstlineno]
+    for default in _defaults(name, code):
+        if not isinstance(default, ast.Name):
+            return Binding(place_at(code.co_filename, default.lineno), variable=False)
+        name = default.id
+    root, attribute = re.split(r"\W", name)[0], re.escape(name.rpartition(".")[2])
+    around, classes = [*_scopes(code)], [*_classes(holder)]
+    own = rf"{root}([.\[].*)?" if root != name else root
+    asked = [(rf".*\.{attribute}", each) for each in around] if holder is not None else []
+    asked += [(attribute if isinstance(each[1], ast.ClassDef) else rf".*\.{attribute}", each) for each in classes]
+    asked += [(own, each) for each in around]  # also of an attribute that its class binds: where the object was made
+    for pattern, (file, scope) in asked:
+        bound = [node for node in _nodes(scope) if re.fullmatch(pattern, _bound(node), re.DOTALL)]
+        lines = sorted(node.lineno for node in bound)
         if lines:
-            lines = before or lines
-            return Binding(place_at(file, lines[-1]), len(lines) > 1)
+            lines = [line for line in lines if file == code.co_filename and line < code.co_firstlineno] or lines
+            earlier = [node for node in _nodes(scope) if isinstance(node, ast.Assign) and node.lineno in lines[:-1]]
+            pairs = [pair for node in earlier for pair in zip(*_sides(node), strict=True)]
+            made = [value for target, value in pairs if {*ast.walk(target)} & {*bound} and _makes_variable(value)]
+            return Binding(place_at(file, lines[-1]), bool(made))
     return None
+
+
+def _sides(node: ast.Assign) -> tuple[list[ast.expr], list[ast.expr]]:
+    """Return the targets of an assignment, and the values for them."""
+    target, value = node.targets[0], node.value
+    if isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple) and len(target.elts) == len(value.elts):
+        return target.elts, value.elts
+    return node.targets, [value] * len(node.targets)
+
+
+def _makes_variable(value: ast.expr) -> bool:
+    calls = [node for node in ast.walk(value) if isinstance(node, ast.Call)]
+    return any(ast.unparse(call.func).split(".")[-1] == "Variable" for call in calls)
+
+
+def _defaults(name: str, code: CodeType) -> Iterator[ast.expr]:
+    """Yield the default value of the parameter `name` of the function with this `code`, if it has one."""
+    for node in ast.walk(_tree(code.co_filename)):
+        if isinstance(node, (*_FUNCTIONS, ast.Lambda)) and node.lineno == code.co_firstlineno:
+            args = [*node.args.posonlyargs, *node.args.args]
+            pairs: list[Any] = [*zip(args[::-1], node.args.defaults[::-1], strict=False)]
+            pairs += zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True)
+            yield from (default for arg, default in pairs if arg.arg == name and default)
 
 
 def _scopes(code: CodeType) -> Iterator[tuple[str, Any]]:
@@ -54,12 +86,12 @@ def _scopes(code: CodeType) -> Iterator[tuple[str, Any]]:
 
 
 def _classes(holder: Any) -> Iterator[tuple[str, Any]]:
-    """Yield the methods of the class of an object and of its base classes, if they are the user's."""
+    """Yield the bodies and methods of the class of an object and of its base classes, if they are the user's."""
     for kind in type(holder).__mro__ if holder is not None else ():
         file = getattr(sys.modules.get(kind.__module__), "__file__", None) or ""
         for node in ast.walk(_tree(file)) if file and is_own(file) else ():
             if isinstance(node, ast.ClassDef) and node.name == kind.__name__:
-                yield from ((file, inner) for inner in reversed(node.body) if isinstance(inner, _FUNCTIONS))
+                yield from ((file, inner) for inner in (*reversed(node.body), node) if hasattr(inner, "body"))
 
 
 @functools.lru_cache(maxsize=8)
@@ -76,9 +108,11 @@ def _tree(file: str) -> ast.Module:
 
 def _nodes(scope: Any) -> Iterator[Any]:
     """Yield the nodes of a scope, and not those of functions and classes inside it that have names of their own."""
-    pending = [scope.args, *scope.body] if isinstance(scope, _FUNCTIONS) else [*scope.body]
+    pending = [*scope.body]
     while pending:
         node = pending.pop()
+        if isinstance(node, ast.AnnAssign) and node.value is None:
+            continue  # it declares a field
         yield node
         if not isinstance(node, (*_FUNCTIONS, ast.ClassDef, ast.Lambda)):
             pending += ast.iter_child_nodes(node)
@@ -86,8 +120,6 @@ def _nodes(scope: Any) -> Iterator[Any]:
 
 def _bound(node: Any) -> str:
     """Return the source code of what `node` binds: a name, an attribute, an element, a list that grows."""
-    if isinstance(node, ast.arg):
-        return node.arg
     if isinstance(node, ast.Call) and getattr(node.func, "attr", "") in _GROWS:
         return ast.unparse(node.func)
     return ast.unparse(node) if isinstance(getattr(node, "ctx", None), ast.Store) else ""

@@ -14,26 +14,26 @@ from typing import Any
 import tensorflow as tf
 
 from tapekit._names import some
-from tapekit._sources import Call, bind, is_float
+from tapekit._sources import Call, bind, is_float, values_of
 from tapekit.explaining import words
 from tapekit.explaining.calls import left_at, path_of
-from tapekit.explaining.eager import depends, in_words, is_partial, run_eagerly
 from tapekit.explaining.facts import Links, fact_of_nan, fact_of_value, fact_of_zero, hear
 from tapekit.explaining.flow import has_body
 from tapekit.explaining.inner import inner_gradients
 from tapekit.explaining.ready_made import spoken_names
 from tapekit.explaining.records import Explanation, Fact, Finding
-from tapekit.explaining.signals import health
-from tapekit.graphs.capture import LeftTensorFlow, Recording, capture, outside_of_graphs
-from tapekit.graphs.state import undisturbed
+from tapekit.explaining.replay import Replay, recorded, replay
+from tapekit.explaining.signals import health, in_words
+from tapekit.graphs.capture import LeftTensorFlow, Recording, outside_of_graphs
+from tapekit.graphs.eager import eager_gradients
 
 
 def explain(fn: Callable, vars: Any, /) -> Explanation:
     """Explain for each source whether its gradient is fine, or why not, where, and what to write instead.
 
     `fn` is traced to a graph, and TensorFlow is asked at each operation whether a gradient passes through it. Where
-    `fn` cannot be traced it is run eagerly, and the line at which tracing failed is reported. Variables and random
-    state keep their values.
+    `fn` uses the value of a tensor in Python, it is traced again with that value. Variables and random state keep their
+    values.
 
     Args:
         fn: returns the target; called as `tapekit.gradient` calls it.
@@ -52,10 +52,10 @@ def explain(fn: Callable, vars: Any, /) -> Explanation:
         >>> finding.status, finding.cause, finding.op
         ('none', 'non_differentiable_op', 'ArgMax')
     """
-    call = bind("explain", fn, vars, integers=True)
+    call = replay(bind("explain", fn, vars, integers=True))
     outside_of_graphs("explain")
     error: Exception | None = None
-    with undisturbed(), inner_gradients() as inner:
+    with inner_gradients() as inner:
         if not any(isinstance(source, tf.RaggedTensor) for source in call.sources):
             for python in (True, False):
                 try:
@@ -73,7 +73,7 @@ def explain(fn: Callable, vars: Any, /) -> Explanation:
             return Explanation(_findings(call, ["none"] * len(call.leaves), [inner[0]] * len(call.leaves)))
 
 
-def _from_graph(call: Call, python: bool) -> Explanation:
+def _from_graph(call: Replay, python: bool) -> Explanation:
     """Explain a `fn` that can be traced; without `python`, no gradient passes through a tf.py_function."""
     links: list[Links] = []
 
@@ -85,11 +85,14 @@ def _from_graph(call: Call, python: bool) -> Explanation:
         asked = [*gradients, recording.target if is_float(recording.target) else None]
         return [None if tensor is None else health(tensor) for tensor in asked]
 
-    recording, (*answer, value) = capture(call, ask)
+    recording, (*answer, value) = recorded(call, ask)
     statuses = by_tape = [in_words(row) for row in answer]
-    if "zero" in statuses and any(has_body(op) for op in recording.ops):
+    if call.answers or ("zero" in statuses and any(has_body(op) for op in recording.ops)):
         # where a branch or a loop loses the gradient, a graph returns zeros, and an eager tape None
-        by_tape = run_eagerly(call)
+        by_tape = _run_eagerly(call)
+        lost = ("none", "zero")
+        if call.answers and [word in lost for word in statuses] != [word in lost for word in by_tape]:
+            return _from_eager_run(call, None)
     unsound = [index for index, word in enumerate(statuses) if word in ("zero", "not_finite")]
     infinite = in_words(value) == "not_finite"
     signal = hear(call, unsound) if unsound or infinite else None
@@ -106,37 +109,38 @@ def _from_graph(call: Call, python: bool) -> Explanation:
     if others := links[-1].others():
         told.append(f"Also read, but not in vars: {some([each.name for each in others])}")
     cuts = [[] if fact else links[-1].cuts_of(index) for index, fact in enumerate(facts)]
-    whole = not recording.variables and all(is_float(source) for source in call.sources)
+    whole = not recording.variables and not call.answers and all(is_float(source) for source in call.sources)
     calculation = (call.fn, call.vars) if whole else None
     return Explanation(_findings(call, by_tape, facts, cuts), tuple(dict.fromkeys(told)), calculation)
 
 
-def _from_eager_run(call: Call, error: Exception | None) -> Explanation:
+def _from_eager_run(call: Replay, error: Exception | None) -> Explanation:
     """Explain a `fn` that cannot be traced: what an eager run tells, and the line at which tracing failed."""
-    at, op = left_at(error) if error else (None, None)
-    statuses = run_eagerly(call)
+    statuses = _run_eagerly(call)
     if error and not isinstance(error, (LeftTensorFlow, tf.errors.OpError)):
         raise error  # fn runs: the error is not its own
-    rewraps = (op or "").split(".")[-1] in ("Variable", "constant", "convert_to_tensor")
-    left = Fact("rewrapped" if rewraps else "left_tensorflow", words.leaving(op or ""), op=op, at=at)
+    at, op = left_at(error) if error else (None, None)
+    if call.answers and not at:
+        _, op, at = call.answers[-1]
     facts: list[Fact | None] = []
-    cuts: list[list[Fact]] = [[] for _ in statuses]
-    for index, (word, source) in enumerate(zip(statuses, call.sources, strict=True)):
-        moves = depends(call, index) if word == "none" and is_float(source) else None
+    for word, source in zip(statuses, call.sources, strict=True):
         if word == "ok":
             facts.append(None)
-            cuts[index] = [left] if at and is_partial(call, index) else []
         elif word != "none":
             facts.append(Fact("zero" if word == "zero" else "nan", "unseen"))
         elif not is_float(source):
             facts.append(Fact("integer_dtype", "source", dtype=source.dtype.name))
-        elif moves is False:
-            facts.append(Fact("not_used", "unmoved"))
-        elif not at and not isinstance(error, LeftTensorFlow):
-            facts.append(Fact("non_differentiable_op"))
+        elif at or isinstance(error, LeftTensorFlow):
+            facts.append(Fact("left_tensorflow", "unknown", op=op, at=at))
         else:
-            facts.append(left if moves else left._replace(detail="unknown"))
-    return Explanation(_findings(call, statuses, facts, cuts))
+            facts.append(Fact("non_differentiable_op"))
+    return Explanation(_findings(call, statuses, facts, [[] for _ in statuses]))
+
+
+def _run_eagerly(call: Call) -> list[str]:
+    """Return the status of the gradient of each source from an eager tape."""
+    gradients = [None if g is None else tf.convert_to_tensor(values_of(g)) for g in eager_gradients(call)]
+    return [in_words(None if gradient is None else health(gradient).numpy()) for gradient in gradients]
 
 
 def _findings(

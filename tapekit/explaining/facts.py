@@ -9,13 +9,15 @@ from typing import Any
 
 import tensorflow as tf
 
+from tapekit._names import some
 from tapekit._sources import Call, is_float
 from tapekit.explaining import ready_made, signals, words
 from tapekit.explaining.calls import backward_place, called_by, cause_of, spelled
-from tapekit.explaining.flow import CUT, FLAT, NUMBER, SHAPE, Flow, has_body, inside
+from tapekit.explaining.flow import CUT, FLAT, NUMBER, SHAPE, Flow, Way, has_body, inside
 from tapekit.explaining.records import Fact
+from tapekit.explaining.replay import answered, far_away, matters, nearby
 from tapekit.explaining.signals import NOT_FINITE, ZERO, Signal, health, status
-from tapekit.graphs.capture import Place, Recording, capture, place
+from tapekit.graphs.capture import PLUMBING, Place, Recording, capture, place
 
 
 class Links:
@@ -23,15 +25,17 @@ class Links:
 
     def __init__(self, recording: Recording, *, all_pass: bool) -> None:
         self.recording = recording
-        self.flow = Flow(recording)
+        self.asked = answered(recording)
+        self.flow = Flow(recording, asked=self.asked)
         self.ways = self.flow.ways()
         self._cuts: dict[tf.Operation, Fact] = {}
+        self._tried: dict[Place | None, int] = {}
         self.losses = {} if all_pass else ready_made.added_losses(recording)
         self.ready = [] if all_pass else ready_made.tensors(recording, self.flow)
 
     def others(self) -> list:
-        """Return the trainable variables that the target depends on, and that are no sources."""
-        return ready_made.other_variables(self.recording, self.flow)
+        """Return the trainable variables from which a gradient arrives at the target, and that are no sources."""
+        return ready_made.other_variables(self.recording, {ref for ref, ends in self.ways.items() if None in ends})
 
     def cuts_of(self, index: int) -> list[Fact]:
         """Return the facts that a part of the gradient of source `index` is lost at an operation.
@@ -40,7 +44,7 @@ class Links:
         belongs to a derivative, is no loss.
         """
         ways = self.ways.get(self.recording.sources[index].ref(), {})
-        lost = [way.last for way in ways.values() if way.last and way.rank == NUMBER]
+        lost = [way.last for way in ways.values() if way.last and self._rank(way) == NUMBER]
         for op in lost:
             if op not in self._cuts:  # most sources of a model share them
                 self._cuts[op] = self._fact_of_break([op])
@@ -68,17 +72,34 @@ class Links:
             if isinstance(source, tf.Variable):
                 at = ready_made.made_at(call.leaves[index], call.fn) or at
             return Fact("integer_dtype", "source", op=spelled(op) if op else None, at=at, dtype=source.dtype.name)
-        ways = self.ways.get(entry.ref())
+        ways = list(self.ways.get(entry.ref(), {}).values())
         if not ways:
             return self._fact_of_unread(index)
-        best = max(ways.values(), key=lambda way: way[:2])
+        best = max(ways, key=lambda way: (self._rank(way), way.position))
+        if self._rank(best) < SHAPE:
+            answer = self.asked[best.last]
+            return Fact("not_used", "unused", op=answer.op, at=answer.at)
         if best.last is None:  # each operation by itself passes a gradient on
             return Fact("non_differentiable_op")
         if best.rank == SHAPE:
             return Fact("not_used", "shape", op=spelled(best.last), at=place(best.last.traceback))
         return self._fact_of_break(best.ops())
 
+    def _rank(self, way: Way) -> int:
+        """Return how a way ends; what `fn` uses in Python may be a number, a decision, or nothing to the target."""
+        if (answer := self.asked.get(way.last)) is None or way.rank == CUT:
+            return way.rank
+        if answer.at not in self._tried:
+            decides = CUT if matters(self.recording, answer, far_away) else SHAPE - 1
+            self._tried[answer.at] = NUMBER if matters(self.recording, answer, nearby) else decides
+        return self._tried[answer.at]
+
     def _fact_of_break(self, path: Sequence[tf.Operation]) -> Fact:
+        if answer := self.asked.get(path[-1]):
+            rewraps = (answer.op or "").split(".")[-1] in ("Variable", "constant", "convert_to_tensor")
+            cause = "rewrapped" if rewraps else "left_tensorflow"
+            way = tuple(op for op in path if op.type not in PLUMBING)
+            return Fact(cause, words.leaving(answer.op or ""), op=answer.op, at=answer.at, path=way)
         path = [*path[:-1], *inside(path[-1:], self.recording)]
         cause, detail, dtype = cause_of(path[-1])
         return _fact_at(path, cause, detail, dtype=dtype, other=called_by(path[-1]))
@@ -90,31 +111,24 @@ class Links:
         if at and op:
             owner = next((name for name, entries in self.losses.items() if entry.ref() in entries), "")
             return Fact("not_used", "losses" if owner else "unused", op=spelled(op), at=at, other=owner)
-        if not self.ready:
-            return Fact("not_used")
-        last, ready = self.ready[0], tuple(map(str, self.ready))
+        ready = tuple(map(str, self.ready))
         leaf = self.recording.call.leaves[index]
         for each in self.ready:  # of an object that also holds the source
             if any(value is leaf for value in getattr(each.holder, "__dict__", {}).values()):
                 return Fact("outside_tape", at=each.line, other=each.name, ready=ready)
-        if any(each.ref() in self.flow.consumers for each in self.recording.sources):
-            return Fact("not_used", at=last.line, other=last.name, ready=ready)
-        # the target depends on no source at all
-        fact = self._fact_of_twin(self.recording.call.sources[index])
-        return (fact or Fact("outside_tape", at=last.line, other=last.name))._replace(ready=ready)
-
-    def _fact_of_twin(self, source: Any) -> Fact | None:
-        """Return the fact that `fn` reads another tensor or variable of the shape and dtype of `source`."""
-        twins = [each for each in self.ready if (each.value.shape, each.value.dtype) == (source.shape, source.dtype)]
-        if not isinstance(source, tf.Variable):
-            return Fact("wrong_tensor", at=twins[0].read, other=twins[0].name) if twins else None
-        for each in twins:
-            if each.made and each.made.again:
-                return Fact("replaced_by_tensor", at=each.made.at, other=each.name)
-        for each in self.others():
-            if (each.value.name.split("/")[-1], each.value.shape) == (source.name.split("/")[-1], source.shape):
-                return Fact("wrong_tensor", at=each.read, other=each.name)
-        return None
+        reads_none = not any(each.ref() in self.flow.consumers for each in self.recording.sources)
+        if reads_none and (others := self.others()):
+            named = some([each.name for each in others])
+            return Fact("wrong_tensor", at=others[0].read, other=named, ready=ready)
+        if not self.ready:
+            return Fact("not_used")
+        name = self.recording.call.names[index]
+        rebound = [each for each in self.ready if each.name == name or (each.made and each.made.variable)]
+        if reads_none and rebound and isinstance(leaf, tf.Variable):
+            named = some([each.name for each in rebound])
+            return Fact("replaced_by_tensor", at=rebound[-1].line, other=named, ready=ready)
+        last = self.ready[0]
+        return Fact("outside_tape" if reads_none else "not_used", at=last.line, other=last.name, ready=ready)
 
 
 def hear(call: Call, indexes: Sequence[int]) -> Signal:

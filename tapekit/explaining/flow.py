@@ -7,7 +7,7 @@ The gradient of a source stops at the edge, on the way from the source to the ta
 import gc
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import tensorflow as tf
@@ -44,9 +44,12 @@ class Way(NamedTuple):
 class Flow:
     """The operations of a recording that lead to its target, and the edges along which their gradients pass."""
 
-    def __init__(self, recording: Recording, targets: Sequence[tf.Tensor] = ()) -> None:
+    def __init__(
+        self, recording: Recording, targets: Sequence[tf.Tensor] = (), asked: Collection[tf.Operation] = ()
+    ) -> None:
         self.recording = recording
         self.targets = targets or [recording.target]
+        self.asked = asked  # operations whose values fn used in Python
         self.inputs = recording.inputs
         self.position = {op: index for index, op in enumerate(recording.ops)}
         self.writers: dict = defaultdict(list)  # handle of a variable or table -> the operations that write it
@@ -66,7 +69,7 @@ class Flow:
 
     def _leading(self) -> list[tf.Operation]:
         """Return the operations on which the target depends, also through variables, in execution order."""
-        seen, pending = set(), [target.op for target in self.targets]
+        seen, pending = set(), [*(target.op for target in self.targets), *self.asked]
         while pending:
             op = pending.pop()
             if op in seen or op not in self.position:
@@ -108,8 +111,8 @@ class Flow:
     def _through(self, op: tf.Operation, index: int, found: dict) -> Iterator[Way]:
         """Yield the ways from one input of `op`, where those from its outputs are known."""
         here = self.position[op]
-        if self.writes(op) and index > 0:
-            yield Way(NUMBER, here, op, op, None)
+        if op in self.asked or (self.writes(op) and index > 0):
+            yield Way(NUMBER if is_float(self.inputs[op][index]) else CUT, here, op, op, None)
         for number, output in enumerate(op.outputs):
             if output.ref() in found and self.passes(op, index, number):
                 for way in found[output.ref()].values():

@@ -1,9 +1,10 @@
 """What `fn` reads besides its sources: the tensors that were made before it ran, and other variables."""
 
-import inspect
+import contextlib
+import itertools
 import types
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -90,18 +91,20 @@ def made_at(value: Any, fn: Any) -> Place | None:
     return next((each.line for each in reachable(fn) if each.value is value), None)
 
 
-def other_variables(recording: Recording, flow: Flow) -> list[Reached]:
-    """Return the trainable variables, no sources, on which the target depends, with the line that reads each."""
+def other_variables(recording: Recording, arriving: Collection) -> list[Reached]:
+    """Return the trainable variables, no sources, whose ``ref()`` is `arriving`, with the line that reads each."""
     captured = [(inside, each) for inside, each in recording.captured() if isinstance(each, tf.Variable)]
-    others = [(inside, each) for inside, each in captured if each.trainable and flow.leads(inside)]
+    others = [(inside, each) for inside, each in captured if each.trainable and inside.ref() in arriving]
     others = [(inside, each) for inside, each in others if not any(each is source for source in recording.call.sources)]
     reached = {id(as_variable(each.value)): each for each in reachable(recording.call.fn)} if others else {}
     found = []
     for inside, variable in others:
-        known = reached.get(id(variable), Reached("", variable, None))
-        if getattr(known.value, "trainable", True):  # a frozen layer of Keras leaves its tf.Variables trainable
-            own = getattr(known.value, "path", variable.name.split(":")[0])
-            name = known.name if own == "Variable" and known.name else own
+        held = reached.get(id(variable), Reached("", variable, None))
+        if not held.name and any(variable is each for each in recording.variables):
+            continue  # fn makes it, and keeps it for itself
+        if getattr(held.value, "trainable", True):  # a frozen layer of Keras leaves its tf.Variables trainable
+            own = getattr(held.value, "path", variable.name.split(":")[0])
+            name = held.name if own == "Variable" and held.name else own
             found.append(Reached(name, variable, None, read=first_use(recording, inside)[0]))
     return found
 
@@ -126,16 +129,19 @@ def first_use(recording: Recording, tensor: tf.Tensor) -> tuple[Place | None, tf
 
 def reachable(fn: Any) -> Iterator[Reached]:
     """Yield a `Reached` for each variable, tensor and array that a function can reach by names, the nearest first."""
-    pending, seen = deque([Reached("", fn, None)]), set[int]()
+    pending = deque([Reached("", fn, None)])
+    seen: dict[int, Any] = {}  # keeps the values alive, and so their ids their own
     while pending and len(seen) < 5000:
-        value = pending[0].value
-        if as_variable(value) is not None or isinstance(value, (np.ndarray, tf.Tensor)):
-            if not (isinstance(value, tf.Tensor) and tf.is_symbolic_tensor(value)):
-                yield pending[0]
-        elif id(value) not in seen and not isinstance(value, (types.ModuleType, type, str, int, float)):
-            seen.add(id(value))
-            pending.extend(_members(*pending[0][:3]))
-        pending.popleft()
+        reached = pending.popleft()
+        value = reached.value
+        if seen.setdefault(id(value), reached) is not reached:
+            continue
+        with contextlib.suppress(Exception):  # an attribute, a key or a class of the user may raise anything
+            if as_variable(value) is not None or isinstance(value, (np.ndarray, tf.Tensor)):
+                if not (isinstance(value, tf.Tensor) and tf.is_symbolic_tensor(value)):
+                    yield reached
+            elif not isinstance(value, (types.ModuleType, type, str, int, float)):
+                pending.extend(_members(*reached[:3]))
 
 
 def _members(name: str, value: Any, code: Any) -> Iterator[Reached]:
@@ -143,30 +149,37 @@ def _members(name: str, value: Any, code: Any) -> Iterator[Reached]:
     if isinstance(value, types.FunctionType):
         yield from (Reached(inner, each, value.__code__) for inner, each in _names(value))
     elif isinstance(value, types.MethodType):
-        yield Reached("self", value.__self__, value.__func__.__code__)
+        yield Reached("self", value.__self__, _held(value.__func__, "__code__"))
         yield Reached(name, value.__func__, code)
     elif isinstance(value, (list, tuple, dict)):
         pairs = value.items() if isinstance(value, dict) else enumerate(value)
-        yield from (Reached(f"{name}[{key!r}]", each, code) for key, each in list(pairs)[:50])
+        yield from (Reached(f"{name}[{key!r}]", each, code) for key, each in itertools.islice(pairs, 50))
     elif isinstance(value, (tf.SparseTensor, tf.RaggedTensor, tf.IndexedSlices)):
         yield Reached(f"{name}.values", value.values, code)
     else:
-        held = {key: each for key, each in getattr(value, "__dict__", {}).items() if not key.startswith("_")}
-        for key in _HELD:
-            if key not in held and (each := getattr(value, key, None)) is not None:
-                held[key] = each
+        shared = [pair for kind in type(value).__mro__ for pair in vars(kind).items() if isinstance(pair[1], tf.Tensor)]
+        held = {key: each for key, each in (_held(value, "__dict__") or {}).items() if not key.startswith("_")}
+        held = {key: _held(value, key) for key in _HELD} | dict(shared) | held
         yield from (Reached(f"{name}.{key}" if name else key, each, code, value) for key, each in held.items())
+
+
+def _held(value: Any, key: str) -> Any:
+    """Return an attribute; None if there is none, or if it cannot be read: a property may raise anything."""
+    with contextlib.suppress(Exception):
+        return getattr(value, key)
+    return None
 
 
 def _names(function: types.FunctionType) -> Iterator[tuple[str, Any]]:
     """Yield the names, with their values, that a function takes from around it, and its default arguments."""
     code = function.__code__
     for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
-        if cell != types.CellType():  # a name that is not bound yet
-            yield name, cell.cell_contents
+        if (inner := _held(cell, "cell_contents")) is not None:  # an empty cell: a name that is not bound yet
+            yield name, inner
     yield from ((name, function.__globals__[name]) for name in _global_names(code) if name in function.__globals__)
-    parameters = inspect.signature(function, follow_wrapped=False).parameters
-    yield from ((each.name, each.default) for each in parameters.values())
+    defaults, count = function.__defaults__ or (), code.co_argcount
+    yield from zip(code.co_varnames[count - len(defaults) : count], defaults, strict=True)
+    yield from (function.__kwdefaults__ or {}).items()
 
 
 def _global_names(code: types.CodeType) -> Iterator[str]:
@@ -179,7 +192,7 @@ def _global_names(code: types.CodeType) -> Iterator[str]:
 def owners(fn: Any) -> list[tuple[str, Any]]:
     """Return the objects with ``losses`` (models and layers of Keras) that a function can reach directly."""
     found = [*_names(fn)] if isinstance(fn, types.FunctionType) else []
-    return [(name, each) for name, each in found if isinstance(getattr(each, "losses", None), list)]
+    return [(name, each) for name, each in found if isinstance(_held(each, "losses"), list)]
 
 
 def layer_made_at(path: Sequence[tf.Operation], fn: Any) -> Place | None:
@@ -187,8 +200,8 @@ def layer_made_at(path: Sequence[tf.Operation], fn: Any) -> Place | None:
     if not path or called_by(path[-1]) != "__call__":
         return None
     scope = path[-1].name.split("/")[0]  # Keras opens the scope of a layer twice: the second is called dense_1
-    named = (scope, scope.rpartition("_")[0])
-    return next((Reached(name, each, fn.__code__).line for name, each in owners(fn) if each.name in named), None)
+    called = [name for name, each in owners(fn) if _held(each, "name") in (scope, scope.rpartition("_")[0])]
+    return Reached(called[0], None, fn.__code__).line if called else None
 
 
 def spoken_names(call: Call, names: Sequence[str]) -> list[str]:

@@ -30,6 +30,12 @@ def status(row: Any) -> str:
     return "zero" if zero == size > 0 else "ok"
 
 
+def in_words(row: Any) -> str:
+    """Return the status of a gradient, as a finding has it."""
+    found = status(row)
+    return "not_finite" if found in NOT_FINITE else found
+
+
 class Signal:
     """The status of each value, and of the gradients that flow back to some sources, at tensors and along edges.
 
@@ -71,7 +77,8 @@ class Signal:
         With each comes whether the gradient is sick only as the sum of parts that are not, as where they cancel.
         """
         came_by: dict = {source.ref(): []}
-        ends = []
+        dependent = {tensor.ref() for tensor in self.flow.after([source])}
+        ends, chosen = [], []
         for op in self.flow.ops:
             outputs = [output.ref() for output in op.outputs if output.ref() in self.gradients]
             lists = [output.ref() for output in op.outputs if output.dtype == tf.variant]  # their gradient is not known
@@ -84,9 +91,13 @@ class Signal:
                 path = [*came_by[tensor.ref()], op]
                 if healthy and (unknown or share in sick or sick == ZERO):
                     ends.append((path, share is not None and share not in sick))
+                    others = {each.ref(): n for n, each in enumerate(self.flow.inputs[op]) if n != index}
+                    parts = [self.shares.get((op, n), self.gradients.get(ref)) for ref, n in others.items()]
+                    if "ok" not in [part for ref, part in zip(others, parts, strict=True) if ref in dependent]:
+                        chosen.append(ends[-1])
                 elif not healthy and (unknown or share in sick):
                     came_by |= {output: path for output in outputs or lists if output not in came_by}
-        return ends
+        return chosen or ends  # where an operation lets the gradient go on by another way, it is lost there
 
     def first(
         self, tensors: Iterable[tf.Tensor], sick: Collection[str], ends: Callable[[tf.Operation], bool]

@@ -53,8 +53,6 @@ TABLE = [
      "Add it to what fn returns: loss + sum({other}.losses)"),
     ("not_used", "unused", "", "fn reads {name} here, but the target does not depend on the result",
      "Let the value that fn returns depend on the result; if that is not wanted, " + _LEAVE_OUT),
-    ("not_used", "unmoved", "", "the target stays the same when the numbers of {name} are moved",
-     "Let the value that fn returns depend on {name}; if that is not wanted, " + _LEAVE_OUT),
     ("not_used", "inner", "", "{op} inside fn returns None: its target does not depend on its source (the derivative "
      "of something linear is a constant)", "Ask for zeros there: {op}(..., unconnected_gradients='zero')"),
     ("not_watched", "", "", "{op} inside fn returns None: its tape does not watch its source",
@@ -65,11 +63,11 @@ TABLE = [
      + _LEAVE_OUT),
     ("outside_tape", "", "", "fn does not read {name}{ready}", "Move the line that computes {other} from {name} into "
      "fn (for a layer: out of __init__ or build, into call)"),
-    ("wrong_tensor", "", "", "fn does not read {name}, but {other}, another object of the same shape{ready}",
-     "Use {name} itself inside fn, or ask for the gradient with respect to what fn uses"),
-    ("replaced_by_tensor", "", "", "the name {other} was bound again, to a tensor: fn reads that tensor, and not the "
-     "variable {name}{ready}", "Keep the variable and update it in place, {other}.assign(...) or "
-     "{other}.assign_sub(...): {other} = {other} - step makes a tensor"),
+    ("wrong_tensor", "", "", "fn reads none of the sources, but {other}{ready}",
+     "Ask for the gradient with respect to the variables that fn reads, or use {name} inside fn{move}"),
+    ("replaced_by_tensor", "", "", "a name of a variable was bound again, to a tensor ({other}): fn reads the tensor, "
+     "and not {name}{ready}", "Keep the variable and update it in place, w.assign(...) or w.assign_sub(...): "
+     "w = w - step makes a tensor"),
     # ------------------------------------------------------------------------------------------ integers
     ("integer_dtype", "source", "", "{name} is {dtype}, and only floating-point numbers have a derivative",
      "Make {name} a float where it is made, 3.0 and not 3, or dtype=tf.float32. If it is an index, a count or a "
@@ -219,7 +217,7 @@ def sentences(fact: Any, name: str) -> tuple[str, str]:
         "name": name,
         "op": op,
         "owner": op.rpartition(".")[0],
-        "other": fact.other or "another tensor",
+        "other": fact.other or "that tensor",
         "factor": f", {fact.other}" if fact.other else "",
         "inside": op if fact.kind.lower() in op.lower() else f"{fact.kind} in {op}",
         "what": {"value": "value", "second": "second derivative"}.get(fact.detail, "slope"),

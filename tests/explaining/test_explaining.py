@@ -239,11 +239,11 @@ def test_a_target_that_is_no_tensor_is_a_finding():
     assert (finding.cause, finding.line) == ("left_tensorflow", line_of("return loss.numpy()"))
 
 
-def test_a_tensor_that_fn_closes_over_is_not_said_to_be_unused():
+def test_a_tensor_that_fn_closes_over_is_followed_to_where_it_leaves_tensorflow():
     x = tf.constant([1.0, 2.0])
     (finding,) = tapekit.explain(lambda: tf.constant(tf.reduce_sum(x).numpy()), x)
-    assert (finding.status, finding.cause) == ("none", "left_tensorflow")
-    assert "Whether x takes that way cannot be measured" in finding.why
+    assert (finding.status, finding.cause, finding.op) == ("none", "left_tensorflow", ".numpy")
+    assert finding.path.startswith("x -> Sum (line ")
 
 
 def test_the_call_that_leaves_tensorflow_is_told_with_its_index():
@@ -305,10 +305,7 @@ def test_a_nan_inside_a_loop_is_not_blamed_on_the_operations_around_it():
         return tf.reduce_sum(tf.map_fn(tf.sqrt, w))
 
     def looped():
-        total = tf.constant(0.0)
-        for i in tf.range(2):
-            total += tf.math.log(w[i])
-        return total
+        return tf.while_loop(lambda i, y: i < 2, lambda i, y: (i + 1, y + tf.math.log(w[i])), [0, tf.zeros([])])[1]
 
     def in_python():
         return tf.reduce_sum(tf.py_function(tf.math.log, [w], tf.float32))
@@ -337,8 +334,8 @@ def test_a_nan_of_a_custom_gradient_is_told_by_its_name():
 
 
 def test_what_an_eager_run_cannot_measure_is_not_claimed():
-    w = tf.Variable(0.0)
-    (finding,) = tapekit.explain(lambda: tf.sqrt(w) * (w + 1.0).numpy(), w)
+    rows = tf.ragged.constant([[0.0], [1.0, 2.0]])
+    (finding,) = tapekit.explain(lambda rows: tf.reduce_sum(tf.sqrt(rows)), rows)
     assert finding.why == "at which operation it becomes NaN or infinite could not be measured"
 
 
@@ -461,3 +458,27 @@ def test_a_partial_that_calls_python_is_explained():
     w = tf.Variable(3.0, name="w")
     explanation = tapekit.explain(functools.partial(square, 2.0), w)
     assert explanation["w"].cause == "left_tensorflow"
+
+
+def test_where_an_operation_chooses_a_way_the_gradient_is_lost_on_that_way():
+    w, adv = tf.Variable([1.0, 1.2], name="w"), tf.constant([1.0, 2.0])
+
+    def ppo():
+        ratio = tf.exp(w)
+        clipped = tf.clip_by_value(ratio, 0.8, 1.2)
+        return -tf.reduce_mean(tf.minimum(ratio * adv, clipped * adv))
+
+    def gate():
+        dead = tf.nn.relu(w - 9.0)
+        return tf.reduce_sum(tf.minimum(w, dead))
+
+    def chosen():
+        flat = tf.clip_by_value(w, 5.0, 6.0)
+        return tf.reduce_sum(tf.where(w > 0.0, flat, w))
+
+    codes = [tapekit.explain(fn, w)[0].code for fn in (ppo, gate, chosen)]
+    assert codes == [
+        "clipped = tf.clip_by_value(ratio, 0.8, 1.2)",
+        "dead = tf.nn.relu(w - 9.0)",
+        "flat = tf.clip_by_value(w, 5.0, 6.0)",
+    ]
