@@ -413,7 +413,7 @@ def test_boxes_are_ordered_so_that_edges_do_not_cross():
 
 
 def test_a_wrong_direction_or_no_trace_says_what_to_give():
-    with pytest.raises(ValueError, match=r"plot_trace: direction is 'up'. It is 'right' or 'down'."):
+    with pytest.raises(ValueError, match=r"plot_trace: direction is 'up'. Write 'right' or 'down'."):
         plot_trace(circuit(), direction="up")
     with pytest.raises(
         TypeError,
