@@ -21,7 +21,7 @@ def place_of(where: str, names: Sequence[str], name: str) -> int:
     found = [place for place in ends if names[place] == text] or ends
     if len(found) != 1:
         many = f"{len(found)} are called" if found else "nothing is called"
-        raise KeyError(f"{where}: {many} {name!r}. The names are {some(names)}.")
+        raise KeyError(f"{where}: {many} {name!r}. The names are {some(names) or 'not known yet'}.")
     return found[0]
 
 

@@ -58,7 +58,7 @@ def bind(
     where: str, fn: Callable, vars: Any, *, closure: bool = False, integers: bool = False, unconnected: Any = "warn"
 ) -> Call:
     """Apply the calling rule. With `closure`, `fn` does not take `vars`; with `integers`, any dtype is accepted."""
-    if not callable(fn):
+    if not callable(fn) or isinstance(fn, type):
         instead = f"{where}(lambda: loss(w), w), not {where}(loss(w), w)"
         raise TypeError(f"{where}: fn is {describe(fn)}, not a function. Write {instead}.")
     mode = getattr(unconnected, "value", unconnected)  # tf.UnconnectedGradients is an enum of "none" and "zero"

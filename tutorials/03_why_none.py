@@ -50,9 +50,9 @@ print("after three steps: w =", w.numpy(), "  by hand 2 x 0.8³ =", round(2 * 0.
 
 # %%
 a, b = tf.Variable(0.6, name="a"), tf.Variable(2.0, name="b")
-explanation = tapekit.explain(lambda: tf.round(4.0 * a) * b, [a, b])
-print(explanation)
-lesson.save(tapekit.plot_trace(explanation.trace).figure, "03_cut.png", dpi=100)
+cut = tapekit.explain(lambda: tf.round(4.0 * a) * b, [a, b])
+print(cut)
+lesson.save(tapekit.plot_trace(cut.trace).set_title("round(4 a) b: value | gradient").figure, "03_cut.png", dpi=100)
 
 # %% [markdown]
 # So: the values pass from left to right everywhere. Backward, the dashed edges carry nothing. `Round` is a staircase:
@@ -72,7 +72,7 @@ figure, axes = plt.subplots(2, 1, figsize=(8, 5), layout="constrained")
 for ax, (title, loss) in zip(axes, losses.items(), strict=True):
     explanation = tapekit.explain(loss, p)
     print(explanation, "\n")
-    tapekit.plot_trace(explanation.trace, ax=ax).set_title(title, fontsize=10)
+    tapekit.plot_trace(explanation.trace, ax=ax).set_title(f"{title}: value | gradient", fontsize=10)
 lesson.save(figure, "03_two_cuts.png", dpi=100)
 
 # %% [markdown]

@@ -65,7 +65,7 @@ for name, (layer, spread) in LAYERS.items():
 figure, ax = plt.subplots(figsize=(8, 4.5), layout="constrained")
 for name, look in zip(sorted(curves, key=lambda name: -curves[name][0]), ["-", "--", "-.", ":"] * 3, strict=False):
     ax.plot(range(1, 31), curves[name], look, lw=2, label=name)
-ax.set(yscale="log", xlabel="layer (input left, loss right)", ylabel="signal / that of layer 30", title="The way back")
+ax.set(yscale="log", xlabel="layer, input to loss", ylabel="signal (1 in layer 30)", title="The signal on its way back")
 ax.legend(loc="lower right")
 lesson.save(figure, "06_laws.png")
 

@@ -74,9 +74,10 @@ ax.clabel(ax.contour(x, y, valley((x, y)), levels=[10, 100, 400, 1000], colors="
 for (method, path), style in zip(paths.items(), ["-", "ko--"], strict=True):
     ax.plot(*np.array(path).T, style, linewidth=2, label=f"{method}, {len(path) - 1} steps")
 for number, p in enumerate(paths["Newton"][:4]):
-    ax.annotate(f"{number}: height {valley(p):.4g}", p, (7, -3), textcoords="offset points", fontsize="small")
+    place = (-5, -15) if number == 0 else (7, -3)  # the paths begin on the right of point 0
+    ax.annotate(f"{number}: {valley(p):.4g}", p, place, textcoords="offset points", fontsize="small")
 ax.plot(*bottom, "w*", markeredgecolor="black", markersize=14, label="the bottom")
-ax.set(title="Rosenbrock's valley, seen from above", xlabel="p[0]", ylabel="p[1]")
+ax.set(title="Rosenbrock's valley, and the height at Newton's steps", xlabel="p[0]", ylabel="p[1]")
 ax.legend(loc="lower left")
 lesson.save(figure, "09_newton.png")
 

@@ -67,8 +67,8 @@ class GradientLog(Records, keras.callbacks.Callback):
     ):
         keras.callbacks.Callback.__init__(self)
         for name, value in {"every": every, "histograms": histograms, "capacity": capacity}.items():
-            optional = value is None and name != "every"
-            if not optional and (type(value) is not int or value < 1):
+            kinds = (int, np.integer) if name == "every" else (int, np.integer, type(None))
+            if not isinstance(value, kinds) or isinstance(value, bool) or (value is not None and value < 1):
                 raise ValueError(f"GradientLog: {name} is {value!r}. A positive integer is needed. Write {name}=1.")
         self.every, self.updates, self.histograms, self.path, self.logdir = every, updates, histograms, path, logdir
         self.capacity = capacity or min(1024, 64 * (histograms or 1024))
@@ -103,15 +103,14 @@ class GradientLog(Records, keras.callbacks.Callback):
 
     @tf.autograph.experimental.do_not_convert
     def _record(self, gradients: Any, variables: Any, loss: Any, scale: Any) -> None:
-        gradients, flat = tf.nest.flatten(gradients), tf.nest.flatten(variables)
-        if len(gradients) != len(flat):
-            raise ValueError(
-                f"GradientLog.record: {len(gradients)} gradients for {len(flat)} variables. Each variable needs its "
-                "gradient, or None. Give both lists as the tape has them: tape.gradient(loss, variables)."
-            )
+        given, flat = tf.nest.flatten(gradients), tf.nest.flatten(variables)
+        if len(given) != len(flat):
+            what = f"gradients is {_sources.describe(gradients)}, variables is {_sources.describe(variables)}"
+            needed = "Each variable needs its gradient, or None. Give the list of tape.gradient(loss, variables)."
+            raise ValueError(f"GradientLog.record: {len(given)} gradients for {len(flat)} variables: {what}. {needed}")
         if len(flat) != len(self.variables) or not all(map(operator.is_, flat, self.variables)) or not flat:
             self._follow(variables, flat)
-        gradients = [inputs.as_gradient(*each) for each in zip(gradients, flat, self.names, strict=True)]
+        gradients = [inputs.as_gradient(*each) for each in zip(given, flat, self.names, strict=True)]
         self.has_loss |= loss is not None
         loss = inputs.as_loss(loss)
         replica = tf.distribute.get_replica_context()
@@ -144,7 +143,7 @@ class GradientLog(Records, keras.callbacks.Callback):
         # tf_keras asks a callback for methods that its own base class has
         legacy = getattr(getattr(sys.modules.get("tf_keras"), "callbacks", None), "Callback", None)
         if not hasattr(legacy, name) or name.startswith("__"):
-            raise AttributeError(f"GradientLog has no attribute {name!r}.")
+            raise AttributeError(f"GradientLog has no attribute {name!r}.", name=name, obj=self)
         return getattr(legacy, name).__get__(self)
 
     def on_train_begin(self, logs: Any = None) -> None:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tapekit import _sources
-from tapekit._names import place_of
+from tapekit._names import place_of, some
 from tapekit.logs.findings import findings
 from tapekit.logs.ring import CODES, STATISTICS
 from tapekit.logs.tables import log_html, table, variable_html
@@ -60,7 +60,7 @@ class Records:
     missing = property(lambda self: np.isnan(self.column("nonfinite")), doc="Whether None, `[rows, variables]`.")
     update_ratio = property(lambda self: self.column("update_ratio"), doc="||update|| / ||w||, `[rows, variables]`.")
     histogram_steps = property(lambda self: np.unique(self.read().counts[0]), doc="The steps with histograms.")
-    kinds = property(lambda self: COLUMNS[: len(STATISTICS) + self.updates], doc="The statistics that the rows hold.")
+    kinds = property(lambda self: COLUMNS[: len(STATISTICS) + bool(self.updates)], doc="The statistics in the rows.")
 
     @property
     def nonfinite(self) -> np.ndarray:
@@ -113,10 +113,11 @@ class Records:
         """
         log, index = self.read(), self.index(variable)
         steps = log.histogram_steps
-        found = steps[step:][:1] if -len(steps) <= step < 0 else steps[steps == step]
+        found = steps[step:][:1] if step in range(-len(steps), 0) else [each for each in steps.tolist() if each == step]
         if not len(found):
-            have = f"from {steps[0]} to {steps[-1]}" if len(steps) else "none: make it with GradientLog(histograms=100)"
-            raise ValueError(f"GradientLog.histogram: step {step} has no histograms. Steps with histograms are {have}.")
+            have = f"log.histogram_steps has {some(steps.astype(str))}" if len(steps) else "The log has none"
+            instead = "Give one of these, or record with GradientLog(histograms=100)"
+            raise ValueError(f"GradientLog.histogram: step {step!r} has no histograms. {have}. {instead}.")
         codes, counts = log.counts[2:, (log.counts[0] == found[0]) & (log.counts[1] == index)]
         positive, negative = np.split(np.bincount(codes, counts, CODES).astype(np.int64), 2)
         zeros = positive[: FINITE.start].sum() + negative[: FINITE.start].sum()

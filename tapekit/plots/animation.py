@@ -38,7 +38,7 @@ def animate_trace(trace: Any, *, interval: int = 600) -> Any:
     from matplotlib import pyplot as plt
     from matplotlib.animation import FuncAnimation
 
-    if not isinstance(interval, (int, float)) or interval <= 0:
+    if not isinstance(interval, (int, float, np.number)) or not 0 < interval < np.inf:
         needed = "A positive number of milliseconds is needed. Write interval=600"
         raise ValueError(f"animate_trace: interval is {interval!r}. {needed}.")
     picture = draw("animate_trace", trace, None, "right", shaded=False)

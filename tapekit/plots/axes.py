@@ -26,13 +26,25 @@ ZERO = Mark("all zero", "v", 0.03, "black", "white", "...")
 NONFINITE = Mark("not finite", "*", 0.97, COLOURS[1], "black", "////")
 
 
-def axes_or_new(ax: Any, size: Sequence[float], *, layout: str | None = "constrained") -> Any:
+def kind_of(value: Any) -> str:
+    """Return what arrived, for an error message: ``the class GradientLog`` or ``of type list``."""
+    return f"the class {value.__name__}" if isinstance(value, type) else f"of type {type(value).__name__}"
+
+
+def rows_of(where: str, log: Any) -> Any:
+    """Return the rows of a log at this moment, as another thread may record while this one draws."""
+    if isinstance(log, type) or not hasattr(log, "read"):
+        instead = "Write log = tapekit.GradientLog() before the loop, or plot_gradient_flow(gradients, variables)"
+        raise TypeError(f"{where}: the log is {kind_of(log)}. A GradientLog is needed. {instead}.")
+    return log.read()
+
+
+def axes_or_new(where: str, ax: Any, size: Sequence[float], *, layout: str | None = "constrained") -> Any:
     """Return `ax`, or the axes of a new figure of this size in inches if `ax` is None."""
     if getattr(ax, "name", None) == "rectilinear":  # the name of the projection
         return ax
     if ax is not None:
-        kind = type(ax).__name__
-        raise TypeError(f"ax is of type {kind}. One matplotlib Axes is needed. Write ax=axes[0], or ax=figure.gca().")
+        raise TypeError(f"{where}: ax is {kind_of(ax)}. One matplotlib Axes is needed. Write ax=figure.gca().")
     import matplotlib.pyplot as plt
 
     return plt.subplots(figsize=size, layout=layout)[1]

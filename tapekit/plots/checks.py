@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from tapekit.plots.axes import COLOURS, axes_or_new
+from tapekit.plots.axes import COLOURS, axes_or_new, kind_of
 
 MARKERS = "os^Dvp"  # one for each colour, for greyscale
 
@@ -27,10 +27,9 @@ def plot_check(check: Any, *, ax: Any = None) -> Any:
     Raises:
         TypeError: `check` is something else.
     """
-    if not hasattr(check, "sources"):
-        kind = type(check).__name__
-        raise TypeError(f"plot_check: the check is of type {kind}. Give the result of check_gradient(...).")
-    ax = axes_or_new(ax, (6.4, 4.8))
+    if isinstance(check, type) or not hasattr(check, "raise_if_failed"):
+        raise TypeError(f"plot_check: check is {kind_of(check)}. A GradientCheck is needed. Call check_gradient first.")
+    ax = axes_or_new("plot_check", ax, (6.4, 4.8))
     sources = sorted(check, key=lambda source: (source.verdict == "pass", -np.nan_to_num(source.rel_error, nan=np.inf)))
     for source, colour, marker in zip(sources, COLOURS, MARKERS, strict=False):
         steps, error = np.array(source.steps), np.abs(np.array(source.differences) - source.numeric)

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tapekit.plots import shapes
-from tapekit.plots.axes import axes_or_new
+from tapekit.plots.axes import axes_or_new, kind_of
 from tapekit.plots.labels import labels
 from tapekit.plots.layout import layered
 
@@ -118,11 +118,10 @@ def draw(where: str, trace: Any, ax: Any, direction: str, *, boxes: int = READAB
 
 def _check(where: str, trace: Any, direction: str, boxes: int) -> None:
     """Raise an error if one of the arguments cannot be drawn."""
-    if not hasattr(trace, "ops"):
-        instead = f"A Trace is needed. Write {where}(tapekit.trace(fn, vars))"
-        raise TypeError(f"{where}: trace is of type {type(trace).__name__}. {instead}.")
+    if isinstance(trace, type) or not hasattr(trace, "ops"):
+        raise TypeError(f"{where}: trace is {kind_of(trace)}. A Trace is needed. Write {where}(trace(fn, vars)).")
     if direction not in ("right", "down"):
-        raise ValueError(f"{where}: direction is {direction!r}. It is 'right' or 'down'.")
+        raise ValueError(f"{where}: direction is {direction!r}. Write 'right' or 'down'.")
     if not isinstance(boxes, (int, np.integer)) or boxes < 1:
         raise ValueError(f"{where}: boxes is {boxes!r}. A positive integer is needed. Write boxes=20.")
 
@@ -210,7 +209,7 @@ def _axes(ax: Any, title: str, place: dict, sizes: dict, routes: list, below: fl
     low, high = corners.min(0) - [1, 1 + below], corners.max(0) + 1
     least = max(4.5, (shapes.width(title) + 4) * POINTS / 72)  # inches: room for this title or for the user's
     width, height = np.maximum((high - low) * POINTS / 72, [least, 1.0])
-    new, ax = ax is None, axes_or_new(ax, (width, height + TITLE), layout=None)
+    new, ax = ax is None, axes_or_new("plot_trace", ax, (width, height + TITLE), layout=None)
     if new:
         ax.figure.subplots_adjust(0, 0, 1, height / (height + TITLE))
     space = ax.get_window_extent().size * 72 / ax.figure.dpi

@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tapekit.plots.axes import NONE, NONFINITE, TICKS, axes_or_new, legend_below, name_ticks
+from tapekit.plots.axes import NONE, NONFINITE, TICKS, axes_or_new, legend_below, name_ticks, rows_of
 from tapekit.plots.labels import labels
 
 HEIGHT = 1.6  # of a ridge, in rows, so that neighbours overlap
@@ -51,25 +51,21 @@ def plot_gradient_histogram(log: Any, *, variable: Any = None, step: int = -1, a
         >>> plot_gradient_histogram(log).get_title()
         'Magnitudes of the gradients at step 0, from input (top) to loss'
     """
-    if isinstance(log, type) or not hasattr(log, "histogram"):
-        raise TypeError(f"plot_gradient_histogram: the log is of type {type(log).__name__}. Give a GradientLog.")
-    log = log.read()
+    log = rows_of("plot_gradient_histogram", log)
     steps = log.histogram_steps
     if not len(steps):
-        raise ValueError(
-            "plot_gradient_histogram: the log has no histograms. Make it with GradientLog(histograms=100), and record."
-        )
+        raise ValueError("plot_gradient_histogram: the log has no histograms. Make it with GradientLog(histograms=100)")
     import matplotlib
 
     if variable is None:
-        step = dict(enumerate(steps.tolist(), start=-len(steps))).get(step, step)
+        step = steps[step] if step in range(-len(steps), 0) else step
         rows, names = [(name, step) for name in log.names], labels(log.names)
         title = f"Magnitudes of the gradients at step {step}, from input (top) to loss"
     else:
         rows = [(variable, int(each)) for each in steps[np.unique(np.linspace(0, len(steps) - 1, STEPS).astype(int))]]
         names = [f"step {each}" for _, each in rows]
         title = f"Magnitudes of the gradient of {labels(log.names)[log.index(variable)]} over the steps"
-    ax = axes_or_new(ax, (8, 1.8 + min(0.28 * len(rows), 9)))
+    ax = axes_or_new("plot_gradient_histogram", ax, (8, 1.8 + min(0.28 * len(rows), 9)))
     _draw(ax, [_ridge(log, *row) for row in rows], matplotlib.colormaps["Blues"](np.linspace(0.4, 1, len(rows))))
     name_ticks(ax.yaxis, names)
     ax.set_title(title)

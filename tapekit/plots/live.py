@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from tapekit.plots import axes
 from tapekit.plots.training import plot_gradient_history
 
 SHARE = 0.05  # the share of the time that may be spent on drawing
@@ -26,8 +27,8 @@ class LivePlot:
         path: the image file to overwrite. It is required outside of a notebook.
 
     Raises:
-        TypeError: `log` is not a `GradientLog`.
-        ValueError: `path` is None outside of a notebook, or in no existing folder; `plot` or `every` cannot be used.
+        TypeError: `log` is not a `GradientLog`, or `plot` is not a function.
+        ValueError: `path` is None outside of a notebook, or no file in an existing folder; `every` is no count.
 
     Example:
         >>> from tapekit import GradientLog
@@ -39,18 +40,15 @@ class LivePlot:
     """
 
     def __init__(self, log: Any, plot: Callable = plot_gradient_history, *, every: int = 25, path: Any = None):
-        if isinstance(log, type) or not hasattr(log, "read"):
-            what = f"the class {log.__name__}" if isinstance(log, type) else f"of type {type(log).__name__}"
-            raise TypeError(f"LivePlot: log is {what}. A log is needed. Write log = tapekit.GradientLog().")
-        is_file = isinstance(path, (str, os.PathLike)) and Path(path).absolute().parent.is_dir()
-        if not (is_file or (path is None and _in_notebook())):
+        axes.rows_of("LivePlot", log)
+        if not callable(plot):
+            raise TypeError(f"LivePlot: plot is {plot!r}. A function is needed. Write plot=tapekit.plot_gradient_flow.")
+        if type(every) is not int or every < 1:
+            raise ValueError(f"LivePlot: every is {every!r}. A positive integer is needed. Write every=25.")
+        file = Path(path).absolute() if isinstance(path, (str, os.PathLike)) else None
+        if not (file.parent.is_dir() and not file.is_dir() if file else path is None and _in_notebook()):
             where = ", and this is not a notebook" if path is None else ""
-            needed = "A file in a folder that exists is needed. Write path='training.png'."
-            raise ValueError(f"LivePlot: path is {path!r}{where}. {needed}")
-        if not callable(plot) or type(every) is not int or every < 1:
-            needed = "A function that draws a log and a positive integer are needed"
-            instead = "LivePlot(log, tapekit.plot_gradient_flow, every=25)"
-            raise ValueError(f"LivePlot: plot is {plot!r} and every is {every!r}. {needed}: {instead}.")
+            raise ValueError(f"LivePlot: path is {path!r}{where}. A file in an existing folder is needed: path='a.png'")
         self.log, self.plot, self.every, self.path = log, plot, every, path
         self.calls, self.display = 0, None
         self.begin, self.spent, self.last = 0.0, 0.0, 0.0  # seconds: the first update, all drawing, the last drawing

@@ -35,7 +35,7 @@ def plot_gradient_flow(log: Any, variables: Sequence | None = None, *, step: int
         ValueError: the log is empty, or has no row of that step.
     """
     log = _with_rows("plot_gradient_flow", log if variables is None else _recorded(log, variables))
-    ax, row = axes.axes_or_new(ax, (8, 4.5)), _row(log, step)
+    ax, row = axes.axes_or_new("plot_gradient_flow", ax, (8, 4.5)), _row(log, step)
     owners = [name.rpartition("/")[0] or name for name in log.names]
     layers = list(dict.fromkeys(owners))
     place = np.array([layers.index(owner) for owner in owners])
@@ -73,7 +73,7 @@ def plot_gradient_history(log: Any, *, ax: Any = None) -> Any:
     Args and Returns as for `plot_gradient_flow`.
     """
     log = _with_rows("plot_gradient_history", log)
-    ax = axes.axes_or_new(ax, (8, 4.5))
+    ax = axes.axes_or_new("plot_gradient_history", ax, (8, 4.5))
     _draw_variables(ax, log, _positive(log.norm))
     if len(log.names) > 1:
         _draw_line(ax, *_spread(log, _positive(log.global_norm)), color="black", lw=1.8, label="all together")
@@ -102,7 +102,7 @@ def plot_gradient_heatmap(log: Any, *, ax: Any = None) -> Any:
     Args and Returns as for `plot_gradient_flow`.
     """
     log = _with_rows("plot_gradient_heatmap", log)
-    ax = axes.axes_or_new(ax, (8, max(2.8, 1.5 + 0.2 * min(len(log.names), 30))))
+    ax = axes.axes_or_new("plot_gradient_heatmap", ax, (8, max(2.8, 1.5 + 0.2 * min(len(log.names), 30))))
     bias = np.array([is_bias(name) for name in log.names])
     order, kernels = np.argsort(bias, kind="stable"), int((~bias).sum())
     first, _, median, _ = _spread(log, _positive(log.norm)[:, order])
@@ -139,7 +139,7 @@ def plot_update_ratio(log: Any, *, ax: Any = None) -> Any:
     if np.isnan(log.update_ratio).all():
         needed = "They need GradientLog(updates=True), and an update after each record."
         raise ValueError(f"plot_update_ratio: the log has no update ratios. {needed}")
-    ax = axes.axes_or_new(ax, (8, 4.5))
+    ax = axes.axes_or_new("plot_update_ratio", ax, (8, 4.5))
     _draw_variables(ax, log, np.log10(_positive(log.update_ratio)))
     ax.axhline(-3, color="black", lw=1.5)
     ax.text(1.005, -3, "-3, usual", transform=ax.get_yaxis_transform(), va="center", fontsize="small")
@@ -152,14 +152,13 @@ def plot_update_ratio(log: Any, *, ax: Any = None) -> Any:
 
 def _row(log: Any, step: int) -> int:
     """Return the row of a step; a negative number counts rows from the end."""
-    rows = dict(enumerate(range(len(log.steps)), start=-len(log.steps)))
-    rows |= {number: row for row, number in enumerate(log.steps.tolist())}
-    if step not in rows:
-        raise ValueError(
-            f"plot_gradient_flow: the log has no row of step {step!r}. Its steps go from {log.steps[0]} to "
-            f"{log.steps[-1]}. Give one of log.steps, or a negative number that counts from the end."
-        )
-    return rows[step]
+    steps = log.steps.tolist()
+    if step in range(-len(steps), 0):
+        return len(steps) + step
+    if step not in steps:
+        needed = f"Its steps go from {steps[0]} to {steps[-1]}. Give one of log.steps, or -1 for the last, -2, ..."
+        raise ValueError(f"plot_gradient_flow: the log has no row of step {step!r}. {needed}")
+    return steps.index(step)
 
 
 def _columns(values: np.ndarray) -> np.ndarray:
@@ -233,8 +232,7 @@ def _recorded(gradients: Any, variables: Sequence) -> Any:
     from tapekit.logs import GradientLog  # only a plain list of gradients needs TensorFlow
 
     if hasattr(gradients, "steps"):
-        instead = "Give the log alone, and step= and ax= by name."
-        raise TypeError(f"plot_gradient_flow: a GradientLog arrived, and a second argument. {instead}")
+        raise TypeError("plot_gradient_flow: a GradientLog arrived, and a second argument. Give step= and ax= by name.")
     log = GradientLog()
     log.record(gradients, variables)
     return log
@@ -242,12 +240,10 @@ def _recorded(gradients: Any, variables: Sequence) -> Any:
 
 def _with_rows(where: str, log: Any) -> Any:
     """Return the rows of the log at this moment. Raise an error if there are none, or if it is not a log."""
-    if not hasattr(log, "names"):
-        instead = ", or (gradients, variables)" if where == "plot_gradient_flow" else ""
-        raise TypeError(f"{where}: the log is of type {type(log).__name__}. Give a GradientLog{instead}.")
+    log = axes.rows_of(where, log)
     if not len(log.steps) or not log.names:
         raise ValueError(f"{where}: the log has no rows yet. Record a step first: log.record(gradients, variables).")
-    return log.read() if hasattr(log, "read") else log  # another thread may record while this one draws
+    return log
 
 
 def _positive(values: np.ndarray) -> np.ndarray:

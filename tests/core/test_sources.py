@@ -82,6 +82,12 @@ def test_a_fn_that_fits_neither_way_is_an_error_with_its_signature(fn, vars, wor
         bind("gradient", fn, vars)
 
 
+def test_a_class_is_not_a_function():
+    for wrong in (tf.keras.layers.Dense, tapekit.GradientLog):
+        with pytest.raises(TypeError, match=f"gradient: fn is the class {wrong.__name__}, not a function"):
+            tapekit.gradient(wrong, tf.Variable(1.0))
+
+
 def test_a_result_in_the_place_of_fn_is_an_error_that_shows_what_to_write():
     with pytest.raises(TypeError, match=r"fn is a float32 tensor of shape \(\), not a function.*lambda: loss"):
         bind("gradient", tf.constant(1.0), tf.Variable(1.0))

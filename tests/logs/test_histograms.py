@@ -129,10 +129,10 @@ def test_a_histogram_is_found_by_step_and_by_variable():
     assert largest == {0: 1, 2: 4, 4: 16}
     for step, same in ((-1, 4), (-3, 0)):
         np.testing.assert_array_equal(log.histogram("net/w", step).counts, log.histogram(w, same).counts)
-    for step in (1, 5, -4):
-        with pytest.raises(ValueError, match=f"step {step} has no histograms. Steps with histograms are from 0 to 4"):
+    for step in (1, 5, -4, 1.5, "last", None):
+        with pytest.raises(ValueError, match=f"step {step!r} has no histograms. log.histogram_steps has 0, 2, 4"):
             log.histogram("w", step)
-    with pytest.raises(ValueError, match=r"none: make it with GradientLog\(histograms=100\)"):
+    with pytest.raises(ValueError, match=r"The log has none\. .*GradientLog\(histograms=100\)"):
         a_log(histograms=None)[0].histogram("w")
     with pytest.raises(KeyError, match="nothing is called 'v'"):
         log.histogram("v")

@@ -615,6 +615,17 @@ def test_the_settings_are_positive_integers(name):
         GradientLog(**{name: 0})
 
 
+def test_the_settings_may_be_integers_of_numpy():
+    assert len(record([[1.0]], [[2.0]], every=np.int64(2), capacity=np.int32(8))) == 1
+
+
+def test_lists_that_do_not_fit_are_described():
+    w = tf.Variable([1.0], name="w")
+    for gradients, what in ((None, "gradients is None"), (tf.GradientTape(), "gradients is a GradientTape")):
+        with pytest.raises(ValueError, match=f"1 gradients for 2 variables: {what}, variables is a list of 2"):
+            GradientLog().record(gradients, [w, w])
+
+
 # ---- reading ---------------------------------------------------------------------------------------------------------
 
 
@@ -624,6 +635,8 @@ def test_a_variable_is_read_by_its_name_or_the_end_of_it():
     log.record([tf.constant([1.0]), tf.constant([2.0])], variables)
     assert log["b/kernel"].norm.tolist() == [2]
     assert log["b/kernel"].steps.tolist() == [0]
+    with pytest.raises(KeyError, match=r"nothing is called 'w'\. The names are not known yet\."):
+        GradientLog()["w"]
     with pytest.raises(KeyError, match=r"2 are called 'kernel'\. The names are a/kernel, b/kernel"):
         log["kernel"]
     fit(model := small_model(), log := GradientLog())

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import tapekit
 from tapekit import check_gradient, plot_check
 
 
@@ -86,3 +87,9 @@ def test_nothing_measured_is_said_and_the_worst_six_are_chosen():
 def test_tapekit_imports_where_matplotlib_cannot_be_imported():
     code = "import sys; sys.modules['matplotlib'] = None; import tapekit"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("wrong", [None, tapekit.GradientCheck, tapekit.trace(tf.sin, 1.0)])
+def test_what_is_no_check_is_refused_with_its_kind(wrong):
+    with pytest.raises(TypeError, match=r"plot_check: check is (of type|the class) \w+\. A GradientCheck is needed"):
+        tapekit.plot_check(wrong)
