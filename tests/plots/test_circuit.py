@@ -417,7 +417,7 @@ def test_a_wrong_direction_or_no_trace_says_what_to_give():
         plot_trace(circuit(), direction="up")
     with pytest.raises(
         TypeError,
-        match=r"animate_trace: trace is of type function. A Trace is needed. Write animate_trace\(tapekit.trace",
+        match=r"animate_trace: trace is of type function. A Trace is needed. Write animate_trace\(trace\(fn, vars",
     ):
         animate_trace(circuit)
 
