@@ -4,7 +4,7 @@ import dataclasses
 import math
 from collections.abc import Iterator
 
-from tapekit._names import place_of
+from tapekit._names import place_of, some
 from tapekit._tables import Html, block, html_table, status, text_table
 
 VERDICTS = ("pass", "inconclusive", "kink", "fail", "nondeterministic")  # the last that occurs is that of the whole
@@ -18,7 +18,7 @@ class SourceCheck:
     ``index`` is that element (of a block, its first; a complex one is two, real and imaginary part). ``analytic`` is
     the tape's gradient, of a `fn` that is not scalar under the random cotangent; ``numeric`` +- ``uncertainty`` is that
     of the differences, measured best at ``step``. ``differences`` are the central ones at each of ``steps``, for
-    `tapekit.plot_check`.
+    `tapekit.plot_check`. ``index`` is None, and every number nan, where nothing was measured.
     """
 
     name: str
@@ -89,18 +89,19 @@ class GradientCheck:
         rows: list = [("source", "verdict", "tape", "differences", "+-", "rel. error", "checked")]
         for each in self:
             label = each.name + (f"{list(each.index)}" if each.index else "")
-            numbers = (
-                f"{each.analytic:.6g}",
-                f"{each.numeric:.6g}",
-                f"{each.uncertainty:.1e}",
-                f"{each.rel_error:.1e}",
-            )
-            rows.append((label, each.verdict, *numbers, each.checked))
+            slopes = (f"{each.analytic:.6g}", f"{each.numeric:.6g}")
+            errors = (f"{each.uncertainty:.1e}", f"{each.rel_error:.1e}")
+            measured = ["-"] * len(NUMBERS) if each.index is None else [*slopes, *errors]
+            rows.append((label, each.verdict, *measured, each.checked))
         return rows
 
     def _causes(self) -> list[str]:
+        """Return each cause once, after the names of its sources; then what the numbers are weighted by."""
+        named: dict[str, list[str]] = {}
+        for each in self:
+            named.setdefault(each.cause, []).append(each.name)
         order = "" if self.order == 1 else ", second order"
-        causes = [f"{each.name}{order}: {each.cause}" for each in self if each.cause]
+        causes = [f"{some(names)}{order}: {cause}" for cause, names in named.items() if cause]
         if self.weighted:
             have = " and ".join(self.weighted) + (" has" if len(self.weighted) == 1 else " have")
             causes.append(f"({have} several numbers: the slopes are those of their sum with random weights.)")

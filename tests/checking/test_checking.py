@@ -493,6 +493,34 @@ def test_raise_if_failed_shows_the_table():
     check_gradient(tf.square, X).raise_if_failed()
 
 
+def test_a_cause_that_several_sources_share_is_said_once_with_their_names():
+    def causes(count):
+        sources = {name: tf.constant(0.5 + i) for i, name in enumerate("abcdef"[:count])}
+        check = check_gradient(lambda **given: tf.add_n([*given.values()]) * tf.random.normal([]), sources)
+        return str(check).splitlines()[1 + count :]
+
+    random = "random: fn returns another value or gradient at every call; fix its seed, or freeze its state"
+    assert causes(1) == [f"a: {random}"]
+    assert causes(4) == [f"a, b, c, d: {random}"]
+    assert causes(6) == [f"a, b, c, d and 2 more: {random}"]
+
+
+def test_causes_that_differ_are_said_one_by_one_in_order():
+    wrong = planted(lambda a, b, c: a + b + c, lambda dy, a, b, c: (dy * 2, -dy, dy * 2))
+    check = check_gradient(lambda a, b, c: tf.reduce_sum(wrong(a, b, c)), [X, X, X])
+    assert str(check).splitlines()[4:] == ["a, c: off by a factor of 2.000", "b: sign flipped"]
+
+
+def test_what_was_not_measured_has_dashes_and_a_gradient_that_is_nan_is_shown():
+    random = check_gradient(lambda x, e: x * tf.random.normal([]), {"x": 1.0, "e": tf.zeros([0])})
+    assert [line.split()[2:7] for line in str(random).splitlines()[1:3]] == [["-", "-", "-", "-", "nothing"]] * 2
+    empty = check_gradient(lambda e, y: tf.reduce_sum(e) + y, [tf.zeros([0, 3]), 1.5])
+    assert str(empty).splitlines()[1].split() == ["e", "pass", "-", "-", "-", "-", "0", "of", "0", "elements"]
+    assert "nan" not in str(empty)
+    nan = check_gradient(planted(tf.square, lambda dy, x: dy * np.nan), 1.0)
+    assert str(nan).splitlines()[1].split()[2:4] == ["nan", "2"]
+
+
 def test_the_verdict_of_several_sources_is_the_gravest():
     def check(*verdicts):
         return GradientCheck(tuple(SourceCheck(f"s{i}", verdict, "") for i, verdict in enumerate(verdicts)))
