@@ -17,7 +17,7 @@ from tapekit.graphs.capture import outside_of_graphs, outside_of_scopes
 from tapekit.graphs.state import all_variables_kept, draws_kept, undisturbed
 from tapekit.jacobians import variable_scope_kept
 
-_ONE_AT_A_TIME = threading.RLock()  # a check moves variables, which another one must not see
+_ONE_AT_A_TIME = threading.RLock()  # a check assigns to variables, which no other check may read meanwhile
 
 
 def check_gradient(
@@ -34,13 +34,13 @@ def check_gradient(
     """Compare the gradient of `fn` with differences of its own values, and return a verdict for each source.
 
     The tape computes the gradient of the outputs' sum with random weights (a random cotangent), in the caller's dtype;
-    the differences are taken in float64 where `fn` is the same function there. Up to 2,048 elements (256 where `fn`
-    cannot be a graph; a complex one counts twice) each is checked by itself; beyond that blocks of elements move
-    together, and a block that fails is opened until the wrong element is found.
+    the differences are taken in float64 where `fn` is the same function there. Up to 2,048 elements (256 if `fn` cannot
+    be traced; a complex one counts twice), each is checked by itself. Of more, blocks of elements move together, and a
+    block that fails is divided until the wrong element is found.
 
     The verdict on a source is ``pass`` (they agree), ``fail`` (they differ by more than tolerance and uncertainty),
     ``kink`` (there is no slope: left and right differ, or it grows without bound), ``nondeterministic`` (`fn` returns
-    something else every time) or ``inconclusive`` (the uncertainty hides the answer).
+    another value every time) or ``inconclusive`` (the uncertainty hides the answer).
 
     Args:
         fn: the function; called as `tapekit.gradient` calls it. It returns any float or complex tensors.
@@ -52,14 +52,14 @@ def check_gradient(
         progress: show how much is done, on stderr; with None, in a terminal or a notebook after a few seconds.
 
     Returns:
-        A `GradientCheck`: print it. `fn` is traced, and where it cannot be, called for every difference; every variable
-        is left as it was.
+        A `GradientCheck`: print it. `fn` is traced, or, if it cannot be, called for every difference. Every variable
+        has its value again afterwards.
 
     Raises:
         TypeError: if `fn` returns no float tensor, or a source is not one.
-        ValueError: `order`, `seed`, `rtol` or `atol` is out of range, or `vars` empty; or `fn` closes over a tensor and
-            cannot be traced to a graph, in which alone it can be moved.
-        RuntimeError: inside a `tf.function`, or a strategy's scope.
+        ValueError: if `order`, `seed`, `rtol` or `atol` is out of range, or `vars` is empty; or if `fn` closes over a
+            source that is a tensor, which only a graph can replace, and cannot be traced.
+        RuntimeError: if called inside a `tf.function`, or a strategy's scope.
 
     Example:
         >>> check_gradient(lambda x: x * tf.stop_gradient(x), tf.constant([1.0, 2.0]))["x"].cause
@@ -68,13 +68,7 @@ def check_gradient(
     Source: Press et al., Numerical Recipes, section 5.7; the random cotangent as in autograd's `check_vjp`.
     """
     call = bind("check_gradient", fn, vars)
-    if order not in (1, 2):
-        raise ValueError(f"check_gradient: order is {order!r}. It is 1 (the gradient) or 2 (its gradient as well).")
-    for name, value in (("rtol", rtol), ("atol", atol)):
-        if value is not None and not (isinstance(value, Real) and value >= 0):
-            raise ValueError(f"check_gradient: {name} is {value!r}. A number from 0 on is needed. Write {name}=1e-4.")
-    if not isinstance(seed, int) or seed < 0:
-        raise ValueError(f"check_gradient: seed is {seed!r}. A whole number is needed, 0 or more. Write seed=0.")
+    _require_valid(order, rtol, atol, seed)
     outside_of_graphs("check_gradient")
     outside_of_scopes(call)
     once, places = _once(call)
@@ -91,8 +85,19 @@ def check_gradient(
     return result
 
 
+def _require_valid(order: int, rtol: float | None, atol: float | None, seed: int) -> None:
+    """Raise a ValueError for an option that is out of range."""
+    if order not in (1, 2):
+        raise ValueError(f"check_gradient: order is {order!r}. It is 1 (the gradient) or 2 (its gradient as well).")
+    for name, value in (("rtol", rtol), ("atol", atol)):
+        if value is not None and not (isinstance(value, Real) and value >= 0):
+            raise ValueError(f"check_gradient: {name} is {value!r}. A number from 0 on is needed. Write {name}=1e-4.")
+    if not isinstance(seed, int) or seed < 0:
+        raise ValueError(f"check_gradient: seed is {seed!r}. A whole number is needed, 0 or more. Write seed=0.")
+
+
 def _once(call: Call) -> tuple[Call, list[int]]:
-    """Return `call` with every source once, and the place of each there: given twice, it moves in both together."""
+    """Return `call` with equal sources given once, so that they move together, and the index of each source there."""
     keys = [id(source) for source in call.sources]
     order = list(dict.fromkeys(keys))
     places = [order.index(key) for key in keys]

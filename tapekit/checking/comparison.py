@@ -1,7 +1,8 @@
 """The gradient of the tape beside measured slopes: `compare` returns a `Comparison`.
 
-`compare` asks the tape for the gradient, chooses the lines on which it is compared with differences, looks again
-where the two disagree, and opens a block of elements that fails until the wrong element is found.
+`compare` computes the gradient with the tape, chooses the lines on which it is compared with differences, measures
+their slopes at few steps, and again at many steps where the two disagree. A block of elements that fails is divided
+until the wrong element is found.
 """
 
 import contextlib
@@ -17,15 +18,15 @@ from tapekit._sources import Call, describe
 from tapekit.checking.differences import Slopes, measure_slopes
 from tapekit.checking.dtypes import epsilon
 from tapekit.checking.float64 import Float64
-from tapekit.checking.judgement import RTOL, Judgement, judge
+from tapekit.checking.judgement import RTOL, judge
 from tapekit.checking.lines import Lines, leaves_at
 from tapekit.checking.tape import TapeGradient, as_vector, pull_back, tape_gradient
 
-ONE_BY_ONE = 2048  # elements up to which each is checked by itself; more are checked in blocks, and a bad block opened
-WIDTH = 256  # elements of a block, at least: one wrong among so many is still plain
+ONE_BY_ONE = 2048  # elements up to which each is checked by itself; more are checked in blocks
+WIDTH = 256  # elements of a block, at least: one wrong element among so many is still visible
 EVALUATED = 7e7  # coordinates that all blocks together may copy: the larger the point, the fewer and wider the blocks
-BATCH = 256  # doubtful lines looked at again at a time
-OPENED = 16  # doubtful blocks opened: enough to name a wrong element of each source
+AGAIN = 4096  # lines that are measured again, at most
+OPENED = 16  # doubtful blocks that are divided: enough to name a wrong element of each source
 NEIGHBOURS = 8  # points a few roundings away: all of them agree by chance once in a million times
 
 Key = tuple[int, int]  # a line: the first coordinate that it moves, and how many
@@ -33,11 +34,11 @@ Key = tuple[int, int]  # a line: the first coordinate that it moves, and how man
 
 @dataclasses.dataclass
 class Comparison:
-    """One order of one function: the gradient of the `tape`, and ``rows``, the slopes that are known of its lines.
+    """One order of one function: the gradient of the ``tape``, and the measured slopes of its lines, in ``rows``.
 
-    ``lines`` is None where nothing was measured: a gradient that raises or changes from call to call. ``eps`` is that
-    of the coarsest dtype on the way, ``peaks`` the largest gradient of each source; from the values of the ``samplers``
-    a random operation draws.
+    ``lines`` is None if nothing was measured, because the gradient raises or changes from call to call. ``eps`` is that
+    of the coarsest dtype in `fn`, and ``peaks`` are the largest gradients of the sources. ``samplers`` are the indices
+    of the sources that are parameters of a random operation.
     """
 
     call: Call
@@ -49,7 +50,6 @@ class Comparison:
     samplers: Collection[int] = ()
     peaks: np.ndarray = None  # type: ignore[assignment]
     rows: dict[Key, Slopes] = dataclasses.field(default_factory=dict)
-    judged: dict[tuple[Key, bool], Judgement] = dataclasses.field(default_factory=dict)
 
     def gradient(self, point: tf.Tensor, cotangents: list) -> np.ndarray:
         """Return the gradient of the tape at another point, under other cotangents, in the dtype of the caller."""
@@ -67,7 +67,7 @@ class Comparison:
 
     @functools.cached_property
     def neighbours(self) -> np.ndarray:
-        """The gradients of the tape at points a few roundings away: what they do not share is rounding."""
+        """The gradients of the tape at points a few roundings away: their differences are rounding."""
         point, rng = self.lines.point.numpy(), np.random.default_rng(0)
         eps = max(epsilon(source.dtype) for source in self.call.sources)
         moves = [rng.integers(1, 64, len(point)) * rng.choice([-1, 1], len(point)) * eps for _ in range(NEIGHBOURS)]
@@ -76,29 +76,23 @@ class Comparison:
         return self.tape.vector[None]
 
     @functools.cached_property
-    def still(self) -> np.ndarray:
-        """The gradient of the tape of those outputs that never move."""
+    def constant(self) -> np.ndarray:
+        """The gradient of those outputs that are constant."""
         with contextlib.suppress(Exception):
-            if self.lines.depth:
-                return self.gradient(self.lines.point, self.lines.still)
+            if self.lines.constant_size:
+                return self.gradient(self.lines.point, self.lines.constant)
         return np.zeros_like(self.tape.vector)
 
     def along(self, gradient: np.ndarray, key: Key) -> tuple[float, float]:
-        """Return the slope on a line that a gradient predicts, and the norm of the part that the line moves."""
+        """Return the slope that a gradient predicts on a line, and the norm of its part there."""
         moved = gradient[key[0] : sum(key)]
-        moved = moved if key[1] == 1 else moved * self.lines.unit[key[0] : sum(key)]
+        moved = moved if key[1] == 1 else moved * self.lines.direction[key[0] : sum(key)]
         return float(moved.sum()), float(np.linalg.norm(moved))
 
     def touching(self, index: int) -> list[Key]:
-        """Return the lines that touch source number `index`."""
+        """Return the lines that move a part of the source `index`."""
         low, high = (int(end) for end in np.append(0, self.lines.ends)[index : index + 2])
         return [key for key in self.rows if key[0] < high and sum(key) > low]
-
-    def judge(self, key: Key, sure: bool = False) -> Judgement:
-        """Return the verdict on one line; see `judgement.judge`."""
-        if (key, sure) not in self.judged:
-            self.judged[key, sure] = judge(self, key, sure)
-        return self.judged[key, sure]
 
 
 def compare(call: Call, *, rtol: float | None, atol: float | None, seed: int, progress: bool | None) -> Comparison:
@@ -118,7 +112,7 @@ def compare(call: Call, *, rtol: float | None, atol: float | None, seed: int, pr
 
 
 def _lines(call: Call, tape: TapeGradient, seed: int, progress: bool | None) -> tuple[Lines, float, Collection[int]]:
-    """Return `fn` on lines, in float64 if it is the same function there; the coarsest precision; the samplers."""
+    """Return `fn` on lines, in float64 if it is the same function there; its coarsest eps; the samplers."""
     lines_of = functools.partial(Lines, tape=tape, seed=seed, progress=progress)
     eps, samplers = max(epsilon(each.dtype) for each in (*call.sources, *tape.outputs)), set()
     with contextlib.suppress(Exception):  # whatever keeps fn from being computed in float64
@@ -143,17 +137,16 @@ def _lines(call: Call, tape: TapeGradient, seed: int, progress: bool | None) -> 
 
 
 def _measure(found: Comparison) -> None:
-    """Take a quick look along every line; all steps where it leaves a doubt, and at each source's worst element."""
-    _look(found, _choose(found), quick=True)
-    judged = {key: found.judge(key) for key in found.rows}
-    unsure = [key for key in judged if judged[key].verdict != "pass" or judged[key].reason]
-    doubtful = sorted(unsure, key=lambda key: -judged[key].doubt)
+    """Measure every line at few steps; then at all steps the doubtful lines and the worst element of each source."""
+    _measure_lines(found, _choose(found), quick=True)
+    judged = {key: judge(found, key) for key in found.rows}
+    doubtful = [key for key in judged if judged[key].verdict != "pass" or judged[key].reason]
+    doubtful.sort(key=lambda key: -judged[key].doubt)
     mine = filter(None, map(found.touching, range(len(found.tape.raw))))
     worst = [max(keys, key=lambda key: judged[key].doubt) for keys in mine]
     todo = list(dict.fromkeys([*doubtful, *(key for key in worst if key[1] == 1)]))
-    for begin in range(0, min(len(todo), 16 * BATCH), BATCH):
-        batch = todo[begin : begin + BATCH]
-        _look(found, batch)
+    if todo:
+        _measure_lines(found, todo[:AGAIN])
     for key in doubtful[:OPENED]:
         _open(found, key)
 
@@ -170,24 +163,23 @@ def _choose(found: Comparison) -> Iterable[Key]:
     return zip(starts.tolist(), np.diff(starts, append=total).tolist(), strict=True)
 
 
-def _look(found: Comparison, keys: Iterable[Key], quick: bool = False) -> None:
-    """Measure the slopes of some lines."""
+def _measure_lines(found: Comparison, keys: Iterable[Key], quick: bool = False) -> None:
+    """Measure the slopes of the lines `keys`."""
     keys = list(keys)
     starts, widths = np.transpose(keys)
     slopes = measure_slopes(found.lines, starts, widths, quick=quick)
-    found.judged.clear()
     found.rows.update((key, Slopes(*row)) for key, row in zip(keys, zip(*slopes, strict=True), strict=True))
 
 
 def _open(found: Comparison, block: Key) -> None:
-    """Halve a block that fails, and its worst part again, until the wrong element is found."""
-    parts = [block]
+    """Divide a block that fails, at the ends of sources or in half, and its worst part again, down to one element."""
+    parts = {block: judge(found, block)}
     for _ in range(64):
-        start, width = worst = max(parts, key=lambda key: found.judge(key).doubt)
-        if found.judge(worst).verdict != "fail" or width == 1:
+        start, width = worst = max(parts, key=lambda key: parts[key].doubt)
+        if parts.pop(worst).verdict != "fail" or width == 1:
             return
         cuts = [int(end) for end in found.lines.ends if start < end < start + width] or [start + width // 2]
         halves = [(a, b - a) for a, b in itertools.pairwise([start, *cuts, start + width])]
-        _look(found, halves)
+        _measure_lines(found, halves)
         del found.rows[worst]
-        parts = [*(key for key in parts if key != worst), *halves]
+        parts |= {half: judge(found, half) for half in halves}

@@ -14,12 +14,12 @@ import numpy as np
 from tapekit.checking.lines import ROUNDINGS, Lines, Values
 
 STEPS = 12  # per line, evenly in log h between a tenth of the scale and the square root of eps
-NEAREST = 64  # roundings of the point away is one step more, to see what is very near
-COARSE = 4 * NEAREST  # roundings are more than the nearest step changes a smooth fn by: larger numbers may cancel
-WILD = 0.05  # of its own size: if values scatter by more at the smallest steps, fn varies below them
-READABLE = 200  # times its rounding is a slope that shows how it grows
-SURE = 20.0  # the error estimate is an estimate: over 500 functions, 20 of it separated right from wrong best
-AGREE = 2.0  # uncertainties of rounding within which a slope is the same as at smaller steps
+NEAREST = 64  # one more step, of so many roundings of the point: it shows a jump that is very near
+COARSE = 4 * NEAREST  # a smooth fn changes by fewer roundings at the nearest step: if by more, larger numbers cancel
+WILD = 0.05  # if values scatter by more than this part of their size at the smallest steps, fn varies below these
+READABLE = 200  # a slope of so many times its rounding shows how it grows as the step shrinks
+SURE = 20.0  # the uncertainty is an estimate: over 500 functions, 20 times it separated right from wrong best
+AGREE = 2.0  # slopes at two steps are the same if they differ by at most so many uncertainties of rounding
 
 
 class Slopes(NamedTuple):
@@ -43,14 +43,14 @@ class Slopes(NamedTuple):
 def measure_slopes(lines: Lines, starts: np.ndarray, widths: np.ndarray, quick: bool = False) -> Slopes:
     """Return the slope of each line from differences at many steps, extrapolated, with its uncertainty.
 
-    `quick` takes three steps near eps^(1/3), where central differences are best as a rule; otherwise `STEPS` steps
-    cover every scale at which `fn` may vary, and the rounding of `fn` is measured.
+    `quick` takes three steps near eps^(1/3), where central differences are usually best; otherwise `STEPS` steps
+    cover every scale at which `fn` may vary, and the rounding of `fn` is measured too.
     """
     starts, widths = np.asarray(starts), np.asarray(widths)
     h = _steps(lines, starts, widths, quick)
     values = lines(starts, widths, np.concatenate([h, -h], axis=1))
     up, down = (Values(*sides) for sides in zip(*(np.split(each, 2, axis=1) for each in values), strict=True))
-    unit = np.where(widths == 1, lines.unit[starts], 1.0)
+    unit = np.where(widths == 1, lines.direction[starts], 1.0)
     with np.errstate(all="ignore"), warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # a line where fn is nowhere defined is all NaN
         return _slopes(up, down, *_rounding(lines, up, down, quick), unit)
@@ -59,12 +59,12 @@ def measure_slopes(lines: Lines, starts: np.ndarray, widths: np.ndarray, quick: 
 def _rounding(lines: Lines, up: Values, down: Values, quick: bool) -> tuple[np.ndarray, np.ndarray]:
     """Return the rounding of the values, `[lines, steps]`, and their noise, `[lines]`, measured at the smallest steps.
 
-    Rounding is eps times the outputs that move, or eps times the largest number on the way, which may cancel; but no
-    more than the smallest change that is seen, as values change by multiples of their rounding.
+    Values change by multiples of their rounding. It is eps times the outputs that change, or, where larger
+    intermediate numbers cancel, at most eps times the largest of these; but not more than the smallest change.
     """
     moved = np.fmax(up.there, down.there)
-    ever = np.fmax.reduce(np.fmax(up.here, down.here), axis=1, keepdims=True)  # what a larger step moves
-    rounding = lines.eps * np.fmax(moved, ever) + lines.tiny
+    ever = np.fmax.reduce(np.fmax(up.here, down.here), axis=1, keepdims=True)  # also what only a larger step changes
+    rounding = lines.eps * np.fmax(moved, ever)
     if quick:
         return rounding, np.zeros(len(rounding))
     changes = np.abs(np.concatenate([up.change, down.change], axis=1))
@@ -72,8 +72,8 @@ def _rounding(lines: Lines, up: Values, down: Values, quick: bool) -> tuple[np.n
     if (smallest > COARSE * rounding).any():
         smallest = np.minimum(smallest, lines.eps * lines.largest)
     noise = _noise(up.change - down.change, up.step - down.step)  # the odd part has no curvature
-    wild = noise > WILD * np.fmax(moved.max(1), lines.height)
-    if wild.any():  # not for rounding: fn varies below the smallest step
+    wild = noise > WILD * np.fmax(moved.max(1), lines.moving_size)
+    if wild.any():  # if by more than rounding explains, fn varies below the smallest step
         noise[wild & (noise > AGREE * ROUNDINGS * lines.eps * lines.largest)] = np.inf
     return np.fmax(rounding, smallest), noise
 
@@ -81,16 +81,16 @@ def _rounding(lines: Lines, up: Values, down: Values, quick: bool) -> tuple[np.n
 def _steps(lines: Lines, starts: np.ndarray, widths: np.ndarray, quick: bool) -> np.ndarray:
     """Return the steps on each line, `[lines, steps]`, from large to small, in units of the line."""
     single = widths == 1
-    scale, size = np.abs(lines.unit[starts]), np.abs(lines.point.numpy()[starts])
+    scale, size = np.abs(lines.direction[starts]), np.abs(lines.point.numpy()[starts])
     size = np.where(np.isfinite(size), size, 1.0)
     wide = np.where(single, np.maximum(1.0, size) / scale, 1.0)
     narrow = np.where(single & (size > 0), size / scale, 1.0)
     best = lines.eps ** (1 / 3) * wide
-    if not single.all():  # many elements together: as far as changes fn by eps^(1/3) of itself
+    if not single.all():  # the step of a block changes fn by eps^(1/3) of its size
         parts = [slice(a, a + w) for a, w in zip(starts, widths, strict=True)]
         gradient = np.nan_to_num(lines.tape.vector)
-        slope = np.array([abs(np.dot(gradient[part], lines.unit[part])) for part in parts])
-        reach = lines.eps ** (1 / 3) * max(lines.height, np.sqrt(lines.eps) * lines.largest) / (slope + 1e-300)
+        slope = np.array([abs(np.dot(gradient[part], lines.direction[part])) for part in parts])
+        reach = lines.eps ** (1 / 3) * max(lines.moving_size, np.sqrt(lines.eps) * lines.largest) / (slope + 1e-300)
         best = np.where(single, best, np.minimum(best, reach))
     if quick:
         return np.geomspace(best, best / 16, 3, axis=1)
@@ -134,12 +134,12 @@ def _extrapolate(slope: np.ndarray, h: np.ndarray, noise: np.ndarray, power: int
     ratio = (h[:, :-1] / h[:, 1:]) ** power
     better = slope[:, 1:] + (slope[:, 1:] - slope[:, :-1]) / (ratio - 1)
     spread = noise[:, 1:] * (ratio + 1) / (ratio - 1)
-    # A large step can look perfect across a kink: what no smaller step confirms is as uncertain as it is far from them.
+    # Large steps across a kink can agree. The distance from the slopes at smaller steps is uncertainty too.
     low = np.fmax.accumulate((better - AGREE * spread)[:, ::-1], axis=1)[:, ::-1]
     high = np.fmin.accumulate((better + AGREE * spread)[:, ::-1], axis=1)[:, ::-1]
     apart = np.fmax(np.fmax(low - better, better - high), 0.0)
     change = np.abs(np.diff(better, axis=1))
-    change[:, :-1] = np.fmax(change[:, :-1], change[:, 1:])  # twice in a row
+    change[:, :-1] = np.fmax(change[:, :-1], change[:, 1:])  # two may agree by chance, three hardly
     error = change + spread[:, 1:] + apart[:, 1:]
     error = np.where(np.isfinite(error), error, np.inf)
     best, rows = np.argmin(error, axis=1), np.arange(len(error))
@@ -147,15 +147,15 @@ def _extrapolate(slope: np.ndarray, h: np.ndarray, noise: np.ndarray, power: int
 
 
 def _noise(change: np.ndarray, step: np.ndarray) -> np.ndarray:
-    """Return how far the changes at three neighbouring steps are from a line, at the smallest; a jump is no noise."""
+    """Return how far the changes at the smallest steps are from a straight line: the median, which ignores a jump."""
     slope = np.diff(change, axis=1) / np.diff(step, axis=1)
     return np.nanmedian(np.abs(np.diff(slope, axis=1) * step[:, 1:-1])[:, -3:], axis=1)
 
 
 def _diverges(slope: np.ndarray, noise: np.ndarray, h: np.ndarray) -> np.ndarray:
-    """Return where the slope grows like a power of 1/h to the smallest readable step: a jump, a vertical tangent.
+    """Return whether the slope grows like a power of 1/h to the smallest readable step: a jump, a vertical tangent.
 
-    A smaller step at which the slope cannot be as large shows that the jump is beside the point.
+    If the slope is certainly smaller at an even smaller step, the jump is near the point and not at it.
     """
     readable = np.isfinite(slope) & (READABLE * noise <= np.abs(slope))
     count = slope.shape[1]

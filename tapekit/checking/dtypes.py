@@ -21,7 +21,7 @@ def epsilon(dtype: Any) -> float:
 
 
 def tiny(dtype: tf.DType) -> float:
-    """Return the smallest number of `dtype` that TensorFlow computes with: what is smaller becomes 0."""
+    """Return the smallest number of `dtype` that TensorFlow does not replace by 0."""
     return {"float16": 2.0**-24, "float64": 2.0**-1022}.get(tf.as_dtype(dtype).real_dtype.name, 2.0**-126)
 
 
@@ -32,7 +32,7 @@ def floats(result: Any) -> list[tf.Tensor]:
 
 
 def real(tensor: Any) -> tf.Tensor:
-    """Return any tensor as one real vector in float64; a complex number is two entries."""
+    """Return a tensor of any dtype as a real vector in float64, in which a complex number is two entries."""
     tensor = tf.convert_to_tensor(values_of(tensor))
     if tensor.dtype.is_complex:
         tensor = tf.stack([tf.math.real(tensor), tf.math.imag(tensor)], axis=-1)

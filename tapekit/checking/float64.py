@@ -1,7 +1,7 @@
 """`fn` in float64: `Float64` computes its values and its gradient with every float of its graph made a float64.
 
-So a float32 Keras model is measured as finely as a function of float64 tensors, and the same gradient, computed in
-float64, tells rounding from a mistake.
+So a float32 Keras model is measured as precisely as a function of float64 tensors, and its gradient, computed in
+float64, distinguishes rounding from a mistake.
 """
 
 import contextlib
@@ -19,16 +19,16 @@ from tapekit.graphs.capture import Recording, graph_of
 
 WRITES = re.compile("Assign|Resource(?!Gather)")
 RANDOM = re.compile("Random(?!Get)|TruncatedNormal|Multinomial")
-OUTSIDE = re.compile("PyFunc|LookupTable")  # they compute in the dtype that Python or a table has
-SUFFIX = "_in_float64"  # of a function in the graph: TensorFlow knows the narrow one by its name
+OUTSIDE = re.compile("PyFunc|LookupTable")  # the dtype of their results is fixed by Python or by the table
+SUFFIX = "_in_float64"  # of the name of a function in the graph, which TensorFlow has already in its own dtype
 _WIDE = {narrow.as_datatype_enum: wide.as_datatype_enum for narrow, wide in WIDE.items()}
 
 
 class Float64:
-    """The graph of `fn` and of its gradient, parts of which are imported in float64 when they are asked for.
+    """The graph of `fn` and of its gradient, parts of which are imported in float64 when they are needed.
 
-    ``coarsest`` is the coarsest dtype that the sources pass in `fn` itself; ``samplers`` are the numbers of the sources
-    from whose values a random operation draws. An error means that `fn` cannot be computed in float64.
+    ``coarsest`` is the coarsest dtype between the sources and the outputs; ``samplers`` are the indices of the sources
+    that are parameters of a random operation. An error means that `fn` cannot be computed in float64.
     """
 
     def __init__(self, call: Call, tape: TapeGradient):
@@ -40,7 +40,7 @@ class Float64:
             return tf.zeros([])
 
         def ask(recording: Recording) -> list:
-            with contextlib.suppress(Exception):  # the values are of use without it
+            with contextlib.suppress(Exception):  # without a gradient, the values can still be measured
                 gradients[:] = recording.vjp(outputs, recording.sources, tape.cotangents)
             return []
 
@@ -62,7 +62,7 @@ class Float64:
         inner = [node for function in self.graph.library.function for node in function.node_def]
         assigned = {node.input[0].split(":")[0] for node in self.graph.node if WRITES.match(node.op)}
         if self.forward & assigned or any(WRITES.match(node.op) for node in inner):
-            raise ValueError("a variable is assigned, when, the graph does not tell without its control edges")
+            raise ValueError("a variable is assigned, and the graph without its control edges does not say when")
         return dataclasses.replace(self.call, fn=self._imported(self.outputs))
 
     def gradient(self, leaves: list) -> list:
@@ -74,11 +74,11 @@ class Float64:
         return [next(found) if name else None for name in self.gradients]
 
     def largest(self, leaves: list) -> float:
-        """Return the largest L2 norm of a tensor on the way from the sources to the outputs, of its finite numbers."""
+        """Return the largest L2 norm, over finite numbers, of a tensor between the sources and the outputs."""
         return float(self._imported(self.outputs, _largest)(*leaves))
 
     def _imported(self, names: list[str], end: Callable = lambda entered, found: found) -> Callable:
-        """Return the part of the graph that computes `names` as a function of the wide sources."""
+        """Return the part of the graph that computes `names` as a function of the sources in float64."""
         part = _part(self.graph, self.nodes, names)
         left = {node.name for node in part.node}
         tensors = {name: x for name, x in self.sources.items() if not isinstance(x, tf.Variable)}
@@ -95,14 +95,14 @@ class Float64:
 
 
 def _widened(value: Any) -> Any:
-    """Return a tensor in float64, or a variable that holds in float64 what `value` does; anything else unchanged."""
+    """Return a tensor in float64, or a new variable with the value of a variable in float64; any other unchanged."""
     if isinstance(value, tf.Variable):
         return tf.Variable(tf.cast(value, wide(value.dtype))) if value.dtype in WIDE else value
     return tf.cast(values_of(value), wide(value.dtype))
 
 
 def _samplers(recording: Recording) -> set[int]:
-    """Return the numbers of the sources from whose values (not only their shapes) a random operation draws."""
+    """Return the indices of the sources whose values, and not only shapes, are parameters of a random operation."""
     todo = [op for op in recording.ops if RANDOM.search(op.type)]
     found: set[str] = set()
     while todo:
@@ -114,7 +114,7 @@ def _samplers(recording: Recording) -> set[int]:
 
 
 def _leading_to(nodes: dict[str, Any], names: Iterable[str]) -> set[str]:
-    """Return the names of the nodes that compute `names`, and take the control edges from them."""
+    """Return the names of the nodes that compute `names`, and delete the control edges of these nodes."""
     todo, found = [name.split(":")[0] for name in names], set()
     while todo:
         name = todo.pop()
@@ -136,7 +136,7 @@ def _coarsest(nodes: dict[str, Any], names: set[str], entries: list[str]) -> tf.
 
 
 def _largest(tensors: Iterable[tf.Tensor], outputs: list) -> tf.Tensor:
-    """Return the largest L2 norm of a tensor that `tensors` reach in the graph that is being made."""
+    """Return the largest L2 norm of a tensor that depends on `tensors` in the current graph."""
     reached, found = {x.name for x in tensors}, [*tensors]
     for op in tf.compat.v1.get_default_graph().get_operations():
         if any(x.name in reached for x in op.inputs):
@@ -146,7 +146,7 @@ def _largest(tensors: Iterable[tf.Tensor], outputs: list) -> tf.Tensor:
 
 
 def _part(graph: Any, nodes: dict[str, Any], names: list[str]) -> Any:
-    """Return the part of `graph` that computes `names`, in float64; raise an error if it would be another function."""
+    """Return the part of `graph` that computes `names`, in float64; raise an error if that changes its meaning."""
     part = tf.compat.v1.GraphDef(versions=graph.versions)
     left = _leading_to(nodes, names)
     part.node.extend(node for name, node in nodes.items() if name in left)
@@ -183,8 +183,8 @@ def _widen_function(function: Any) -> None:
 
 
 def _widen(node: Any) -> None:
-    """Make the dtypes and the constants of an operation wide, and let it call the wide functions."""
-    node.attr.pop("_class", None)  # where to place it: beside an operation that may be gone
+    """Change the dtypes and constants of an operation to float64, and the functions that it calls to the wide ones."""
+    node.attr.pop("_class", None)  # it asks for the device of another operation, which may not be in this part
     for attr in node.attr.values():
         kind = attr.WhichOneof("value")
         if kind == "type":

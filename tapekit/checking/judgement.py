@@ -1,7 +1,7 @@
 """Which of the two is right: `judge` holds the gradient of the tape on one line against the measured slope.
 
-The rules are asked in order, and the first that knows the answer gives it: a kink, a gradient that is not finite, a
-slope that is not known, agreement, two zeros, and the second opinion: the tape in float64, or at neighbouring points.
+The rules are tried in order, and the first that applies decides: a kink, a gradient that is not finite, a slope that
+is not known, agreement, and at last whether the tape in float64, or at neighbouring points, shows mere rounding.
 """
 
 import math
@@ -13,14 +13,14 @@ from tapekit.checking.differences import SURE, Slopes
 from tapekit.checking.dtypes import epsilon, tiny
 from tapekit.checking.lines import ROUNDINGS
 
-RTOL = {"float16": 2e-2, "bfloat16": 1e-1, "float32": 3e-4, "float64": 1e-7}  # right gradients are off by less
-CLOSE = 4.0  # uncertainties within which the tape and the differences agree
-PLAIN = 0.1  # of a gradient: a slope that is known better tells right from wrong
-MINOR = 0.01  # of the largest gradient of its source: what is smaller need not be known better
-CROWD = 1024  # of more elements, float32 cannot see one: a block of them is judged by its sum
-SHRINKS = 1e-3  # an error that is a thousandth of itself in float64 is rounding: a mistake does not shrink
-WORN = 10.0  # tolerances that rounding may wear off a gradient which is right in float64, or two sides of a slope
-FAR = 10.0  # the largest step moves a tenth of the scale
+RTOL = {"float16": 2e-2, "bfloat16": 1e-1, "float32": 3e-4, "float64": 1e-7}  # relative errors of right gradients
+CLOSE = 4.0  # the tape and the differences agree if they differ by at most so many uncertainties
+PLAIN = 0.1  # a slope that is known to this part of the gradient tells a right gradient from a wrong one
+MINOR = 0.01  # so does a slope that is known to this part of the largest gradient of its source
+CROWD = 1024  # the rounding of float32 hides one element among more than these: a larger block is judged by its sum
+SHRINKS = 1e-3  # an error that is a thousandth of its size in float64 is rounding: a mistake does not shrink
+WORN = 10.0  # rtols that rounding may take from a gradient that is right in float64, or the two sides of a slope differ
+FAR = 10.0  # the largest step is a tenth of the scale, so that a slope is at most 10 times the change it causes
 
 
 class Judgement(NamedTuple):
@@ -32,10 +32,10 @@ class Judgement(NamedTuple):
 
 
 class Line:
-    """What is known of one line of a `Comparison`.
+    """The numbers that the rules compare, for one line of a `Comparison`.
 
-    One wrong element must not drown in the sum over a block: a block is ``held`` to the size of one of its elements,
-    and opened if it fails; unless it is to be `sure`, then to the size of all.
+    The tolerance is relative to ``reference``: for an element, its slope; for a block, the gradient of a typical
+    element, so that one wrong element fails it, or, if the verdict has to be `sure`, the norm of its whole gradient.
     """
 
     def __init__(self, found: Any, key: tuple[int, int], sure: bool) -> None:
@@ -44,24 +44,24 @@ class Line:
         self.gradient, size = found.along(found.tape.vector, key)
         self.error = abs(self.gradient - self.row.numeric)
         self.scale = max(abs(self.gradient), abs(self.row.numeric))
-        self.unit = abs(lines.unit[key[0]]) if width == 1 else 1.0
-        self.known = SURE * self.row.uncertainty
+        self.length = abs(lines.direction[key[0]]) if width == 1 else 1.0
+        self.margin = SURE * self.row.uncertainty
         if width > 1 and found.fine is None and found.eps > lines.eps:
             sure = True  # without a second opinion, the rounding of a block hides one element
-        self.share = 1.0 if sure else math.sqrt(width)  # typical elements to which a random sum amounts
-        self.held = self.scale if width == 1 else max(self.scale, size) if sure else size / self.share
-        # A gradient below the smallest number of its dtype is 0, which is no mistake.
-        self.allowed = found.rtol * self.held + found.atol + max(tiny(each.dtype) for each in tensors)
+        self.terms = 1.0 if sure else math.sqrt(width)  # a sum of n terms of random sign is about sqrt(n) of them
+        self.reference = self.scale if width == 1 else max(self.scale, size) if sure else size / self.terms
+        # A gradient below the smallest number of its dtype becomes 0, which is no mistake.
+        self.allowed = found.rtol * self.reference + found.atol + max(tiny(each.dtype) for each in tensors)
         self.doubt = self.error / (self.allowed + CLOSE * self.row.uncertainty + 1e-300)
         own_peak = found.peaks[np.searchsorted(lines.ends, key[0], side="right")]
-        self.plain = self.known <= max(PLAIN * (self.held if width <= CROWD else self.scale), MINOR * own_peak)
-        # An output that does not move where the tape says that it should loses its rounding.
-        moves = found.along(found.still, key)[1] > 0
-        self.swallowed = FAR * lines.eps * lines.depth / self.unit if moves else 0.0
+        self.plain = self.margin <= max(PLAIN * (self.reference if width <= CROWD else self.scale), MINOR * own_peak)
+        # A large constant output absorbs a change below its rounding, which the gradient of the tape contains.
+        absorbs = found.along(found.constant, key)[1] > 0
+        self.absorbed = FAR * lines.eps * lines.constant_size / self.length if absorbs else 0.0
 
     def rounding(self, eps: float) -> float:
-        """Return what the rounding of numbers that cancel on the way amounts to in the slope, in a dtype with `eps`."""
-        return ROUNDINGS * eps * self.found.lines.largest / self.unit
+        """Return the rounding of the slope, in a dtype with `eps`, where intermediate numbers cancel."""
+        return ROUNDINGS * eps * self.found.lines.largest / self.length
 
 
 @np.errstate(all="ignore")  # what is not finite is judged by rules of its own
@@ -80,7 +80,7 @@ def judge(found: Any, key: tuple[int, int], sure: bool = False) -> Judgement:
 
 
 def kink(found: Any, row: Slopes, times: float = SURE) -> bool:
-    """Whether the slopes of the two sides differ, by more than tolerance and uncertainty."""
+    """Whether the slopes of the two sides differ by more than the tolerance and `times` their uncertainty."""
     gap = abs(row.right - row.left)
     return gap > times * row.sides and gap > WORN * found.rtol * max(abs(row.left), abs(row.right))
 
@@ -100,42 +100,41 @@ def _fits(line: Line) -> bool:
 
 
 def _by_float64(line: Line) -> Judgement:
-    """Ask the tape in float64: it tells rounding, which is lost there, from a mistake, which stays."""
+    """Judge by the tape in float64: an error that is absent there is rounding, one that remains is a mistake."""
     found, fine = line.found, line.found.fine
     exact, whole = found.along(fine, line.key)
     rounding = found.along(found.tape.vector - fine, line.key)[1]
     if zero := _zero(line, rounding):
         return zero
     off = abs(exact - line.row.numeric)
-    right = off <= max(RTOL["float64"] * (line.scale if line.key[1] == 1 else whole / line.share), SHRINKS * line.error)
-    if right or (off <= line.known + line.swallowed and line.plain):
-        largest = max(found.peaks.max(), found.lines.height / line.unit)
+    right = off <= max(RTOL["float64"] * (line.scale if line.key[1] == 1 else whole / line.terms), SHRINKS * line.error)
+    if right or (off <= line.margin + line.absorbed and line.plain):
+        largest = max(found.peaks.max(), found.lines.moving_size / line.length)
         most = np.max(np.abs(found.tape.vector - fine)[line.key[0] : sum(line.key)])
         worn = rounding <= WORN * found.rtol * whole or most <= ROUNDINGS * found.eps * largest
         return Judgement("pass", line.doubt) if worn else Judgement("inconclusive", 10 + line.doubt, "rounding")
-    return _beyond(line, min(line.error, off), rounding)
+    return _beyond(line, off, rounding)
 
 
 def _by_neighbours(line: Line) -> Judgement:
-    """Ask the tape at points a few roundings away: an error may be as large as what they differ by."""
+    """Judge by the tape at points a few roundings away: rounding explains an error as large as their differences."""
     found = line.found
     spread = SURE * found.along(np.ptp(found.neighbours, axis=0), line.key)[1]
-    lost = line.rounding(found.eps) if found.eps > found.lines.eps else 0.0  # by a tape in a coarser dtype
+    lost = line.rounding(found.eps) if found.eps > found.lines.eps else 0.0  # the tape is coarser than the values
     return _zero(line, spread) or _beyond(line, line.error, spread + lost)
 
 
 def _zero(line: Line, rounding: float) -> Judgement | None:
-    """Pass a gradient that is 0 up to its rounding, if the slope is; float64 alone shows that a slope is 0."""
-    if line.found.lines.eps > epsilon("float64") or abs(line.row.numeric) > line.known:
+    """Pass a gradient that is 0 up to rounding if the slope is 0 too, which only values in float64 can show."""
+    if line.found.lines.eps > epsilon("float64") or abs(line.row.numeric) > line.margin:
         return None
-    # Values that scatter by their rounding cancel, and so may the gradient. Those that never change may be too large.
+    # Values that change by rounding alone come from numbers that cancel, and the gradient may cancel likewise.
     cancels = line.rounding(epsilon("float64")) if line.row.numeric else 0.0
     return Judgement("pass", line.doubt, "zero") if abs(line.gradient) <= SURE * rounding + cancels else None
 
 
 def _beyond(line: Line, error: float, rounding: float) -> Judgement:
-    """Fail an error that is larger than all that could explain it; a kink that is not certain explains any."""
-    lines = line.found.lines
-    unseen = line.known + line.swallowed + lines.eps * lines.count / line.unit
+    """Fail an error that is larger than everything that could explain it; a possible kink explains any error."""
+    unseen = line.margin + line.absorbed + line.found.lines.eps * line.found.lines.constant_weight / line.length
     certain = error > unseen + rounding and not kink(line.found, line.row, CLOSE)
     return Judgement("fail", 10 + line.doubt) if certain else Judgement("inconclusive", 10 + line.doubt, "noise")

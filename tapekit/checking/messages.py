@@ -8,7 +8,7 @@ from tapekit._sources import values_of
 from tapekit.checking.comparison import Comparison, Key
 from tapekit.checking.differences import SURE
 from tapekit.checking.dtypes import epsilon
-from tapekit.checking.judgement import RTOL, Judgement, kink
+from tapekit.checking.judgement import RTOL, Judgement, judge, kink
 from tapekit.checking.results import VERDICTS, SourceCheck
 from tapekit.checking.tape import tensor
 
@@ -31,29 +31,25 @@ def source_check(found: Comparison, index: int, name: str) -> SourceCheck:
         return SourceCheck(name, "fail", cause, checked=checked)
     if not keys:
         return SourceCheck(name, "pass", "", checked=checked)
-    judged = {key: found.judge(key, sure=True) for key in keys}
+    judged = {key: judge(found, key, sure=True) for key in keys}
     # the gravest, of these the best measured, of these the most doubtful
     worst = max(keys, key=lambda k: (VERDICTS.index(judged[k].verdict), len(found.rows[k].steps), judged[k].doubt))
-    verdict, row = judged[worst].verdict, found.rows[worst]
-    cause = _cause(found, index, worst, judged[worst])
-    if not found.tape.linear[index] and verdict != "kink":
-        verdict, cause = "fail", _upstream(found, worst)
-    elif index in found.samplers and verdict != "pass":
-        verdict, cause = "inconclusive", SAMPLER
+    verdict, cause = _verdict(found, index, worst, judged[worst])
     at = max(worst[0] - int(found.lines.ends[index]) + found.lines.sizes[index], 0) // parts
-    return SourceCheck(
-        name,
-        verdict,
-        cause,
-        index=tuple(map(int, np.unravel_index(at, source.shape))) if source.shape.rank else (),
-        analytic=found.along(found.tape.vector, worst)[0],
-        numeric=float(row.numeric),
-        uncertainty=float(row.uncertainty),
-        checked=checked,
-        step=float(row.step),
-        steps=tuple(row.steps.tolist()),
-        differences=tuple(row.curve.tolist()),
-    )
+    place = tuple(map(int, np.unravel_index(at, source.shape))) if source.shape.rank else ()
+    row, (analytic, _) = found.rows[worst], found.along(found.tape.vector, worst)
+    numeric, uncertainty, step = map(float, (row.numeric, row.uncertainty, row.step))
+    curve = tuple(row.steps.tolist()), tuple(row.curve.tolist())
+    return SourceCheck(name, verdict, cause, place, analytic, numeric, uncertainty, checked, step, *curve)
+
+
+def _verdict(found: Comparison, index: int, key: Key, judged: Judgement) -> tuple[str, str]:
+    """Return the verdict on a source by its worst line `key`, and the cause."""
+    if not found.tape.linear[index] and judged.verdict != "kink":
+        return "fail", _upstream(found, key)
+    if index in found.samplers and judged.verdict != "pass":
+        return "inconclusive", SAMPLER
+    return judged.verdict, _cause(found, index, key, judged)
 
 
 def _cause(found: Comparison, index: int, key: Key, judged: Judgement) -> str:
@@ -89,7 +85,7 @@ def _cause(found: Comparison, index: int, key: Key, judged: Judgement) -> str:
 
 
 def _upstream(found: Comparison, key: Key) -> str:
-    """Return how the gradient depends on the one from above, where it is not linear in it."""
+    """Return how the gradient depends on the upstream gradient, if not linearly."""
     once, doubled = (g[key[0] : sum(key)] for g in (found.tape.vector, found.tape.doubled))
     for factor, words in ((1, "ignored"), (4, "applied twice")):
         if np.linalg.norm(doubled - factor * once) < 0.01 * np.linalg.norm(once):

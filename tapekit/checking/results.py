@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from tapekit._names import place_of, some
 from tapekit._tables import Html, block, html_table, status, text_table
 
-VERDICTS = ("pass", "inconclusive", "kink", "fail", "nondeterministic")  # the last that occurs is that of the whole
+VERDICTS = ("pass", "inconclusive", "kink", "fail", "nondeterministic")  # the last that occurs is that of the check
 NUMBERS = range(2, 6)  # the columns that hold numbers
 
 
@@ -15,10 +15,10 @@ NUMBERS = range(2, 6)  # the columns that hold numbers
 class SourceCheck:
     """The verdict on one source, and the numbers at its worst element.
 
-    ``index`` is that element (of a block, its first; a complex one is two, real and imaginary part). ``analytic`` is
-    the tape's gradient, of a `fn` that is not scalar under the random cotangent; ``numeric`` +- ``uncertainty`` is that
-    of the differences, measured best at ``step``. ``differences`` are the central ones at each of ``steps``, for
-    `tapekit.plot_check`. ``index`` is None, and every number nan, where nothing was measured.
+    ``index`` is that element, or the first of a block. ``analytic`` is the tape's gradient, under the random cotangent
+    if `fn` is not scalar; ``numeric`` +- ``uncertainty`` is that of the differences, measured best at ``step``.
+    ``differences`` are the central differences at each of ``steps``, for `tapekit.plot_check`. If nothing was measured,
+    ``index`` is None and every number is nan.
     """
 
     name: str
@@ -65,7 +65,7 @@ class GradientCheck:
         return len(self.sources)
 
     def __getitem__(self, which: int | str) -> SourceCheck:
-        """Return the check of that place, or of the source of that name or whose Keras path ends with it."""
+        """Return the check at an index, or of the source with that name, or with a Keras path that ends with it."""
         if isinstance(which, str):
             which = place_of("GradientCheck", [source.name for source in self.sources], which)
         return self.sources[which]
@@ -89,10 +89,8 @@ class GradientCheck:
         rows: list = [("source", "verdict", "tape", "differences", "+-", "rel. error", "checked")]
         for each in self:
             label = each.name + (f"{list(each.index)}" if each.index else "")
-            slopes = (f"{each.analytic:.6g}", f"{each.numeric:.6g}")
-            errors = (f"{each.uncertainty:.1e}", f"{each.rel_error:.1e}")
-            measured = ["-"] * len(NUMBERS) if each.index is None else [*slopes, *errors]
-            rows.append((label, each.verdict, *measured, each.checked))
+            cells = [f"{each.analytic:.6g}", f"{each.numeric:.6g}", f"{each.uncertainty:.1e}", f"{each.rel_error:.1e}"]
+            rows.append((label, each.verdict, *(cells if each.index is not None else ["-"] * 4), each.checked))
         return rows
 
     def _causes(self) -> list[str]:

@@ -1,6 +1,6 @@
 """The gradient of the tape under a random cotangent, as one real vector: `tape_gradient`, `pull_back`, `second_order`.
 
-A cotangent whose entries are never 1 finds a backward pass that ignores the gradient from above; a second one, -2 times
+A cotangent whose entries are never 1 finds a backward pass that ignores the upstream gradient; a second one, -2 times
 the first, finds a backward pass that is not linear in it.
 """
 
@@ -19,8 +19,9 @@ from tapekit.checking.dtypes import epsilon, floats, real
 class TapeGradient:
     """The ``outputs`` of `fn` and the gradients of their sum, weighted by ``cotangents``.
 
-    ``raw`` is what the tape returned, ``vector`` the same as one real vector; ``doubled`` is that under -2 times the
-    cotangents, ``linear`` of which sources it is -2 times as much. ``raises`` is the error of the backward pass.
+    ``raw`` are the gradients as the tape returned them. ``vector`` is the same as one real vector, divided by
+    ``scale``, and ``doubled`` that under -2 times the cotangents; ``linear``: it is -2 times as large, for each source.
+    ``random``: `fn` or its gradient changes from call to call. ``raises``: the error of the backward pass.
     """
 
     outputs: list[tf.Tensor]
@@ -79,8 +80,7 @@ def pull_back(call: Call, leaves: Sequence | None = None) -> tuple[list[tf.Tenso
 
 
 def second_order(call: Call, seed: int) -> Call:
-    """Return the gradient of `call` as a function that is called in the same way; of several numbers, of their sum with
-    random weights."""
+    """Return the gradient of `call` as a `Call`; of several numbers, that of their sum with random weights."""
 
     def slope(*leaves: Any) -> list[tf.Tensor]:
         outputs, back = pull_back(call, leaves or None)
@@ -106,7 +106,7 @@ def cotangents(outputs: Sequence, seed: int) -> list[tf.Tensor]:
 
 
 def as_vector(call: Call, gradients: Sequence, scale: float) -> np.ndarray:
-    """Return all gradients / `scale` as one real vector; zeros where there is none, or none that fits."""
+    """Return all gradients / `scale` as one real vector, with zeros for one that is None or of another shape."""
     parts = []
     for gradient, source in zip(gradients, call.sources, strict=True):
         like = values_of(source)
@@ -116,12 +116,12 @@ def as_vector(call: Call, gradients: Sequence, scale: float) -> np.ndarray:
 
 
 def tensor(gradient: Any) -> tf.Tensor:
-    """Return a gradient as one dense tensor: repeated rows of `tf.IndexedSlices` add up."""
+    """Return a gradient as a dense tensor, in which the repeated rows of `tf.IndexedSlices` are added."""
     return tf.convert_to_tensor(values_of(gradient))
 
 
 def _same(first: Any, second: Any) -> bool:
-    """Whether two calls gave the same, but for the order in which threads add."""
+    """Whether two calls returned the same, up to the rounding of sums whose order depends on threads."""
     if first is None or second is None:
         return first is second
     a, b = (real(tensor(each)).numpy() for each in (first, second))

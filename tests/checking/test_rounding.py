@@ -379,6 +379,20 @@ def test_a_function_that_varies_below_every_step_is_inconclusive():
         assert "too noisy to tell in float64" in source.cause
 
 
+def test_a_kink_that_rounding_makes_uncertain_is_never_called_wrong():
+    v = tf.Variable([0.0])
+    for large in (200.0, 500.0, 1500.0, 1e4):
+        check = check_gradient(lambda large=large: large + tf.reduce_sum(tf.nn.relu(in_float32(v))), v)
+        assert check.verdict == "inconclusive", str(check)
+
+
+@pytest.mark.parametrize("rate", [889.0, 1155.0])
+def test_slopes_of_a_fast_wave_that_agree_by_chance_are_no_proof(rate):
+    v = tf.Variable(np.random.default_rng(1).uniform(0.2, 0.9, 64).astype("float32"))
+    check = check_gradient(lambda: tf.reduce_sum(tf.sin(rate * in_float32(v) ** 2)), v)
+    assert check.verdict == "inconclusive", str(check)
+
+
 def test_a_small_gradient_beside_a_large_one_of_its_source_need_not_be_known_as_well():
     for small in (1e-6, 1e-7):
         fn = lambda x, small=small: tf.reduce_sum(tf.constant([1.0, small]) * tf.sin(in_float32(x)))  # noqa: E731
