@@ -1,6 +1,7 @@
 """What an operation is called in the user's program: `spelled`, `path_of`, `left_at`."""
 
 import ast
+import contextlib
 import linecache
 import re
 import traceback
@@ -76,32 +77,27 @@ def left_at(error: Exception) -> tuple[Place | None, str | None]:
         return None, None
     frame = next(f for f in reversed(frames) if (f.filename, f.lineno) == at[:2])
     start, end = getattr(frame, "colno", None), getattr(frame, "end_colno", None)
-    whole = linecache.getline(at.file, at.line)
-    part = whole[start:end] if start is not None and frame.end_lineno == at.line else at.code
-    return at, _callee(part.strip())
+    code, calls = at.code, []
+    with contextlib.suppress(SyntaxError):  # of a part of a statement
+        if start is not None and frame.end_lineno == at.line:
+            code = linecache.getline(at.file, at.line)[start:end].strip()
+            calls = [ast.parse(code, mode="eval").body]
+        else:  # Python 3.10 does not tell the columns: what the line calls first outside of tf
+            calls = sorted(_calls(code), key=lambda call: ast.unparse(call).startswith("tf."))
+    return at, _callee(calls[0], code) if calls else code
 
 
-def _callee(code: str) -> str:
-    """Return the function that an expression or a line calls: ``.numpy`` at the end of a chain of calls."""
-    try:
-        node = ast.parse(code, mode="eval").body
-    except SyntaxError:  # a line, of which Python 3.10 does not tell the columns: what it calls first outside of tf
-        calls = sorted(_calls(code), key=lambda call: ast.unparse(call).startswith("tf."))
-        if not calls:
-            return code
-        node = calls[0]
+def _callee(node: Any, code: str) -> str:
+    """Return the function that an expression of `code` calls: ``.numpy`` at the end of a chain of calls."""
     node = node.func if isinstance(node, ast.Call) else node
     if isinstance(node, ast.Attribute) and not isinstance(node.value, (ast.Name, ast.Attribute, ast.Subscript)):
         return f".{node.attr}"
     return ast.get_source_segment(code, node) or code
 
 
-def _calls(code: str) -> list[ast.Call]:
-    """Return the calls in a line, in the order in which Python evaluates them; none if it is a part of a statement."""
-    try:
-        pending: list[Any] = [ast.parse(code + " pass" * code.endswith(":"))]
-    except SyntaxError:
-        return []
+def _calls(code: str) -> list[Any]:
+    """Return the calls in a line, in the order in which Python evaluates them."""
+    pending: list[Any] = [ast.parse(code + " pass" * code.endswith(":"))]
     found = []
     while pending:
         node = pending.pop()
