@@ -82,8 +82,11 @@ def left_at(error: Exception) -> tuple[Place | None, str | None]:
         if start is not None and frame.end_lineno == at.line:
             code = linecache.getline(at.file, at.line)[start:end].strip()
             calls = [ast.parse(code, mode="eval").body]
-        else:  # Python 3.10 does not tell the columns: what the line calls first outside of tf
-            calls = sorted(_calls(code), key=lambda call: ast.unparse(call).startswith("tf."))
+        else:  # Python 3.10 does not tell the columns: what is running, or what the line calls first outside of tf
+            calls = _calls(code, inside=ast.Lambda if frame.name == "<lambda>" else ast.Module)
+            below = {each.name for each in frames[frames.index(frame) + 1 :]}
+            names = {call: _callee(call, code) for call in calls}
+            calls.sort(key=lambda call: (names[call].split(".")[-1] not in below, names[call].startswith("tf.")))
     return at, _callee(calls[0], code) if calls else code
 
 
@@ -95,9 +98,10 @@ def _callee(node: Any, code: str) -> str:
     return ast.get_source_segment(code, node) or code
 
 
-def _calls(code: str) -> list[Any]:
-    """Return the calls in a line, in the order in which Python evaluates them."""
-    pending: list[Any] = [ast.parse(code + " pass" * code.endswith(":"))]
+def _calls(code: str, inside: type) -> list[Any]:
+    """Return the calls in the nodes `inside` a line, in the order in which Python evaluates them."""
+    tree = ast.parse(code + " pass" * code.endswith(":"))
+    pending: list[Any] = [node for node in ast.walk(tree) if isinstance(node, inside)]
     found = []
     while pending:
         node = pending.pop()

@@ -1605,7 +1605,9 @@ def a_rewrap_list(repaired):
     w = tf.Variable([1.0, 2.0], name="w")
 
     def fn():
-        c = tf.identity(w) if repaired else tf.Variable(w * 2.0)  # here
+        if repaired:
+            return tf.reduce_sum(tf.identity(w) ** 2)
+        c = tf.Variable(w * 2.0)  # here
         return tf.reduce_sum(c**2)
 
     return fn, w
