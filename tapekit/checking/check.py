@@ -1,7 +1,6 @@
 """`check_gradient`: the arguments, and the order of the work."""
 
 import dataclasses
-import threading
 from collections.abc import Callable
 from numbers import Real
 from typing import Any
@@ -14,10 +13,8 @@ from tapekit.checking.messages import source_check
 from tapekit.checking.results import GradientCheck
 from tapekit.checking.tape import second_order
 from tapekit.graphs.capture import outside_of_graphs, outside_of_scopes
-from tapekit.graphs.state import all_variables_kept, draws_kept, undisturbed
+from tapekit.graphs.state import ONE_AT_A_TIME, all_variables_kept, draws_kept, undisturbed
 from tapekit.jacobians import variable_scope_kept
-
-_ONE_AT_A_TIME = threading.RLock()  # a check assigns to variables, which no other check may read meanwhile
 
 
 def check_gradient(
@@ -73,7 +70,7 @@ def check_gradient(
     outside_of_scopes(call)
     once, places = _once(call)
     weighted: list[str] = []
-    with _ONE_AT_A_TIME, variable_scope_kept(), draws_kept(), undisturbed(), all_variables_kept():
+    with ONE_AT_A_TIME, variable_scope_kept(), draws_kept(), undisturbed(), all_variables_kept():
         for number, each in enumerate((once, second_order(once, seed))[: int(order)], 1):
             found = compare(each, rtol=rtol, atol=atol, seed=seed, progress=progress)
             checks = tuple(source_check(found, place, name) for place, name in zip(places, call.names, strict=True))

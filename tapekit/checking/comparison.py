@@ -25,7 +25,6 @@ from tapekit.checking.tape import TapeGradient, as_vector, pull_back, tape_gradi
 ONE_BY_ONE = 2048  # elements up to which each is checked by itself; more are checked in blocks
 WIDTH = 256  # elements of a block, at least: one wrong element among so many is still visible
 EVALUATED = 7e7  # coordinates that all blocks together may copy: the larger the point, the fewer and wider the blocks
-AGAIN = 4096  # lines that are measured again, at most
 OPENED = 16  # doubtful blocks that are divided: enough to name a wrong element of each source
 NEIGHBOURS = 8  # points a few roundings away: all of them agree by chance once in a million times
 
@@ -146,7 +145,7 @@ def _measure(found: Comparison) -> None:
     worst = [max(keys, key=lambda key: judged[key].doubt) for keys in mine]
     todo = list(dict.fromkeys([*doubtful, *(key for key in worst if key[1] == 1)]))
     if todo:
-        _measure_lines(found, todo[:AGAIN])
+        _measure_lines(found, todo)
     for key in doubtful[:OPENED]:
         _open(found, key)
 

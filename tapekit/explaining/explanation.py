@@ -26,6 +26,7 @@ from tapekit.explaining.replay import Replay, recorded, replay
 from tapekit.explaining.signals import health, in_words
 from tapekit.graphs.capture import LeftTensorFlow, Recording, outside_of_graphs
 from tapekit.graphs.eager import eager_gradients
+from tapekit.graphs.state import ONE_AT_A_TIME
 
 
 def explain(fn: Callable, vars: Any, /) -> Explanation:
@@ -55,16 +56,15 @@ def explain(fn: Callable, vars: Any, /) -> Explanation:
     call = replay(bind("explain", fn, vars, integers=True))
     outside_of_graphs("explain")
     error: Exception | None = None
-    with inner_gradients() as inner:
+    with ONE_AT_A_TIME, inner_gradients() as inner:
         if not any(isinstance(source, tf.RaggedTensor) for source in call.sources):
             for python in (True, False):
                 try:
                     return _from_graph(call, python)
-                except tf.errors.OpError as failure:  # perhaps the gradient of a tf.py_function, which has no shape
-                    error = failure
                 except Exception as failure:
                     error = failure
-                    break
+                    if not isinstance(failure, tf.errors.OpError):  # as of the gradient of a tf.py_function
+                        break
         try:
             return _from_eager_run(call, error)
         except Exception:

@@ -21,7 +21,7 @@ import tensorflow as tf
 from tapekit._lines import is_own
 from tapekit._sources import Call, dense, describe, is_float, values_of
 from tapekit.graphs.eager import eager_gradients
-from tapekit.graphs.state import variables_kept
+from tapekit.graphs.state import ONE_AT_A_TIME, variables_kept
 from tapekit.graphs.variables import variables_made_once
 from tapekit.jacobians import variable_scope_kept
 
@@ -30,8 +30,7 @@ REFUSAL = re.compile(
     r"symbolic|to a numpy array|attribute .numpy|eager|singleton tf.Variable|unable to lift|non-tensor", re.IGNORECASE
 )
 
-# These operations return their input unchanged.
-PLUMBING = {"Identity", "ReadVariableOp", "EnsureShape"}
+PLUMBING = {"Identity", "ReadVariableOp", "EnsureShape"}  # operations that return their input unchanged
 # These operations read the shape of a tensor, not its values.
 SHAPES = {"Shape", "ShapeN", "Size", "Rank", "VariableShape", "ZerosLike", "OnesLike", "BroadcastGradientArgs"}
 
@@ -140,10 +139,10 @@ def capture(call: Call, ask: Callable[[Recording], Any]) -> tuple[Recording, Any
     for name, source in zip(call.names, call.sources, strict=True):
         if isinstance(source, tf.RaggedTensor):
             raise TypeError(f"{call.where}: source {name!r} is ragged. A dense one is needed. Give its .flat_values.")
-    with variable_scope_kept():
+    with ONE_AT_A_TIME, variable_scope_kept():
         concrete, recording = graph_of(call, ask)
-    with variables_kept(concrete, (source for source in call.sources if isinstance(source, tf.Variable))):
-        answers = concrete()
+        with variables_kept(concrete, (source for source in call.sources if isinstance(source, tf.Variable))):
+            answers = concrete()
     return recording, tf.nest.map_structure(lambda tensor: None if tensor is None else tensor.numpy(), answers)
 
 

@@ -2,12 +2,15 @@
 
 import gc
 import random
+import threading
 from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
+
+ONE_AT_A_TIME = threading.RLock()  # to run fn changes variables and settings that all threads share, for that time
 
 
 def variables_kept(concrete: Any, others: Iterable[tf.Variable]) -> AbstractContextManager:
@@ -36,11 +39,9 @@ def all_variables_kept() -> AbstractContextManager:
     before = []
     for found in gc.get_objects():
         if issubclass(type(found), tf.Variable):
-            try:
+            with suppress(Exception):  # a variable that is not initialized, or belongs to a graph
                 # no copy: the tensor shares the memory of the variable until that is assigned
                 before.append((found.handle, tf.raw_ops.ReadVariableOp(resource=found.handle, dtype=found.dtype)))
-            except Exception:  # a variable that is not initialized, or belongs to a graph
-                continue
     return restored(before)
 
 

@@ -1,5 +1,7 @@
 """Programs that use values of tensors in Python: each is traced with the values that an eager run has."""
 
+import threading
+
 import keras
 import numpy as np
 import pytest
@@ -246,6 +248,24 @@ def test_classes_and_random_state_are_restored():
     assert [dict(vars(each)) for each in classes] == before
     with pytest.raises(TypeError):
         tf.function(lambda: float(w[0]), autograph=False)()
+
+
+def test_threads_that_explain_at_once_restore_the_classes():
+    w = tf.Variable([1.0, 2.0], name="w")
+    before = dict(vars(tf.Tensor))
+    explanations = []
+
+    def explain():
+        explanations.append(tapekit.explain(lambda: tf.reduce_sum(w) * float(tf.reduce_max(w)), w))
+
+    for _ in range(3):
+        threads = [threading.Thread(target=explain) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert dict(vars(tf.Tensor)) == before
+    assert [explanation[0].status for explanation in explanations] == ["ok"] * 12
 
 
 def test_a_model_predicts_after_predict_was_explained():
