@@ -75,8 +75,7 @@ class EventFile:
             name = f"events.out.tfevents.{time.time():.6f}.{socket.gethostname()}.{os.getpid()}.tapekit"
             self.file = tf.io.TFRecordWriter(os.path.join(self.path, name))
             self._append(file_version="brain.Event:2")
-        columns = {"loss": records.loss} if records.has_loss else {}
-        columns["global_norm"] = records.global_norm
+        columns = ({"loss": records.loss} if records.has_loss else {}) | {"global_norm": records.global_norm}
         for kind in ("norm", "max_abs", "nonfinite", "missing", *records.kinds[len(STATISTICS) :]):
             columns |= zip((f"{kind}/{name}" for name in records.names), getattr(records, kind).T, strict=True)
         counted = records.histogram_steps
@@ -128,13 +127,13 @@ def load(path: Any) -> tuple[int | None, Records]:
 
 
 def _load_csv(data: bytes) -> tuple[int, Records]:
-    data = data[: data.rfind(b"\n") + 1]  # a process that was killed may leave an incomplete last line
+    whole, data = data, data[: data.rfind(b"\n") + 1]  # a process that was killed may leave an incomplete last line
     lines = data.decode("utf-8-sig").splitlines()
     header = next(csv.reader(lines), [])
-    if not header:
+    if not header and b"step,loss,global_norm,".startswith(whole[:22]):
         return 0, Records((), np.zeros([0], np.int64), np.zeros([0, 2], np.float32), NO_COUNTS)
     if header[:3] != ["step", "loss", "global_norm"]:
-        raise ValueError(f"it begins with {','.join(header)[:40]!r}")
+        raise ValueError(f"it begins with {whole[:40].decode(errors='replace').splitlines()[0]!r}")
     table = np.loadtxt(lines[1:], delimiter=",", ndmin=2) if lines[1:] else np.zeros([0, len(header)])
     names = tuple(column.removesuffix(".norm") for column in header if column.endswith(".norm"))
     steps, rows = table[:, 0].astype(np.int64), table[:, 1:].astype(np.float32)

@@ -19,6 +19,8 @@ def names_of(variables: Any, known: tuple[str, ...], *, new: bool, updates: bool
             f"GradientLog.record: variables holds {some([_sources.describe(v) for v in flat]) or 'nothing'}. "
             "Variables or tensors are needed. Write log.record(gradients, variables); build a Keras model before."
         )
+    if wrong := [v for v in flat if _sources.watchable(v)[1] is None]:
+        raise TypeError(f"GradientLog.record: variables holds {_sources.refusal(wrong[0])}")
     # Keras numbers layers anew, and leaves the name of a Sequential out when it loads one
     own = [["/".join(re.sub(r"_\d+(?=/|$)", "", name).split("/")[-2:]) for name in each] for each in (names, known)]
     names = known if new and own[0] == own[1] else names
@@ -46,8 +48,7 @@ def as_gradient(gradient: Any, variable: Any, name: str) -> Any:
     what = f"GradientLog.record: the gradient of {name!r} is {_sources.describe(gradient)}"
     if tensor:
         raise ValueError(f"{what}; the variable has shape {variable.shape}. Give both lists in the same order.")
-    need = "A float tensor of TensorFlow or None is needed. Write log.record(gradients, variables), in this order."
-    raise TypeError(f"{what}. {need}")
+    raise TypeError(f"{what}. A float tensor of TensorFlow or None is needed. Write log.record(gradients, variables).")
 
 
 def as_loss(loss: Any) -> tf.Tensor:

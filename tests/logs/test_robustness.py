@@ -215,7 +215,8 @@ def test_a_foreign_file_is_refused_in_a_sentence(tmp_path):
     plt.close("all")
     (tmp_path / "torn.npz").write_bytes(b"PK\x03\x04" + b"x" * 100)
     (tmp_path / "other.csv").write_text("step,loss,global_norm,a.norm\n0,1,x,y\n")
-    for name in ("foreign.npz", "picture.png", "torn.npz", "other.csv"):
+    (tmp_path / "one_line.txt").write_bytes(b"\x89no line ends here")
+    for name in ("foreign.npz", "picture.png", "torn.npz", "other.csv", "one_line.txt"):
         with pytest.raises(
             ValueError, match=rf"GradientLog.load: .*{name} is not a file of GradientLog \(.*Give a file"
         ):
@@ -251,11 +252,13 @@ def test_another_backend_of_keras_is_named(backend, monkeypatch):
         log.record([gradient], [tf.Variable(X[0, :2])])
 
 
-def test_a_keras_variable_of_another_backend_is_no_source():
+def test_a_keras_variable_of_another_backend_is_no_source_and_is_not_recorded():
     array = type("ArrayImpl", (), {"__module__": "jaxlib._jax"})()
     variable = type("Variable", (), {"path": "dense/kernel", "value": array, "dtype": "float32", "shape": ()})()
     with pytest.raises(TypeError, match="Keras runs on jax here; tapekit reads TensorFlow's tape"):
         tapekit.gradient(lambda: tf.constant(1.0), variable)
+    with pytest.raises(TypeError, match=r"record: variables holds .*Keras runs on jax here; tapekit reads"):
+        GradientLog().record([array], [variable])
 
 
 @pytest.mark.parametrize("loss", [1e300, -1e300, 10**30, float("inf"), float("nan"), 2**53, 0])
