@@ -10,7 +10,7 @@ from types import CodeType
 from typing import Any, NamedTuple
 
 from tapekit._lines import is_own
-from tapekit.graphs.capture import Place, place_at, short
+from tapekit.graphs.places import Place, place_at, short
 
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 _GROWS = {"append", "extend", "insert", "add", "update", "setdefault"}

@@ -12,8 +12,9 @@ import tensorflow as tf
 
 from tapekit._sources import is_float
 from tapekit.explaining import words
-from tapekit.explaining.flow import own_gradient
-from tapekit.graphs.capture import PLUMBING, Place, place
+from tapekit.graphs.flow import own_gradient
+from tapekit.graphs.places import Place, place
+from tapekit.graphs.recording import PLUMBING
 
 # TensorFlow and Keras put these functions between a call and the function that is called.
 _WRAPPERS = ("wrapper", "wrapped", "error_handler", "op_dispatch_handler")
@@ -28,8 +29,6 @@ def cause_of(op: tf.Operation) -> tuple[str, str, str]:
         return "left_tensorflow", "python", ""
     if op.type == "StopGradient":
         return "stop_gradient", library, ""
-    if "_tf_int" in _callees(op):  # AutoGraph's int()
-        return "left_tensorflow", "", ""
     if any(tensor.dtype == tf.resource for tensor in op.inputs) and op.type != "ReadVariableOp":
         return "stateful", library, ""
     if op.type == "Cast" or not any(is_float(tensor) for tensor in op.inputs):
@@ -67,11 +66,8 @@ def path_of(name: str, ops: Sequence[tf.Operation]) -> str:
     return " -> ".join([name, *steps]) + " x"
 
 
-def left_at(error: Exception) -> tuple[Place | None, str | None]:
+def left_at(frames: traceback.StackSummary) -> tuple[Place | None, str | None]:
     """Return the line, and the call in it, at which `fn` left TensorFlow."""
-    if isinstance(error.__cause__, Exception):  # of a LeftTensorFlow, the error of fn
-        error = error.__cause__
-    frames = traceback.extract_tb(error.__traceback__)
     at = place(frames)
     if at is None:
         return None, None

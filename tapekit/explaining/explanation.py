@@ -9,6 +9,7 @@ w: the gradient is None (non_differentiable_op).
 """
 
 from collections.abc import Callable, Sequence
+from traceback import StackSummary
 from typing import Any
 
 import tensorflow as tf
@@ -18,14 +19,14 @@ from tapekit._sources import Call, bind, is_float, values_of
 from tapekit.explaining import words
 from tapekit.explaining.calls import left_at, path_of
 from tapekit.explaining.facts import Links, fact_of_nan, fact_of_value, fact_of_zero, hear
-from tapekit.explaining.flow import has_body
 from tapekit.explaining.inner import inner_gradients
 from tapekit.explaining.ready_made import spoken_names
 from tapekit.explaining.records import Explanation, Fact, Finding
-from tapekit.explaining.replay import Replay, recorded, replay
 from tapekit.explaining.signals import health, in_words
-from tapekit.graphs.capture import LeftTensorFlow, Recording, outside_of_graphs
+from tapekit.graphs.capture import outside_of_graphs, recorded
 from tapekit.graphs.eager import eager_gradients
+from tapekit.graphs.flow import has_body
+from tapekit.graphs.recording import LeftTensorFlow, Recording
 from tapekit.graphs.state import ONE_AT_A_TIME
 
 
@@ -53,27 +54,33 @@ def explain(fn: Callable, vars: Any, /) -> Explanation:
         >>> finding.status, finding.cause, finding.op
         ('none', 'non_differentiable_op', 'ArgMax')
     """
-    call = replay(bind("explain", fn, vars, integers=True))
+    call = bind("explain", fn, vars, integers=True)
     outside_of_graphs("explain")
-    error: Exception | None = None
     with ONE_AT_A_TIME, inner_gradients() as inner:
-        if not any(isinstance(source, tf.RaggedTensor) for source in call.sources):
-            for python in (True, False):
-                try:
-                    return _from_graph(call, python)
-                except Exception as failure:
-                    error = failure
-                    if not isinstance(failure, tf.errors.OpError):  # as of the gradient of a tf.py_function
-                        break
         try:
-            return _from_eager_run(call, error)
+            return _explained(call)
         except Exception:
             if not inner:
                 raise  # an error of fn's own
             return Explanation(_findings(call, ["none"] * len(call.leaves), [inner[0]] * len(call.leaves)))
 
 
-def _from_graph(call: Replay, python: bool) -> Explanation:
+def _explained(call: Call) -> Explanation:
+    """Explain by the graph of `fn`, and by an eager run where there is no graph."""
+    left = None
+    if not any(isinstance(source, tf.RaggedTensor) for source in call.sources):
+        for python in (True, False):
+            try:
+                return _from_graph(call, python)
+            except LeftTensorFlow as error:
+                left = error.frames
+                break
+            except tf.errors.OpError:  # as of the gradient of a tf.py_function
+                continue
+    return _from_eager_run(call, left)
+
+
+def _from_graph(call: Call, python: bool) -> Explanation:
     """Explain a `fn` that can be traced; without `python`, no gradient passes through a tf.py_function."""
     links: list[Links] = []
 
@@ -87,15 +94,16 @@ def _from_graph(call: Replay, python: bool) -> Explanation:
 
     recording, (*answer, value) = recorded(call, ask)
     statuses = by_tape = [in_words(row) for row in answer]
-    if call.answers or ("zero" in statuses and any(has_body(op) for op in recording.ops)):
+    answers = recording.answers
+    if answers or ("zero" in statuses and any(has_body(op) for op in recording.ops)):
         # where a branch or a loop loses the gradient, a graph returns zeros, and an eager tape None
         by_tape = _run_eagerly(call)
         lost = ("none", "zero")
-        if call.answers and [word in lost for word in statuses] != [word in lost for word in by_tape]:
-            return _from_eager_run(call, None)
+        if answers and [word in lost for word in statuses] != [word in lost for word in by_tape]:
+            return _from_eager_run(call, answers[-1].frames)
     unsound = [index for index, word in enumerate(statuses) if word in ("zero", "not_finite")]
     infinite = in_words(value) == "not_finite"
-    signal = hear(call, unsound) if unsound or infinite else None
+    signal = hear(recording, unsound) if unsound or infinite else None
     facts: list[Fact | None] = [None] * len(statuses)
     for index, word in enumerate(statuses):
         if word == "none":
@@ -109,19 +117,15 @@ def _from_graph(call: Replay, python: bool) -> Explanation:
     if others := links[-1].others():
         told.append(f"Also read, but not in vars: {some([each.name for each in others])}")
     cuts = [[] if fact else links[-1].cuts_of(index) for index, fact in enumerate(facts)]
-    whole = not recording.variables and not call.answers and all(is_float(source) for source in call.sources)
+    whole = not recording.variables and not answers and all(is_float(source) for source in call.sources)
     calculation = (call.fn, call.vars) if whole else None
     return Explanation(_findings(call, by_tape, facts, cuts), tuple(dict.fromkeys(told)), calculation)
 
 
-def _from_eager_run(call: Replay, error: Exception | None) -> Explanation:
-    """Explain a `fn` that cannot be traced: what an eager run tells, and the line at which tracing failed."""
+def _from_eager_run(call: Call, left: StackSummary | None) -> Explanation:
+    """Explain a `fn` that cannot be traced: what an eager run tells, and the call at which it left TensorFlow."""
     statuses = _run_eagerly(call)
-    if error and not isinstance(error, (LeftTensorFlow, tf.errors.OpError)):
-        raise error  # fn runs: the error is not its own
-    at, op = left_at(error) if error else (None, None)
-    if call.answers and not at:
-        _, op, at = call.answers[-1]
+    at, op = left_at(left) if left else (None, None)
     facts: list[Fact | None] = []
     for word, source in zip(statuses, call.sources, strict=True):
         if word == "ok":
@@ -130,7 +134,7 @@ def _from_eager_run(call: Replay, error: Exception | None) -> Explanation:
             facts.append(Fact("zero" if word == "zero" else "nan", "unseen"))
         elif not is_float(source):
             facts.append(Fact("integer_dtype", "source", dtype=source.dtype.name))
-        elif at or isinstance(error, LeftTensorFlow):
+        elif left:
             facts.append(Fact("left_tensorflow", "unknown", op=op, at=at))
         else:
             facts.append(Fact("non_differentiable_op"))

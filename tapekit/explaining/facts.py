@@ -10,14 +10,15 @@ from typing import Any
 import tensorflow as tf
 
 from tapekit._names import some
-from tapekit._sources import Call, is_float
+from tapekit._sources import is_float
 from tapekit.explaining import ready_made, signals, words
-from tapekit.explaining.calls import backward_place, called_by, cause_of, spelled
-from tapekit.explaining.flow import CUT, FLAT, NUMBER, SHAPE, Flow, Way, has_body, inside
+from tapekit.explaining.calls import backward_place, called_by, cause_of, left_at, spelled
 from tapekit.explaining.records import Fact
-from tapekit.explaining.replay import answered, far_away, matters, nearby
 from tapekit.explaining.signals import NOT_FINITE, ZERO, Signal, health, status
-from tapekit.graphs.capture import PLUMBING, Place, Recording, capture, place
+from tapekit.graphs.capture import far_away, matters, nearby, recorded
+from tapekit.graphs.flow import CUT, FLAT, NUMBER, SHAPE, Flow, Way, has_body, inside
+from tapekit.graphs.places import Place, place
+from tapekit.graphs.recording import PLUMBING, Recording
 
 
 class Links:
@@ -25,7 +26,7 @@ class Links:
 
     def __init__(self, recording: Recording, *, all_pass: bool) -> None:
         self.recording = recording
-        self.asked = answered(recording)
+        self.asked = dict(zip(recording.asked, recording.answers, strict=False))
         self.flow = Flow(recording, asked=self.asked)
         self.ways = self.flow.ways()
         self._cuts: dict[tf.Operation, Fact] = {}
@@ -77,8 +78,8 @@ class Links:
             return self._fact_of_unread(index)
         best = max(ways, key=lambda way: (self._rank(way), way.position))
         if self._rank(best) < SHAPE:
-            answer = self.asked[best.last]
-            return Fact("not_used", "unused", op=answer.op, at=answer.at)
+            at, op = left_at(self.asked[best.last].frames)
+            return Fact("not_used", "unused", op=op, at=at)
         if best.last is None:  # each operation by itself passes a gradient on
             return Fact("non_differentiable_op")
         if best.rank == SHAPE:
@@ -96,10 +97,10 @@ class Links:
 
     def _fact_of_break(self, path: Sequence[tf.Operation]) -> Fact:
         if answer := self.asked.get(path[-1]):
-            rewraps = (answer.op or "").split(".")[-1] in ("Variable", "constant", "convert_to_tensor")
-            cause = "rewrapped" if rewraps else "left_tensorflow"
+            at, op = left_at(answer.frames)
+            rewraps = (op or "").split(".")[-1] in ("Variable", "constant", "convert_to_tensor")
             way = tuple(op for op in path if op.type not in PLUMBING)
-            return Fact(cause, words.leaving(answer.op or ""), op=answer.op, at=answer.at, path=way)
+            return Fact("rewrapped" if rewraps else "left_tensorflow", words.leaving(op or ""), op=op, at=at, path=way)
         path = [*path[:-1], *inside(path[-1:], self.recording)]
         cause, detail, dtype = cause_of(path[-1])
         return _fact_at(path, cause, detail, dtype=dtype, other=called_by(path[-1]))
@@ -131,16 +132,16 @@ class Links:
         return Fact("outside_tape" if reads_none else "not_used", at=last.line, other=last.name, ready=ready)
 
 
-def hear(call: Call, indexes: Sequence[int]) -> Signal:
-    """Return the numbers of the graph of `call`: its values, and what flows back to some of the sources."""
+def hear(recording: Recording, indexes: Sequence[int]) -> Signal:
+    """Return the numbers of a recording: its values, and what flows back to some of the sources."""
     heard: list[Signal] = []
 
-    def ask(recording: Recording) -> list:
-        sources = [recording.sources[index] for index in indexes]
-        heard.append(Signal(Flow(recording), sources, ready_made.entries(recording)))
+    def ask(again: Recording) -> list:
+        sources = [again.sources[index] for index in indexes]
+        heard.append(Signal(Flow(again), sources, ready_made.entries(again)))
         return heard[-1].question
 
-    _, answer = capture(call, ask)
+    _, answer = recorded(recording.call, ask, recording.answers)
     heard[-1].answered(answer)
     return heard[-1]
 
@@ -263,7 +264,7 @@ def _alone(recording: Recording, op: tf.Operation) -> list[bool]:
         scaled = again.graph.create_op(op.type, small, kinds, attrs=dict(op.node_def.attr))
         return [[health(each) for each in group] for group in (slopes, scaled.outputs[:1])]
 
-    _, groups = capture(recording.call, ask)
+    _, groups = recorded(recording.call, ask, recording.answers)
     return [not any(status(row) in NOT_FINITE for row in rows) for rows in groups]
 
 

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from tapekit import tape
 from tapekit.explaining.records import Fact
-from tapekit.graphs.capture import place
+from tapekit.graphs.places import place
 
 _OURS = (__file__, tape.__file__)
 

@@ -5,7 +5,7 @@ from html import escape
 from typing import Any
 
 from tapekit._tables import CELL, Html, block, status
-from tapekit.graphs.capture import short
+from tapekit.graphs.places import short
 
 
 def explanation_html(findings: Sequence[Any]) -> Html:

@@ -13,8 +13,9 @@ import tensorflow as tf
 from tapekit._sources import Call, as_variable, is_float
 from tapekit.explaining.bindings import Binding, last_binding
 from tapekit.explaining.calls import called_by
-from tapekit.explaining.flow import Flow
-from tapekit.graphs.capture import Place, Recording, place, place_at
+from tapekit.graphs.flow import Flow
+from tapekit.graphs.places import Place, place, place_at
+from tapekit.graphs.recording import Recording
 
 # What a tf.function, a model or layer of Keras, and a functools.partial hold.
 _HELD = ("python_function", "layers", "variables", "func", "args", "keywords")

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from tapekit._names import place_of, some
 from tapekit.explaining.notebook import explanation_html
-from tapekit.graphs.capture import Place, short
+from tapekit.graphs.places import Place, short
 from tapekit.tracing import Trace, trace
 
 

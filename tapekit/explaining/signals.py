@@ -6,7 +6,7 @@ from typing import Any
 import tensorflow as tf
 
 from tapekit._sources import is_float
-from tapekit.explaining.flow import Flow
+from tapekit.graphs.flow import Flow
 
 ZERO = ("zero",)
 NOT_FINITE = ("infinite", "nan")

@@ -1,17 +1,23 @@
 """How can the tape be read? `fn` becomes a TensorFlow graph that is queried and run once; then all state is restored.
 
 An eager tape cannot be read from Python, but a graph can. `capture` traces `fn` inside a `tf.function`, asks
-`tf.gradients` for what is wanted, and runs values and gradients as one graph. Everything that a run of `fn` may change
-(variables, random state) is restored afterwards. `tracing`, `explaining` and `checking` are built on this room.
+`tf.gradients` for what is wanted, and runs values and gradients as one graph. Where `fn` uses the value of a tensor in
+Python, the graph up to there is run for it, and `fn` is traced again with the answer. Everything that a run of `fn` may
+change (variables, random state) is restored afterwards. `tracing`, `explaining` and `checking` are built on this room.
 
 Files, in reading order:
 
-    capture    `capture`: a call -> a `Recording` and the answers to questions about it; source lines (`place`)
-    variables  the variables that `fn` makes while it is traced
+    capture    `capture`: a call -> a `Recording` and the answers to questions about it
+    recording  `Recording`: the graph of `fn`, and the gradients in it
+    answers    the values that `fn` uses in Python while it is traced
+    flow       along which edges of the graph a gradient passes
+    places     `Place`: a line of the user's code
     eager      `eager_gradients`: the gradients of an eager tape
     state      restore variables and random state after a run of `fn`
 """
 
-from tapekit.graphs.capture import LeftTensorFlow, Place, Recording, capture
+from tapekit.graphs.capture import capture
+from tapekit.graphs.places import Place
+from tapekit.graphs.recording import LeftTensorFlow, Recording
 
 __all__ = ["LeftTensorFlow", "Place", "Recording", "capture"]

@@ -6,13 +6,13 @@ from typing import Any
 import tensorflow as tf
 
 from tapekit._sources import Call, is_float, watch_all
-from tapekit.graphs.state import all_variables_kept, draws_kept
+from tapekit.graphs.state import all_variables_kept, draws_kept, undisturbed
 
 
 def eager_gradients(call: Call) -> list[Any]:
     """Return the gradient of each source, or None; variables and random state keep their values."""
     floats = [source for source in call.sources if is_float(source)]
-    with all_variables_kept(), draws_kept():
+    with all_variables_kept(), draws_kept(), undisturbed():
         with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
             watch_all(tape, floats)
             result = call()

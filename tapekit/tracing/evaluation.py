@@ -7,7 +7,9 @@ from typing import Any
 import tensorflow as tf
 
 from tapekit._sources import Call, bind
-from tapekit.graphs.capture import Recording, capture, place
+from tapekit.graphs.capture import capture
+from tapekit.graphs.places import place
+from tapekit.graphs.recording import Recording
 from tapekit.tracing.folding import Group, check_depth
 from tapekit.tracing.operations import Graph
 from tapekit.tracing.records import Op, Trace

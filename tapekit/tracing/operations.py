@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import tensorflow as tf
 
 from tapekit._sources import is_float
-from tapekit.graphs.capture import PLUMBING, SHAPES, Recording
+from tapekit.graphs.recording import PLUMBING, SHAPES, Recording
 from tapekit.tracing.folding import Group, fold, model_scope, outer_scopes
 
 # Operations with a body, which is too large to be copied: several edges from one input are shown as one.
@@ -97,13 +97,9 @@ class Graph:
         """Return `upstream` (or 1) times the derivative of one operation along each edge; None to a constant."""
         output = self.tensors[name]
         if len({edge.ref() for edge in edges}) < len(edges):  # x * x: a copy of the operation has two separate inputs
-            op = output.op
-            fresh = [(tensor, tf.identity(tensor)) for tensor in self.recording.inputs[op]]
-            kinds = [each.dtype for each in op.outputs]
-            copy = self.recording.graph.create_op(op.type, [b for _, b in fresh], kinds, attrs=dict(op.node_def.attr))
-            output = copy.outputs[output.value_index]
-            shown = {edge.ref() for edge in edges}
-            edges = [b for a, b in fresh if a.ref() in shown]
+            copy, inputs = self.recording.copy(output.op), self.recording.inputs[output.op]
+            output, shown = copy.outputs[output.value_index], {edge.ref() for edge in edges}
+            edges = [fresh for tensor, fresh in zip(inputs, copy.inputs, strict=True) if tensor.ref() in shown]
         grad_ys = None if upstream is None else [upstream]
         flows = self.recording.vjp([output], edges, grad_ys, stop=[e for e in edges if e.dtype != tf.resource])
         return [None if feed in self.constants else flow for feed, flow in zip(feeds, flows, strict=True)]

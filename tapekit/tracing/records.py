@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from tapekit._tables import text_table
-from tapekit.graphs.capture import short
+from tapekit.graphs.places import short
 from tapekit.tracing.folding import check_depth, fold
 from tapekit.tracing.notebook import trace_html
 from tapekit.tracing.reduction import reduced

@@ -5,7 +5,7 @@ import tensorflow as tf
 
 from tapekit._sources import bind
 from tapekit.graphs import LeftTensorFlow, capture
-from tapekit.graphs.capture import reason
+from tapekit.graphs.recording import reason
 
 
 def gradients(fn, vars):
@@ -58,7 +58,7 @@ def test_a_variable_made_of_a_source_is_refused_at_its_line(make):
         gradients(lambda: tf.reduce_sum(make(w)), [w])
 
 
-def test_python_that_needs_a_value_is_converted_by_autograph():
+def test_python_that_decides_by_a_value_is_traced_with_it():
     w = tf.Variable([1.0, 2.0, 3.0])
 
     def with_len():

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from tapekit._sources import is_float
-from tapekit.graphs.capture import PLUMBING, SHAPES, Recording
+from tapekit.graphs.recording import PLUMBING, SHAPES, Recording
 
 # How a way from a tensor towards the target ends: where only a shape is read, where a decision or an index is made,
 # where a number is made that has a gradient itself, or at the target.
@@ -157,10 +157,8 @@ class Flow:
         handles = any(tensor.dtype in (tf.resource, tf.variant) for tensor in inputs)
         if not (handles or has_body(op) or op.op_def.is_stateful):
             # TensorFlow walks through all that follows the inputs: nothing but the copy follows these
-            inputs = [tf.identity(tensor) for tensor in inputs]
-            kinds = [output.dtype for output in op.outputs]
-            copy = self.recording.graph.create_op(op.type, inputs, kinds, attrs=dict(op.node_def.attr))
-            outputs, stop = copy.outputs, []
+            copy = self.recording.copy(op)
+            inputs, outputs, stop = [*copy.inputs], copy.outputs, []
         flows = None if None in upstream.values() else [*upstream.values()]
         return self.recording.vjp([outputs[number] for number in upstream], inputs, flows, stop=stop)
 
@@ -187,9 +185,7 @@ def _ends_inside(op: tf.Operation, call: Any, graphs: Sequence[Any]) -> Iterator
         targets = [each for each in getattr(graph, "outputs", ()) if is_float(each) or each.dtype == tf.variant]
         if targets and graph.name in names:
             ops = graph.get_operations()
-            flow = Flow(
-                Recording(call, graph, graph.inputs, ops, {op: list(op.inputs) for op in ops}, targets[0]), targets
-            )
+            flow = Flow(Recording(call, graph, graph.inputs, ops, targets[0]), targets)
             with graph.as_default():
                 ways = flow.ways()
             starts = [each.ref() for each in graph.inputs if is_float(each) or each.dtype in (tf.resource, tf.variant)]
