@@ -40,28 +40,21 @@ def last_binding(name: str, code: CodeType, holder: Any = None) -> Binding | Non
     asked += [(attribute if isinstance(each[1], ast.ClassDef) else rf".*\.{attribute}", each) for each in classes]
     asked += [(own, each) for each in around]  # also of an attribute that its class binds: where the object was made
     for pattern, (file, scope) in asked:
-        bound = [node for node in _nodes(scope) if re.fullmatch(pattern, _bound(node), re.DOTALL)]
-        lines = sorted(node.lineno for node in bound)
-        if lines:
-            lines = [line for line in lines if file == code.co_filename and line < code.co_firstlineno] or lines
+        lines = sorted(node.lineno for node in _nodes(scope) if re.fullmatch(pattern, _bound(node), re.DOTALL))
+        before = [line for line in lines if file == code.co_filename and line < code.co_firstlineno]
+        if lines := before or lines:
             earlier = [node for node in _nodes(scope) if isinstance(node, ast.Assign) and node.lineno in lines[:-1]]
-            pairs = [pair for node in earlier for pair in zip(*_sides(node), strict=True)]
-            made = [value for target, value in pairs if {*ast.walk(target)} & {*bound} and _makes_variable(value)]
-            return Binding(place_at(file, lines[-1]), bool(made))
+            return Binding(place_at(file, lines[-1]), any(_makes_variable(node, root) for node in earlier))
     return None
 
 
-def _sides(node: ast.Assign) -> tuple[list[ast.expr], list[ast.expr]]:
-    """Return the targets of an assignment, and the values for them."""
-    target, value = node.targets[0], node.value
-    if isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple) and len(target.elts) == len(value.elts):
-        return target.elts, value.elts
-    return node.targets, [value] * len(node.targets)
-
-
-def _makes_variable(value: ast.expr) -> bool:
-    calls = [node for node in ast.walk(value) if isinstance(node, ast.Call)]
-    return any(ast.unparse(call.func).split(".")[-1] == "Variable" for call in calls)
+def _makes_variable(node: ast.Assign, name: str) -> bool:
+    """Return whether an assignment binds `name` to a new variable."""
+    target, value, pairs = node.targets[0], node.value, [(node.targets[0], node.value)]
+    if isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple):
+        pairs = [*zip(target.elts, value.elts, strict=False)]
+    bound = [value for target, value in pairs if re.search(rf"\b{name}\b", ast.unparse(target))]
+    return any("Variable(" in ast.unparse(value) for value in bound)
 
 
 def _defaults(name: str, code: CodeType) -> Iterator[ast.expr]:

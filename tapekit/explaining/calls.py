@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from tapekit._sources import is_float
 from tapekit.explaining import words
+from tapekit.graphs import recording
 from tapekit.graphs.flow import own_gradient
 from tapekit.graphs.places import Place, place
 from tapekit.graphs.recording import PLUMBING
@@ -66,24 +67,26 @@ def path_of(name: str, ops: Sequence[tf.Operation]) -> str:
     return " -> ".join([name, *steps]) + " x"
 
 
-def left_at(frames: traceback.StackSummary) -> tuple[Place | None, str | None]:
+def left_at(frames: Sequence[traceback.FrameSummary]) -> tuple[Place | None, str]:
     """Return the line, and the call in it, at which `fn` left TensorFlow."""
     at = place(frames)
     if at is None:
-        return None, None
+        return None, ""
     frame = next(f for f in reversed(frames) if (f.filename, f.lineno) == at[:2])
     start, end = getattr(frame, "colno", None), getattr(frame, "end_colno", None)
-    code, calls = at.code, []
-    with contextlib.suppress(SyntaxError):  # of a part of a statement
-        if start is not None and frame.end_lineno == at.line:
-            code = linecache.getline(at.file, at.line)[start:end].strip()
-            calls = [ast.parse(code, mode="eval").body]
-        else:  # Python 3.10 does not tell the columns: what is running, or what the line calls first outside of tf
-            calls = _calls(code, inside=ast.Lambda if frame.name == "<lambda>" else ast.Module)
-            below = {each.name for each in frames[frames.index(frame) + 1 :]}
-            names = {call: _callee(call, code) for call in calls}
-            calls.sort(key=lambda call: (names[call].split(".")[-1] not in below, names[call].startswith("tf.")))
-    return at, _callee(calls[0], code) if calls else code
+    if start is not None and frame.end_lineno == at.line:
+        code = linecache.getline(at.file, at.line)[start:end].strip()
+        with contextlib.suppress(SyntaxError):  # of a part of a statement
+            return at, _callee(ast.parse(code, mode="eval").body, code)
+        return at, code
+    # Python 3.10 does not tell the columns: the call that is running, or the first outside of tf
+    code, below = at.code, {each.name for each in frames[frames.index(frame) + 1 :]}
+    with contextlib.suppress(SyntaxError):
+        nodes = [*ast.walk(ast.parse(code + " pass" * code.endswith(":")))]
+        called = [_callee(node, code) for node in reversed(nodes) if isinstance(node, ast.Call)]
+        called.sort(key=lambda name: (name.rpartition(".")[2] not in below, name.startswith("tf.")))
+        return at, called[0] if called else code
+    return at, code
 
 
 def _callee(node: Any, code: str) -> str:
@@ -92,18 +95,6 @@ def _callee(node: Any, code: str) -> str:
     if isinstance(node, ast.Attribute) and not isinstance(node.value, (ast.Name, ast.Attribute, ast.Subscript)):
         return f".{node.attr}"
     return ast.get_source_segment(code, node) or code
-
-
-def _calls(code: str, inside: type) -> list[Any]:
-    """Return the calls in the nodes `inside` a line, in the order in which Python evaluates them."""
-    tree = ast.parse(code + " pass" * code.endswith(":"))
-    pending: list[Any] = [node for node in ast.walk(tree) if isinstance(node, inside)]
-    found = []
-    while pending:
-        node = pending.pop()
-        found.append(node)
-        pending += ast.iter_child_nodes(node)
-    return [node for node in reversed(found) if isinstance(node, ast.Call)]
 
 
 def called_by(op: tf.Operation) -> str:
@@ -120,11 +111,11 @@ def _callees(op: tf.Operation) -> list[str]:
     return [frame.name for frame in frames[own + 1 :]]
 
 
-def backward_place(gradients: Sequence[tf.Tensor], file: str) -> Place | None:
-    """Return the line of a custom gradient that made one of the `gradients`, which were asked for in `file`."""
+def backward_place(gradients: Sequence[tf.Tensor]) -> Place | None:
+    """Return the line of a custom gradient that made one of the `gradients`."""
     for gradient in gradients:
         frames = list(gradient.op.traceback)
-        ours = max((i for i, frame in enumerate(frames) if frame.filename == file), default=-1)
+        ours = max((i for i, frame in enumerate(frames) if frame.filename == recording.__file__), default=-1)
         if at := place(frames[ours + 1 :]):
             return at
     return None

@@ -18,11 +18,12 @@ from tapekit._names import some
 from tapekit._sources import Call, bind, is_float, values_of
 from tapekit.explaining import words
 from tapekit.explaining.calls import left_at, path_of
-from tapekit.explaining.facts import Links, fact_of_nan, fact_of_value, fact_of_zero, hear
+from tapekit.explaining.facts import Facts
 from tapekit.explaining.inner import inner_gradients
 from tapekit.explaining.ready_made import spoken_names
 from tapekit.explaining.records import Explanation, Fact, Finding
 from tapekit.explaining.signals import health, in_words
+from tapekit.graphs.answers import Answer
 from tapekit.graphs.capture import outside_of_graphs, recorded
 from tapekit.graphs.eager import eager_gradients
 from tapekit.graphs.flow import has_body
@@ -82,50 +83,63 @@ def _explained(call: Call) -> Explanation:
 
 def _from_graph(call: Call, python: bool) -> Explanation:
     """Explain a `fn` that can be traced; without `python`, no gradient passes through a tf.py_function."""
-    links: list[Links] = []
+    facts, (*statuses, value) = _facts(call, python)
+    recording, by_tape = facts.recording, statuses
+    if recording.answers or ("zero" in statuses and any(has_body(op) for op in recording.ops)):
+        # where a branch or a loop loses the gradient, a graph returns zeros, and an eager tape None
+        by_tape = _run_eagerly(call)
+        lost = ("none", "zero")
+        if recording.answers and [word in lost for word in statuses] != [word in lost for word in by_tape]:
+            return _from_eager_run(call, recording.answers[-1].frames)
+    unsound = [index for index, word in enumerate(statuses) if word in ("zero", "not_finite")]
+    if unsound or value == "not_finite":
+        facts, _ = _facts(call, python, unsound, recording.answers)
+    found: list[Fact | None] = []
+    for index, word in enumerate(statuses):
+        ask = {"none": facts.of_none, "not_finite": facts.of_nan}
+        found.append(facts.of_zero(index, by_tape[index]) if word == "zero" else ask.get(word, lambda _: None)(index))
+    told = [words.note(fact) for fact in facts.squares()]
+    if value == "not_finite" and value not in statuses:
+        told.append(words.note(facts.of_value([facts.recording.target]) or Fact("nan", "given")))
+    if others := facts.others():
+        told.append(f"Also read, but not in vars: {some([each.name for each in others])}")
+    cuts = [[] if fact else facts.of_cuts(index) for index, fact in enumerate(found)]
+    whole = not recording.variables and not recording.answers and all(map(is_float, call.sources))
+    calculation = (call.fn, call.vars) if whole else None
+    return Explanation(_findings(call, by_tape, found, cuts), tuple(dict.fromkeys(told)), calculation)
+
+
+def _facts(
+    call: Call, python: bool, unsound: Sequence[int] | None = None, answers: Sequence[Answer] = ()
+) -> tuple[Facts, list[str]]:
+    """Return the facts in a run of the graph, and the status of each gradient and of the target.
+
+    In the second run, for the numbers that explain the `unsound` gradients, no status is asked for.
+    """
+    made: list[Facts] = []
 
     def ask(recording: Recording) -> list:
         if not python:
             recording.no_gradient += [op for op in recording.ops if op.type in words.PYTHON]
+        if unsound is not None:
+            made.append(Facts(recording, True, unsound))
+            return made[-1].signal.question
         gradients = recording.gradients(recording.sources)
-        links.append(Links(recording, all_pass=None not in gradients))
+        made.append(Facts(recording, None in gradients))
         asked = [*gradients, recording.target if is_float(recording.target) else None]
         return [None if tensor is None else health(tensor) for tensor in asked]
 
-    recording, (*answer, value) = recorded(call, ask)
-    statuses = by_tape = [in_words(row) for row in answer]
-    answers = recording.answers
-    if answers or ("zero" in statuses and any(has_body(op) for op in recording.ops)):
-        # where a branch or a loop loses the gradient, a graph returns zeros, and an eager tape None
-        by_tape = _run_eagerly(call)
-        lost = ("none", "zero")
-        if answers and [word in lost for word in statuses] != [word in lost for word in by_tape]:
-            return _from_eager_run(call, answers[-1].frames)
-    unsound = [index for index, word in enumerate(statuses) if word in ("zero", "not_finite")]
-    infinite = in_words(value) == "not_finite"
-    signal = hear(recording, unsound) if unsound or infinite else None
-    facts: list[Fact | None] = [None] * len(statuses)
-    for index, word in enumerate(statuses):
-        if word == "none":
-            facts[index] = links[-1].fact_of_none(index)
-        elif word != "ok" and signal:
-            zero = word == "zero"
-            facts[index] = fact_of_zero(signal, index, by_tape[index]) if zero else fact_of_nan(signal, index)
-    told = [words.note(fact) for fact in links[-1].squares()]
-    if infinite and signal and "not_finite" not in statuses:
-        told.append(words.note(fact_of_value(signal, [signal.flow.recording.target]) or Fact("nan", "given")))
-    if others := links[-1].others():
-        told.append(f"Also read, but not in vars: {some([each.name for each in others])}")
-    cuts = [[] if fact else links[-1].cuts_of(index) for index, fact in enumerate(facts)]
-    whole = not recording.variables and not answers and all(is_float(source) for source in call.sources)
-    calculation = (call.fn, call.vars) if whole else None
-    return Explanation(_findings(call, by_tape, facts, cuts), tuple(dict.fromkeys(told)), calculation)
+    _, answer = recorded(call, ask, answers)
+    if unsound is None:
+        return made[-1], [in_words(row) for row in answer]
+    made[-1].signal.answered(answer)
+    return made[-1], []
 
 
 def _from_eager_run(call: Call, left: StackSummary | None) -> Explanation:
     """Explain a `fn` that cannot be traced: what an eager run tells, and the call at which it left TensorFlow."""
     statuses = _run_eagerly(call)
-    at, op = left_at(left) if left else (None, None)
+    at, op = left_at(left or [])
     facts: list[Fact | None] = []
     for word, source in zip(statuses, call.sources, strict=True):
         if word == "ok":
@@ -159,7 +173,7 @@ def _findings(
             path = path_of(called, fact.path) if fact.path else ""
             why, advice = words.sentences(fact, called)
             lost = statuses[index]
-            found.append(Finding(name, lost, fact.cause, fact.op, file, line, code, path, why, advice, called))
+            found.append(Finding(name, lost, fact.cause, fact.op or None, file, line, code, path, why, advice, called))
         else:
             notes = tuple(dict.fromkeys(words.note(cut, called) for cut in cuts[index]))
             advice = words.watching(called, call.sources[index], call.takes_vars)

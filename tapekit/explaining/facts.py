@@ -1,7 +1,4 @@
-"""What is known about the gradient of one source: the one place in which facts are found.
-
-`Links` finds them in a graph, `fact_of_zero` and `fact_of_nan` in its numbers; `words` makes sentences of a `Fact`.
-"""
+"""What is known about the gradient of one source: `Facts` finds a `Fact` in a graph and in its numbers."""
 
 import re
 from collections.abc import Sequence
@@ -11,7 +8,7 @@ import tensorflow as tf
 
 from tapekit._names import some
 from tapekit._sources import is_float
-from tapekit.explaining import ready_made, signals, words
+from tapekit.explaining import ready_made, words
 from tapekit.explaining.calls import backward_place, called_by, cause_of, left_at, spelled
 from tapekit.explaining.records import Fact
 from tapekit.explaining.signals import NOT_FINITE, ZERO, Signal, health, status
@@ -21,36 +18,30 @@ from tapekit.graphs.places import Place, place
 from tapekit.graphs.recording import PLUMBING, Recording
 
 
-class Links:
-    """What a graph tells about the ways from the sources to the target. Make it while the graph is being made."""
+class Facts:
+    """What a graph tells about the gradients of its sources. Make it while the graph is being made.
 
-    def __init__(self, recording: Recording, *, all_pass: bool) -> None:
+    `lacking`: a source has no gradient. `unsound` are the indices of sources whose gradients are 0 or not finite: for
+    them the numbers in the graph are asked for.
+    """
+
+    def __init__(self, recording: Recording, lacking: bool, unsound: Sequence[int] | None = None) -> None:
         self.recording = recording
         self.asked = dict(zip(recording.asked, recording.answers, strict=False))
         self.flow = Flow(recording, asked=self.asked)
         self.ways = self.flow.ways()
+        self.losses = ready_made.added_losses(recording) if lacking else {}
+        self.ready = ready_made.tensors(recording, self.flow) if lacking else []
+        self.signal: Any = None
+        if unsound is not None:
+            sources = [recording.sources[index] for index in unsound]
+            self.signal = Signal(self.flow, sources, ready_made.entries(recording))
         self._cuts: dict[tf.Operation, Fact] = {}
         self._tried: dict[Place | None, int] = {}
-        self.losses = {} if all_pass else ready_made.added_losses(recording)
-        self.ready = [] if all_pass else ready_made.tensors(recording, self.flow)
 
     def others(self) -> list:
         """Return the trainable variables from which a gradient arrives at the target, and that are no sources."""
         return ready_made.other_variables(self.recording, {ref for ref, ends in self.ways.items() if None in ends})
-
-    def cuts_of(self, index: int) -> list[Fact]:
-        """Return the facts that a part of the gradient of source `index` is lost at an operation.
-
-        A part is lost where a number is made that has a gradient itself. What a function of a library stops, or what
-        belongs to a derivative, is no loss.
-        """
-        ways = self.ways.get(self.recording.sources[index].ref(), {})
-        lost = [way.last for way in ways.values() if way.last and self._rank(way) == NUMBER]
-        for op in lost:
-            if op not in self._cuts:  # most sources of a model share them
-                self._cuts[op] = self._fact_of_break([op])
-        facts = [self._cuts[op] for op in lost if not _order(op)]
-        return [fact for fact in facts if fact.at and fact.detail != "library"]
 
     def squares(self) -> list[Fact]:
         """Return the element-wise operations that make ``[n, n]`` of ``[n]`` and ``[n, 1]``."""
@@ -64,7 +55,21 @@ class Links:
                 found.append(Fact("square", kind=op.type, op=spelled(op), at=place(op.traceback), dtype=str(n)))
         return found
 
-    def fact_of_none(self, index: int) -> Fact:
+    def of_cuts(self, index: int) -> list[Fact]:
+        """Return the facts that a part of the gradient of source `index` is lost at an operation.
+
+        A part is lost where a number is made that has a gradient itself. What a function of a library stops, or what
+        belongs to a derivative, is no loss.
+        """
+        ways = self.ways.get(self.recording.sources[index].ref(), {})
+        lost = [way.last for way in ways.values() if way.last and self._rank(way) == NUMBER]
+        for op in lost:
+            if op not in self._cuts:  # most sources of a model share them
+                self._cuts[op] = self._of_break([op])
+        facts = [self._cuts[op] for op in lost if not _order(op)]
+        return [fact for fact in facts if fact.at and fact.detail != "library"]
+
+    def of_none(self, index: int) -> Fact:
         """Return what is known about source `index`, whose gradient is None."""
         call, entry = self.recording.call, self.recording.sources[index]
         source = call.sources[index]
@@ -75,16 +80,16 @@ class Links:
             return Fact("integer_dtype", "source", op=spelled(op) if op else None, at=at, dtype=source.dtype.name)
         ways = list(self.ways.get(entry.ref(), {}).values())
         if not ways:
-            return self._fact_of_unread(index)
+            return self._of_unread(index)
         best = max(ways, key=lambda way: (self._rank(way), way.position))
-        if self._rank(best) < SHAPE:
-            at, op = left_at(self.asked[best.last].frames)
-            return Fact("not_used", "unused", op=op, at=at)
         if best.last is None:  # each operation by itself passes a gradient on
             return Fact("non_differentiable_op")
+        if self._rank(best) < SHAPE:
+            at, called = left_at(self.asked[best.last].frames)
+            return Fact("not_used", "unused", op=called, at=at)
         if best.rank == SHAPE:
             return Fact("not_used", "shape", op=spelled(best.last), at=place(best.last.traceback))
-        return self._fact_of_break(best.ops())
+        return self._of_break(best.ops())
 
     def _rank(self, way: Way) -> int:
         """Return how a way ends; what `fn` uses in Python may be a number, a decision, or nothing to the target."""
@@ -95,119 +100,136 @@ class Links:
             self._tried[answer.at] = NUMBER if matters(self.recording, answer, nearby) else decides
         return self._tried[answer.at]
 
-    def _fact_of_break(self, path: Sequence[tf.Operation]) -> Fact:
+    def _of_break(self, path: Sequence[tf.Operation]) -> Fact:
         if answer := self.asked.get(path[-1]):
-            at, op = left_at(answer.frames)
-            rewraps = (op or "").split(".")[-1] in ("Variable", "constant", "convert_to_tensor")
+            at, called = left_at(answer.frames)
+            rewraps = called.rpartition(".")[2] in ("Variable", "constant", "convert_to_tensor")
             way = tuple(op for op in path if op.type not in PLUMBING)
-            return Fact("rewrapped" if rewraps else "left_tensorflow", words.leaving(op or ""), op=op, at=at, path=way)
+            cause = "rewrapped" if rewraps else "left_tensorflow"
+            return Fact(cause, words.leaving(called), op=called, at=at, path=way)
         path = [*path[:-1], *inside(path[-1:], self.recording)]
         cause, detail, dtype = cause_of(path[-1])
         return _fact_at(path, cause, detail, dtype=dtype, other=called_by(path[-1]))
 
-    def _fact_of_unread(self, index: int) -> Fact:
+    def _of_unread(self, index: int) -> Fact:
         """Return what is known about a source on which the target does not depend."""
-        entry = self.recording.sources[index]
+        entry, leaf = self.recording.sources[index], self.recording.call.leaves[index]
         at, op = ready_made.first_use(self.recording, entry)
         if at and op:
             owner = next((name for name, entries in self.losses.items() if entry.ref() in entries), "")
             return Fact("not_used", "losses" if owner else "unused", op=spelled(op), at=at, other=owner)
-        ready = tuple(map(str, self.ready))
-        leaf = self.recording.call.leaves[index]
+        ready, name = tuple(map(str, self.ready)), self.recording.call.names[index]
         for each in self.ready:  # of an object that also holds the source
             if any(value is leaf for value in getattr(each.holder, "__dict__", {}).values()):
                 return Fact("outside_tape", at=each.line, other=each.name, ready=ready)
         reads_none = not any(each.ref() in self.flow.consumers for each in self.recording.sources)
         if reads_none and (others := self.others()):
-            named = some([each.name for each in others])
-            return Fact("wrong_tensor", at=others[0].read, other=named, ready=ready)
-        if not self.ready:
-            return Fact("not_used")
-        name = self.recording.call.names[index]
+            return Fact("wrong_tensor", at=others[0].read, other=some([each.name for each in others]), ready=ready)
         rebound = [each for each in self.ready if each.name == name or (each.made and each.made.variable)]
         if reads_none and rebound and isinstance(leaf, tf.Variable):
             named = some([each.name for each in rebound])
             return Fact("replaced_by_tensor", at=rebound[-1].line, other=named, ready=ready)
-        last = self.ready[0]
-        return Fact("outside_tape" if reads_none else "not_used", at=last.line, other=last.name, ready=ready)
+        for last in self.ready[:1]:
+            cause = "outside_tape" if reads_none else "not_used"
+            return Fact(cause, at=last.line, other=last.name, ready=ready)
+        return Fact("not_used")
+
+    def of_zero(self, index: int, by_tape: str) -> Fact:
+        """Return what is known about a gradient whose elements are all 0; an eager tape returns `by_tape` for it."""
+        ends = self.signal.lost_at(self.recording.sources[index], ZERO)
+        if not ends:
+            return Fact("zero", "unseen")
+        # a flat operation is preferred: another one multiplies by a factor that is 0
+        path, cancels = next((end for end in reversed(ends) if _is_flat(end[0][-1])), ends[-1])
+        last = path[-1]
+        continued = inside(path, self.recording, CUT if by_tape == "none" else NUMBER)
+        if continued != path:
+            return _fact_at(continued, *cause_of(continued[-1])[:2])
+        if by_tape == "none":
+            return _fact_at(path, "not_used", "branch")
+        cause, detail, _ = cause_of(last)
+        if cause == "custom_gradient":
+            return _fact_at(path, cause, at=backward_place(self.signal.arriving(last)))
+        if cause == "left_tensorflow" or (last.type in FLAT and not _order(last)):
+            return _fact_at(path, cause, detail)
+        if (fact := self.of_value(self.flow.inputs[last], path)) and fact.detail == "overflow":
+            return fact
+        if not _is_flat(last) and (fact := self._of_factor(path)):
+            return fact
+        made = ready_made.layer_made_at(path, self.recording.call.fn)
+        return _fact_at(path, "zero", "cancels" if cancels else "", at=made)
+
+    def _of_factor(self, path: Sequence[tf.Operation]) -> Fact | None:
+        """Return the fact that a factor is 0, with the operation that made it 0; None if no input is 0."""
+        zero = self.signal.first(self.flow.inputs[path[-1]], ZERO, _is_flat)
+        if zero is None:
+            return None
+        maker = zero.op
+        if maker in self.flow.inputs and (_is_flat(maker) or _order(maker) > 1):
+            return _fact_at(path[: path.index(maker) + 1] if maker in path else [*path, maker], "zero")
+        named = self.signal.given.get(zero.ref())
+        return _fact_at(path, "zero", other=named.name if named else spelled(maker))
+
+    def of_nan(self, index: int) -> Fact:
+        """Return what is known about a gradient with an element that is NaN or infinite."""
+        ends = self.signal.lost_at(self.recording.sources[index], NOT_FINITE)
+        if not ends:
+            return Fact("nan", "unseen")
+        path, _ = ends[-1]
+        last = path[-1]
+        if fact := self.of_value([*self.flow.inputs[last], *last.outputs], path):
+            return fact
+        if _is_closed(last):
+            return _fact_of_body(path)
+        if not _order(last) and self._alone(last)[0]:
+            return _fact_at(path, "nan", "overflow", dtype=last.outputs[0].dtype.name)
+        return self._of_slope(path)
+
+    def of_value(self, tensors: Sequence[tf.Tensor], path: Sequence[tf.Operation] = ()) -> Fact | None:
+        """Return what is known about the first value on the way to `tensors` that is NaN or infinite, if one is."""
+        origin = self.signal.first(tensors, NOT_FINITE)
+        if origin is None:
+            return None
+        op, at = origin.op, place(origin.op.traceback)
+        if op not in self.flow.inputs or op.type == "ReadVariableOp" or origin.ref() in self.signal.given:
+            return Fact("nan", "given", op.type, spelled(op), at, tuple(path))
+        if op.type == "Const":
+            return Fact("nan", "constant", op.type, spelled(op), at, tuple(path))
+        if _is_closed(op):
+            return _fact_of_body(path or [op])
+        overflows = self.signal.values[origin.ref()] == "infinite" and self._alone(op)[1]
+        if path and op is path[-1] and not overflows:
+            return self._of_slope(path)
+        fact = _fact_at([*path, op], "nan", "overflow" if overflows else "value", dtype=origin.dtype.name)
+        return fact._replace(path=tuple(path))
+
+    def _of_slope(self, path: Sequence[tf.Operation]) -> Fact:
+        behind = self.flow.after(path[-1].outputs)
+        return _fact_at(path, "nan", "masked" if any(t.op.type.startswith("Select") for t in behind) else "slope")
+
+    def _alone(self, op: tf.Operation) -> list[bool]:
+        """Return whether the slope of `op` by itself is finite, and its value if its inputs are scaled to at most 1.
+
+        If the slope is finite, its product with what arrives is too large; if the value is, the inputs are too large.
+        """
+        position = self.recording.ops.index(op)
+
+        def ask(again: Recording) -> list:
+            same = again.ops[position]
+            slopes = [each for each in Flow(again, same.outputs[:1]).backward(same, {0: None}) if each is not None]
+            scaled = again.copy(same, map(_at_most_one, same.inputs))
+            return [[health(each) for each in group] for group in (slopes, scaled.outputs[:1])]
+
+        _, groups = recorded(self.recording.call, ask, self.recording.answers)
+        return [not any(status(row) in NOT_FINITE for row in rows) for rows in groups]
 
 
-def hear(recording: Recording, indexes: Sequence[int]) -> Signal:
-    """Return the numbers of a recording: its values, and what flows back to some of the sources."""
-    heard: list[Signal] = []
-
-    def ask(again: Recording) -> list:
-        sources = [again.sources[index] for index in indexes]
-        heard.append(Signal(Flow(again), sources, ready_made.entries(again)))
-        return heard[-1].question
-
-    _, answer = recorded(recording.call, ask, recording.answers)
-    heard[-1].answered(answer)
-    return heard[-1]
-
-
-def fact_of_zero(signal: Signal, index: int, status: str) -> Fact:
-    """Return what is known about a gradient whose elements are all 0; an eager tape returns `status` for it."""
-    recording = signal.flow.recording
-    ends = signal.lost_at(recording.sources[index], ZERO)
-    if not ends:
-        return Fact("zero", "unseen")
-    # a flat operation is preferred: another one multiplies by a factor that is 0
-    path, cancels = next((end for end in reversed(ends) if _is_flat(end[0][-1])), ends[-1])
-    last = path[-1]
-    continued = inside(path, recording, CUT if status == "none" else NUMBER)
-    if continued != path:
-        return _fact_at(continued, *cause_of(continued[-1])[:2])
-    if status == "none":
-        return _fact_at(path, "not_used", "branch")
-    cause, detail, _ = cause_of(last)
-    if cause == "custom_gradient":
-        gradients = [signal.known[t.ref()] for t in signal.flow.inputs[last] if t.ref() in signal.known]
-        return _fact_at(path, cause, at=backward_place(gradients, signals.__file__))
-    if cause == "left_tensorflow" or (last.type in FLAT and not _order(last)):
-        return _fact_at(path, cause, detail)
-    fact = fact_of_value(signal, signal.flow.inputs[last], path)
-    if fact and fact.detail == "overflow":
-        return fact
-    if not _is_flat(last) and (fact := _fact_of_factor(signal, path)):
-        return fact
-    made = ready_made.layer_made_at(path, recording.call.fn)
-    return _fact_at(path, "zero", "cancels" if cancels else "", order=_order(last), at=made)
+def _at_most_one(tensor: tf.Tensor) -> tf.Tensor:
+    return tensor / tf.maximum(tf.reduce_max(tf.abs(tensor)), 1) if tensor.dtype.is_floating else tf.identity(tensor)
 
 
 def _is_flat(op: tf.Operation) -> bool:
-    return op.type in words.FLATTENING and _order(op) == 0
-
-
-def _fact_of_factor(signal: Signal, path: Sequence[tf.Operation]) -> Fact | None:
-    """Return the fact that a factor is 0, with the operation that made it 0; None if no input is 0."""
-    last = path[-1]
-    zero = signal.first(signal.flow.inputs[last], ZERO, _is_flat)
-    if zero is None:
-        return None
-    maker = zero.op
-    if maker in signal.flow.inputs and (_is_flat(maker) or _order(maker) > 1):
-        way = path[: path.index(maker) + 1] if maker in path else [*path, maker]
-        return _fact_at(way, "zero", order=_order(maker))
-    named = signal.given.get(zero.ref())
-    return _fact_at(path, "zero", other=named.name if named else spelled(maker), order=_order(last))
-
-
-def fact_of_nan(signal: Signal, index: int) -> Fact:
-    """Return what is known about a gradient with an element that is NaN or infinite."""
-    recording = signal.flow.recording
-    ends = signal.lost_at(recording.sources[index], NOT_FINITE)
-    if not ends:
-        return Fact("nan", "unseen")
-    path, _ = ends[-1]
-    last = path[-1]
-    if fact := fact_of_value(signal, [*signal.flow.inputs[last], *last.outputs], path):
-        return fact
-    if _is_closed(last):
-        return _fact_of_body(path)
-    if _order(last) == 0 and _alone(recording, last)[0]:
-        return _fact_at(path, "nan", "overflow", dtype=last.outputs[0].dtype.name)
-    return _fact_of_slope(signal, path)
+    return op.type in words.FLATTENING and not _order(op)
 
 
 def _is_closed(op: tf.Operation) -> bool:
@@ -220,61 +242,14 @@ def _fact_of_body(path: Sequence[tf.Operation]) -> Fact:
     return _fact_at(path[: bodies[-1]] if bodies else path, "nan", "body")
 
 
-def _fact_of_slope(signal: Signal, path: Sequence[tf.Operation]) -> Fact:
-    behind = signal.flow.after(path[-1].outputs)
-    masked = any(tensor.op.type.startswith("Select") for tensor in behind)
-    return _fact_at(path, "nan", "masked" if masked else "slope", order=_order(path[-1]))
-
-
-def fact_of_value(signal: Signal, tensors: Sequence[tf.Tensor], path: Sequence[tf.Operation] = ()) -> Fact | None:
-    """Return what is known about the first value on the way to `tensors` that is NaN or infinite, if one is."""
-    origin = signal.first(tensors, NOT_FINITE, lambda op: False)
-    if origin is None:
-        return None
-    op, at = origin.op, place(origin.op.traceback)
-    if op not in signal.flow.inputs or op.type == "ReadVariableOp" or origin.ref() in signal.given:
-        return _fact_at(path, "nan", "given")._replace(at=at, op=spelled(op), kind=op.type) if path else None
-    if op.type == "Const":
-        return Fact("nan", "constant", kind=op.type, op=spelled(op), at=at, path=tuple(path))
-    if _is_closed(op):
-        return _fact_of_body(path or [op])
-    overflows = signal.values[origin.ref()] == "infinite" and _alone(signal.flow.recording, op)[1]
-    if path and op is path[-1] and not overflows:
-        return _fact_of_slope(signal, path)
-    fact = _fact_at([*path, op], "nan", "overflow" if overflows else "value", dtype=origin.dtype.name, order=_order(op))
-    return fact._replace(path=tuple(path))
-
-
-def _alone(recording: Recording, op: tf.Operation) -> list[bool]:
-    """Return whether the slope of `op` by itself is finite, and its value if its inputs are scaled to at most 1.
-
-    If the slope is finite, its product with what arrives is too large; if the value is, the inputs are too large.
-    """
-    position = recording.ops.index(op)
-
-    def ask(again: Recording) -> list:
-        same = again.ops[position]
-        slopes = [each for each in Flow(again, same.outputs[:1]).backward(same, {0: None}) if each is not None]
-        floats = [each.dtype.is_floating for each in same.inputs]
-        small = [
-            each / tf.maximum(tf.reduce_max(tf.abs(each)), 1) if real else tf.identity(each)
-            for each, real in zip(same.inputs, floats, strict=True)
-        ]
-        kinds = [output.dtype for output in same.outputs]
-        scaled = again.graph.create_op(op.type, small, kinds, attrs=dict(op.node_def.attr))
-        return [[health(each) for each in group] for group in (slopes, scaled.outputs[:1])]
-
-    _, groups = recorded(recording.call, ask, recording.answers)
-    return [not any(status(row) in NOT_FINITE for row in rows) for rows in groups]
-
-
 def _order(op: tf.Operation) -> int:
     """Return how often TensorFlow differentiated to make `op`: 0 for an operation that `fn` calls itself."""
     return op.name.count("gradient_tape/")
 
 
-def _forward(op: tf.Operation, ops: Sequence[tf.Operation]) -> tf.Operation:
+def _forward(op: tf.Operation) -> tf.Operation:
     """Return the operation whose derivative `op` belongs to, or `op` itself."""
+    ops = op.graph.get_operations()
     names = [re.fullmatch(r"_(\w*?)(?:Grad)+(?:V\d|Helper)?", frame.name) for frame in op.traceback]
     kind = next((name[1] for name in reversed(names) if name), "")
     alike = [each for each in ops[: ops.index(op)] if kind and each.type == kind and _order(each) == 0]
@@ -282,16 +257,14 @@ def _forward(op: tf.Operation, ops: Sequence[tf.Operation]) -> tf.Operation:
 
 
 def _fact_at(
-    path: Sequence[tf.Operation], cause: str, detail: str = "", *, at: Place | None = None, order: int = 0, **facts: Any
+    path: Sequence[tf.Operation], cause: str, detail: str = "", *, at: Place | None = None, **facts: Any
 ) -> Fact:
     """Return the fact that the gradient is lost at the last operation of `path`.
 
-    An operation of a derivative that `fn` takes itself is told by the operation that is differentiated there.
+    A 0 or NaN in a derivative that `fn` takes itself is told by the operation that is differentiated there.
     """
     last = path[-1]
-    if order:
-        last = _forward(last, last.graph.get_operations())
+    if _order(last) and cause in ("zero", "nan"):
+        last = _forward(last)
         detail = detail if detail == "cancels" else "second" if detail in ("", "slope") else "slope"
-    return Fact(
-        cause, detail, kind=last.type, op=spelled(last), at=at or place(last.traceback), path=tuple(path), **facts
-    )
+    return Fact(cause, detail, last.type, spelled(last), at or place(last.traceback), tuple(path), **facts)

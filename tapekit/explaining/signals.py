@@ -99,8 +99,12 @@ class Signal:
                     came_by |= {output: path for output in outputs or lists if output not in came_by}
         return chosen or ends  # where an operation lets the gradient go on by another way, it is lost there
 
+    def arriving(self, op: tf.Operation) -> list[tf.Tensor]:
+        """Return the gradients of the inputs of `op`."""
+        return [self.known[tensor.ref()] for tensor in self.flow.inputs[op] if tensor.ref() in self.known]
+
     def first(
-        self, tensors: Iterable[tf.Tensor], sick: Collection[str], ends: Callable[[tf.Operation], bool]
+        self, tensors: Iterable[tf.Tensor], sick: Collection[str], ends: Callable = lambda op: False
     ) -> tf.Tensor | None:
         """Return the tensor from which on values are `sick` up to one of `tensors`, if one is.
 
