@@ -7,18 +7,15 @@ measured is a `Fact`, and the words are chosen by the fact.
 
 Files, in reading order:
 
-    records      `Finding`, `Explanation` and their text; `Fact`, what was measured about one source
+    records      `Finding`, `Explanation`, their text and HTML; `Fact`, what was measured about one source
     explanation  `explain`: which facts are looked for, in which order
     facts        finds the facts in a graph and in its numbers
-    flow         along which edges of the graph a gradient passes, and where a part of it is cut
     signals      the numbers of the graph: where gradients and values become 0, NaN or infinite
     calls        what an operation is called in the user's program
     ready_made   what `fn` reads besides its sources: tensors made before it ran, other variables
     bindings     where a name was last bound, in the syntax of the user's program
-    replay       `fn` as a graph although it uses values of tensors in Python
     inner        derivatives that `fn` takes itself
     words        the table of sentences, by cause, detail and operation
-    notebook     the explanation as a notebook shows it
 """
 
 from tapekit.explaining.explanation import explain

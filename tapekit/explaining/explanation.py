@@ -14,7 +14,6 @@ from typing import Any
 
 import tensorflow as tf
 
-from tapekit._names import some
 from tapekit._sources import Call, bind, is_float, values_of
 from tapekit.explaining import words
 from tapekit.explaining.calls import left_at, path_of
@@ -68,17 +67,14 @@ def explain(fn: Callable, vars: Any, /) -> Explanation:
 
 def _explained(call: Call) -> Explanation:
     """Explain by the graph of `fn`, and by an eager run where there is no graph."""
-    left = None
-    if not any(isinstance(source, tf.RaggedTensor) for source in call.sources):
-        for python in (True, False):
-            try:
-                return _from_graph(call, python)
-            except LeftTensorFlow as error:
-                left = error.frames
-                break
-            except tf.errors.OpError:  # as of the gradient of a tf.py_function
-                continue
-    return _from_eager_run(call, left)
+    for python in (True, False):
+        try:
+            return _from_graph(call, python)
+        except LeftTensorFlow as error:
+            return _from_eager_run(call, error.frames)
+        except tf.errors.OpError:  # as of the gradient of a tf.py_function
+            continue
+    return _from_eager_run(call, None)
 
 
 def _from_graph(call: Call, python: bool) -> Explanation:
@@ -94,19 +90,11 @@ def _from_graph(call: Call, python: bool) -> Explanation:
     unsound = [index for index, word in enumerate(statuses) if word in ("zero", "not_finite")]
     if unsound or value == "not_finite":
         facts, _ = _facts(call, python, unsound, recording.answers)
-    found: list[Fact | None] = []
-    for index, word in enumerate(statuses):
-        ask = {"none": facts.of_none, "not_finite": facts.of_nan}
-        found.append(facts.of_zero(index, by_tape[index]) if word == "zero" else ask.get(word, lambda _: None)(index))
-    told = [words.note(fact) for fact in facts.squares()]
-    if value == "not_finite" and value not in statuses:
-        told.append(words.note(facts.of_value([facts.recording.target]) or Fact("nan", "given")))
-    if others := facts.others():
-        told.append(f"Also read, but not in vars: {some([each.name for each in others])}")
+    found = [facts.of(index, word, by_tape[index]) for index, word in enumerate(statuses)]
     cuts = [[] if fact else facts.of_cuts(index) for index, fact in enumerate(found)]
-    whole = not recording.variables and not recording.answers and all(map(is_float, call.sources))
-    calculation = (call.fn, call.vars) if whole else None
-    return Explanation(_findings(call, by_tape, found, cuts), tuple(dict.fromkeys(told)), calculation)
+    told = facts.of_target(infinite=value == "not_finite" and value not in statuses)
+    notes = tuple(dict.fromkeys(map(words.note, told)))
+    return Explanation(_findings(call, by_tape, found, cuts), notes, (call.fn, call.vars))
 
 
 def _facts(
@@ -140,19 +128,9 @@ def _from_eager_run(call: Call, left: StackSummary | None) -> Explanation:
     """Explain a `fn` that cannot be traced: what an eager run tells, and the call at which it left TensorFlow."""
     statuses = _run_eagerly(call)
     at, op = left_at(left or [])
-    facts: list[Fact | None] = []
-    for word, source in zip(statuses, call.sources, strict=True):
-        if word == "ok":
-            facts.append(None)
-        elif word != "none":
-            facts.append(Fact("zero" if word == "zero" else "nan", "unseen"))
-        elif not is_float(source):
-            facts.append(Fact("integer_dtype", "source", dtype=source.dtype.name))
-        elif left:
-            facts.append(Fact("left_tensorflow", "unknown", op=op, at=at))
-        else:
-            facts.append(Fact("non_differentiable_op"))
-    return Explanation(_findings(call, statuses, facts, [[] for _ in statuses]))
+    lost = Fact("left_tensorflow", "unknown", op=op, at=at) if left else Fact("non_differentiable_op")
+    unseen = {"ok": None, "none": lost, "zero": Fact("zero", "unseen"), "not_finite": Fact("nan", "unseen")}
+    return Explanation(_findings(call, statuses, [unseen[word] for word in statuses]))
 
 
 def _run_eagerly(call: Call) -> list[str]:
@@ -162,7 +140,7 @@ def _run_eagerly(call: Call) -> list[str]:
 
 
 def _findings(
-    call: Call, statuses: Sequence[str], facts: Sequence[Fact | None], cuts: Sequence[Sequence[Fact]] = ()
+    call: Call, statuses: Sequence[str], facts: Sequence[Fact | None], cuts: Sequence[Sequence[Fact]] | None = None
 ) -> tuple[Finding, ...]:
     """Return the finding of each source; a source without a fact is fine, with a note where one of its ways is cut."""
     found = []
@@ -175,7 +153,7 @@ def _findings(
             lost = statuses[index]
             found.append(Finding(name, lost, fact.cause, fact.op or None, file, line, code, path, why, advice, called))
         else:
-            notes = tuple(dict.fromkeys(words.note(cut, called) for cut in cuts[index]))
+            notes = tuple(dict.fromkeys(words.note(cut, called) for cut in (cuts[index] if cuts else ())))
             advice = words.watching(called, call.sources[index], call.takes_vars)
             found.append(Finding(name, "ok", advice=advice, called=called, notes=notes))
     return tuple(found)

@@ -39,11 +39,20 @@ class Facts:
         self._cuts: dict[tf.Operation, Fact] = {}
         self._tried: dict[Place | None, int] = {}
 
-    def others(self) -> list:
+    def of_target(self, infinite: bool) -> list[Fact]:
+        """Return what is worth a note on the calculation; `infinite`: its value is not finite, its gradients are."""
+        found = self._squares()
+        if infinite:
+            found.append(self.of_value([self.recording.target]) or Fact("nan", "given"))
+        if others := self._others():
+            found.append(Fact("others", other=some([each.name for each in others])))
+        return found
+
+    def _others(self) -> list:
         """Return the trainable variables from which a gradient arrives at the target, and that are no sources."""
         return ready_made.other_variables(self.recording, {ref for ref, ends in self.ways.items() if None in ends})
 
-    def squares(self) -> list[Fact]:
+    def _squares(self) -> list[Fact]:
         """Return the element-wise operations that make ``[n, n]`` of ``[n]`` and ``[n, 1]``."""
         dependent = {tensor.ref() for tensor in self.flow.after(self.recording.sources)}
         found = []
@@ -54,6 +63,13 @@ class Facts:
             if squared and any(tensor.ref() in dependent for tensor in op.inputs):
                 found.append(Fact("square", kind=op.type, op=spelled(op), at=place(op.traceback), dtype=str(n)))
         return found
+
+    def of(self, index: int, status: str, by_tape: str) -> Fact | None:
+        """Return what is known about source `index` by the `status` of its gradient; an eager tape has `by_tape`."""
+        if status == "zero":
+            return self.of_zero(index, by_tape)
+        ask = {"none": self.of_none, "not_finite": self.of_nan}.get(status)
+        return ask(index) if ask else None
 
     def of_cuts(self, index: int) -> list[Fact]:
         """Return the facts that a part of the gradient of source `index` is lost at an operation.
@@ -123,7 +139,7 @@ class Facts:
             if any(value is leaf for value in getattr(each.holder, "__dict__", {}).values()):
                 return Fact("outside_tape", at=each.line, other=each.name, ready=ready)
         reads_none = not any(each.ref() in self.flow.consumers for each in self.recording.sources)
-        if reads_none and (others := self.others()):
+        if reads_none and (others := self._others()):
             return Fact("wrong_tensor", at=others[0].read, other=some([each.name for each in others]), ready=ready)
         rebound = [each for each in self.ready if each.name == name or (each.made and each.made.variable)]
         if reads_none and rebound and isinstance(leaf, tf.Variable):

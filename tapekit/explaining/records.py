@@ -1,15 +1,17 @@
 """The records of `explain`: `Finding` and `Explanation` for the user, and `Fact`, from which a finding is written."""
 
+import contextlib
 import dataclasses
 import functools
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
+from html import escape
 from typing import Any, NamedTuple
 
 import tensorflow as tf
 
 from tapekit._names import place_of, some
-from tapekit.explaining.notebook import explanation_html
+from tapekit._tables import CELL, Html, block, status
 from tapekit.graphs.places import Place, short
 from tapekit.tracing import Trace, trace
 
@@ -73,12 +75,14 @@ class Explanation:
 
     findings: tuple[Finding, ...]
     notes: tuple[str, ...] = ()
-    calculation: tuple[Callable, Any] | None = dataclasses.field(default=None, repr=False, compare=False)
+    calculation: tuple[Callable, Any] = dataclasses.field(default=(tf.identity, None), repr=False, compare=False)
 
     @functools.cached_property
     def trace(self) -> Trace | None:
-        """The trace, made when it is first asked for; None if `fn` cannot be traced, or a source is not a float."""
-        return trace(*self.calculation) if self.calculation else None
+        """The trace, made when it is first asked for; None if `fn` cannot be traced, or a source is no dense float."""
+        with contextlib.suppress(RuntimeError, TypeError):
+            return trace(*self.calculation)
+        return None
 
     def __bool__(self) -> bool:
         return all(finding.status == "ok" for finding in self.findings)
@@ -101,39 +105,53 @@ class Explanation:
         return _text(self.findings, self.notes)
 
     def _repr_html_(self) -> str:
-        return explanation_html(self.findings)
+        return block(*(each.html() for each in _paragraphs(self.findings, self.notes)))
+
+
+class _Paragraph(NamedTuple):
+    """A part of the text, about sources of one ``status``: a sentence, lines of code or of a path, more sentences."""
+
+    status: str
+    head: str
+    code: Sequence[str] = ()
+    sentences: Sequence[str] = ()
+
+    def __str__(self) -> str:
+        lines = [f"    {line}" for line in self.code]
+        return "\n".join([_wrapped(self.head, ""), *lines, *(_wrapped(each, "    ") for each in self.sentences)])
+
+    def html(self) -> Html:
+        """Return the part as HTML, the lines of code cut where they are long."""
+        style = f"display:block;{CELL}left"
+        code = [Html(f'<code style="{style}" title="{escape(line)}">{escape(line)}</code>') for line in self.code]
+        return block(Html(f"{status(self.status)} {escape(self.head)}"), *code, *self.sentences, Html("&nbsp;"))
 
 
 def _text(findings: Sequence[Finding], notes: Sequence[str] = ()) -> str:
-    """Return the text of an explanation: one line for what is fine, one paragraph for each group of findings."""
+    return "\n\n".join(map(str, _paragraphs(findings, notes)))
+
+
+def _paragraphs(findings: Sequence[Finding], notes: Sequence[str]) -> Iterator[_Paragraph]:
+    """Yield one part for what is fine, one for each group of findings, and one for each note."""
     fine = [finding for finding in findings if finding.status == "ok"]
     groups: dict[tuple, list[Finding]] = {}
     for each in findings:
         if each.status != "ok":
             groups.setdefault((each.status, each.cause, each.op, each.file, each.line), []).append(each)
-    parts = [_fine(fine, len(findings))] if fine else []
-    parts += [_paragraph(group) for group in groups.values()]
-    return "\n\n".join([*parts, *(_wrapped(f"Note: {note}.", "") for note in notes)])
+    if fine:
+        watched = [f"({finding.advice}.)" for finding in fine[:3] if finding.advice]
+        told = dict.fromkeys(f"Note: {note}." for finding in fine for note in finding.notes)
+        head = f"Fine ({len(fine)} of {len(findings)}): {some([each.called for each in fine])}."
+        yield _Paragraph("ok", head, (), [*watched, *told])
+    for first, *rest in groups.values():
+        gradient = {"none": "None", "zero": "0 everywhere", "not_finite": "NaN or inf"}[first.status]
+        head = f"{some([each.called for each in (first, *rest)])}: the gradient is {gradient} ({first.cause})."
+        code = f":  {first.code}" if first.code else ""
+        lines = [f"{short(first.file)}, line {first.line}{code}"] if first.file else []
+        sentences = [f"Why: {first.why}.", f"Instead: {first.advice}."]
+        yield _Paragraph(first.status, head, [*lines, *filter(None, [first.path])], sentences)
+    yield from (_Paragraph("ok", f"Note: {note}.") for note in notes)
 
 
-def _fine(fine: Sequence[Finding], total: int) -> str:
-    lines = [f"Fine ({len(fine)} of {total}): {some([each.called for each in fine])}."]
-    lines += [f"    ({finding.advice}.)" for finding in fine[:3] if finding.advice]
-    told = dict.fromkeys(note for finding in fine for note in finding.notes)
-    return "\n".join([*lines, *(_wrapped(f"Note: {note}.") for note in told)])
-
-
-def _paragraph(group: Sequence[Finding]) -> str:
-    first = group[0]
-    gradient = {"none": "None", "zero": "0 everywhere", "not_finite": "NaN or inf"}[first.status]
-    lines = [f"{some([each.called for each in group])}: the gradient is {gradient} ({first.cause})."]
-    if first.file:
-        lines.append(f"    {short(first.file)}, line {first.line}" + (f":  {first.code}" if first.code else ""))
-    if first.path:
-        lines.append(f"    {first.path}")
-    told = (("Why", first.why), ("Instead", first.advice))
-    return "\n".join([*lines, *(_wrapped(f"{label}: {sentence}.") for label, sentence in told if sentence)])
-
-
-def _wrapped(text: str, indent: str = "    ") -> str:
+def _wrapped(text: str, indent: str) -> str:
     return textwrap.fill(text, 88, initial_indent=indent, subsequent_indent=indent + "    ", break_long_words=False)

@@ -235,6 +235,8 @@ def sentences(fact: Any, name: str) -> tuple[str, str]:
 def note(fact: Any, name: str = "the target") -> str:
     """Return a sentence on what is true of a gradient that is fine, and may be wanted."""
     line = f" on line {fact.at.line}" if fact.at else ""
+    if fact.cause == "others":
+        return f"Also read, but not in vars: {fact.other}"
     if fact.cause == "square":
         n = fact.dtype
         return (

@@ -30,6 +30,9 @@ def capture(call: Call, ask: Callable[[Recording], Any]) -> tuple[Recording, Any
     stays None). Every variable keeps its value. A value that `fn` uses in Python may decide something, or count;
     where the target is computed from it, the gradient is lost there, and an error tells the line.
     """
+    for name, source in zip(call.names, call.sources, strict=True):
+        if isinstance(source, tf.RaggedTensor):
+            raise TypeError(f"{call.where}: source {name!r} is ragged. A dense one is needed. Give its .flat_values.")
     recording, answer = recorded(call, ask)
     dependent = {tensor.ref() for tensor in Flow(recording, asked=recording.asked).after(recording.sources)}
     for op, each in zip(recording.asked, recording.answers, strict=True):
@@ -43,7 +46,8 @@ def recorded(call: Call, ask: Callable[[Recording], Any], answers: Sequence[Answ
 
     The `answers` are those of an earlier recording of `call`.
     """
-    require_capturable(call)
+    outside_of_graphs(call.where)
+    outside_of_scopes(call)
     given = [*answers] or None
     with ONE_AT_A_TIME, variable_scope_kept():
         while True:
@@ -59,15 +63,6 @@ def recorded(call: Call, ask: Callable[[Recording], Any], answers: Sequence[Answ
             if question is None:
                 return recording, tf.nest.map_structure(lambda x: None if x is None else x.numpy(), found)
             given = [*(given or []), Answer(found.numpy(), traceback.extract_tb(question.__traceback__))]
-
-
-def require_capturable(call: Call) -> None:
-    """Raise an error if `call` cannot be run where Python is now, or holds a ragged source."""
-    outside_of_graphs(call.where)
-    outside_of_scopes(call)
-    for name, source in zip(call.names, call.sources, strict=True):
-        if isinstance(source, tf.RaggedTensor):
-            raise TypeError(f"{call.where}: source {name!r} is ragged. A dense one is needed. Give its .flat_values.")
 
 
 def outside_of_graphs(where: str) -> None:
