@@ -89,21 +89,19 @@ def tensors(recording: Recording, flow: Flow) -> list[Reached]:
 
 def made_at(value: Any, fn: Any) -> Place | None:
     """Return the line on which the name by which `fn` reaches `value` was last bound."""
-    return next((each.line for each in reachable(fn) if each.value is value), None)
+    reached = named(fn).get(id(value))
+    return reached.line if reached else None
 
 
 def other_variables(recording: Recording, arriving: Collection) -> list[Reached]:
     """Return the trainable variables, no sources, whose ``ref()`` is `arriving`, with the line that reads each."""
-    captured = [(inside, each) for inside, each in recording.captured() if isinstance(each, tf.Variable)]
-    others = [(inside, each) for inside, each in captured if each.trainable and inside.ref() in arriving]
-    others = [(inside, each) for inside, each in others if not any(each is source for source in recording.call.sources)]
-    reached = {id(as_variable(each.value)): each for each in reachable(recording.call.fn)} if others else {}
-    found = []
-    for inside, variable in others:
-        held = reached.get(id(variable), Reached("", variable, None))
-        if not held.name and any(variable is each for each in recording.variables):
-            continue  # fn makes it, and keeps it for itself
-        if getattr(held.value, "trainable", True):  # a frozen layer of Keras leaves its tf.Variables trainable
+    found, names = [], named(recording.call.fn)
+    for inside, variable in recording.captured():
+        held = names.get(id(variable), Reached("", variable, None))
+        known = [*recording.call.sources, *([] if held.name else recording.variables)]  # fn keeps its own for itself
+        # a frozen layer of Keras leaves its tf.Variables trainable
+        trains = all(getattr(each, "trainable", each is not variable) for each in (variable, held.value))
+        if trains and inside.ref() in arriving and not any(variable is each for each in known):
             own = getattr(held.value, "path", variable.name.split(":")[0])
             name = held.name if own == "Variable" and held.name else own
             found.append(Reached(name, variable, None, read=first_use(recording, inside)[0]))
@@ -126,6 +124,15 @@ def first_use(recording: Recording, tensor: tf.Tensor) -> tuple[Place | None, tf
         if op in recording.inputs and (at := place(op.traceback)):
             return at, op
     return None, None
+
+
+def named(fn: Any) -> dict[int, Reached]:
+    """Return a `Reached` for the id of each variable, tensor and array that a function can reach by names."""
+    found: dict[int, Reached] = {}
+    for reached in reachable(fn):
+        for value in (reached.value, as_variable(reached.value)):
+            found.setdefault(id(value), reached)
+    return found
 
 
 def reachable(fn: Any) -> Iterator[Reached]:
@@ -207,8 +214,5 @@ def layer_made_at(path: Sequence[tf.Operation], fn: Any) -> Place | None:
 
 def spoken_names(call: Call, names: Sequence[str]) -> list[str]:
     """Return what each source is called: its name, or, where that is only its place in `vars`, the user's."""
-    named: dict[int, str] = {}
-    for reached in reachable(call.fn):
-        named.setdefault(id(reached.value), reached.name)
-    sources = zip(names, call.leaves, strict=True)
-    return [named.get(id(leaf), name) if name.startswith("vars") else name for name, leaf in sources]
+    found, sources = named(call.fn), zip(names, call.leaves, strict=True)
+    return [found[id(leaf)].name if name.startswith("vars") and id(leaf) in found else name for name, leaf in sources]

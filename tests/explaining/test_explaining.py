@@ -334,9 +334,17 @@ def test_a_nan_of_a_custom_gradient_is_told_by_its_name():
 
 
 def test_what_an_eager_run_cannot_measure_is_not_claimed():
-    rows = tf.ragged.constant([[0.0], [1.0, 2.0]])
-    (finding,) = tapekit.explain(lambda rows: tf.reduce_sum(tf.sqrt(rows)), rows)
+    w = tf.Variable([0.0, 1.0], name="w")
+
+    def fn():
+        for _ in range(60):  # more values than fn is traced again for
+            assert tf.reduce_sum(w) > 0.0
+        return tf.reduce_sum(tf.sqrt(w))
+
+    (finding,) = tapekit.explain(fn, w)
     assert finding.why == "at which operation it becomes NaN or infinite could not be measured"
+    rows = tf.ragged.constant([[0.0], [1.0, 2.0]])
+    assert tapekit.explain(lambda rows: tf.reduce_sum(tf.sqrt(rows)), rows)[0].op == "Sqrt"
 
 
 def test_a_nan_behind_a_mask_gets_the_double_where_repair():
