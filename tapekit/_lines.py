@@ -9,7 +9,8 @@ from typing import Any
 
 import tensorflow as tf
 
-LIBRARIES = (sysconfig.get_paths()["stdlib"], str(Path(__file__).parent), "<frozen")
+PACKAGE = str(Path(__file__).parent)
+LIBRARIES = (sysconfig.get_paths()["stdlib"], PACKAGE, "<frozen")
 INSTALLED = re.compile(r"[/\\](site|dist)-packages[/\\]")
 AUTOGRAPH = "__autograph_generated_file"  # AutoGraph's copy of a function
 

@@ -12,7 +12,7 @@ from tapekit.checking.comparison import compare
 from tapekit.checking.messages import source_check
 from tapekit.checking.results import GradientCheck
 from tapekit.checking.tape import second_order
-from tapekit.graphs.capture import outside_of_graphs, outside_of_scopes
+from tapekit.graphs.capture import require_eager
 from tapekit.graphs.state import ONE_AT_A_TIME, all_variables_kept, draws_kept, undisturbed
 from tapekit.jacobians import variable_scope_kept
 
@@ -66,8 +66,7 @@ def check_gradient(
     """
     call = bind("check_gradient", fn, vars)
     _require_valid(order, rtol, atol, seed)
-    outside_of_graphs("check_gradient")
-    outside_of_scopes(call)
+    require_eager(call)
     once, places = _once(call)
     weighted: list[str] = []
     with ONE_AT_A_TIME, variable_scope_kept(), draws_kept(), undisturbed(), all_variables_kept():

@@ -10,10 +10,7 @@ Files, in reading order:
     records      `Finding`, `Explanation`, their text and HTML; `Fact`, what was measured about one source
     explanation  `explain`: which facts are looked for, in which order
     facts        finds the facts in a graph and in its numbers
-    signals      the numbers of the graph: where gradients and values become 0, NaN or infinite
-    calls        what an operation is called in the user's program
     ready_made   what `fn` reads besides its sources: tensors made before it ran, other variables
-    bindings     where a name was last bound, in the syntax of the user's program
     inner        derivatives that `fn` takes itself
     words        the table of sentences, by cause, detail and operation
 """

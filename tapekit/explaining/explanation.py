@@ -16,18 +16,17 @@ import tensorflow as tf
 
 from tapekit._sources import Call, bind, is_float, values_of
 from tapekit.explaining import words
-from tapekit.explaining.calls import left_at, path_of
 from tapekit.explaining.facts import Facts
 from tapekit.explaining.inner import inner_gradients
 from tapekit.explaining.ready_made import spoken_names
-from tapekit.explaining.records import Explanation, Fact, Finding
-from tapekit.explaining.signals import health, in_words
+from tapekit.explaining.records import Explanation, Fact, Finding, path_of
 from tapekit.graphs.answers import Answer
-from tapekit.graphs.capture import outside_of_graphs, recorded
-from tapekit.graphs.eager import eager_gradients
+from tapekit.graphs.calls import left_at
+from tapekit.graphs.capture import eager_gradients, recorded, require_eager
 from tapekit.graphs.flow import has_body
-from tapekit.graphs.recording import LeftTensorFlow, Recording
+from tapekit.graphs.recording import PYTHON, LeftTensorFlow, Recording
 from tapekit.graphs.state import ONE_AT_A_TIME
+from tapekit.tracing.signals import health, in_words
 
 
 def explain(fn: Callable, vars: Any, /) -> Explanation:
@@ -55,7 +54,7 @@ def explain(fn: Callable, vars: Any, /) -> Explanation:
         ('none', 'non_differentiable_op', 'ArgMax')
     """
     call = bind("explain", fn, vars, integers=True)
-    outside_of_graphs("explain")
+    require_eager(call)
     with ONE_AT_A_TIME, inner_gradients() as inner:
         try:
             return _explained(call)
@@ -108,7 +107,7 @@ def _facts(
 
     def ask(recording: Recording) -> list:
         if not python:
-            recording.no_gradient += [op for op in recording.ops if op.type in words.PYTHON]
+            recording.no_gradient += [op for op in recording.ops if op.type in PYTHON]
         if unsound is not None:
             made.append(Facts(recording, True, unsound))
             return made[-1].signal.question

@@ -9,13 +9,13 @@ import tensorflow as tf
 from tapekit._names import some
 from tapekit._sources import is_float
 from tapekit.explaining import ready_made, words
-from tapekit.explaining.calls import backward_place, called_by, cause_of, left_at, spelled
 from tapekit.explaining.records import Fact
-from tapekit.explaining.signals import NOT_FINITE, ZERO, Signal, health, status
+from tapekit.graphs.calls import backward_place, called_by, left_at, spelled
 from tapekit.graphs.capture import far_away, matters, nearby, recorded
 from tapekit.graphs.flow import CUT, FLAT, NUMBER, SHAPE, Flow, Way, has_body, inside
 from tapekit.graphs.places import Place, place
-from tapekit.graphs.recording import PLUMBING, Recording
+from tapekit.graphs.recording import PLUMBING, PYTHON, Recording
+from tapekit.tracing.signals import NOT_FINITE, ZERO, Signal, health, status
 
 
 class Facts:
@@ -124,7 +124,7 @@ class Facts:
             cause = "rewrapped" if rewraps else "left_tensorflow"
             return Fact(cause, words.leaving(called), op=called, at=at, path=way)
         path = [*path[:-1], *inside(path[-1:], self.recording)]
-        cause, detail, dtype = cause_of(path[-1])
+        cause, detail, dtype = words.cause_of(path[-1])
         return _fact_at(path, cause, detail, dtype=dtype, other=called_by(path[-1]))
 
     def _of_unread(self, index: int) -> Fact:
@@ -160,10 +160,10 @@ class Facts:
         last = path[-1]
         continued = inside(path, self.recording, CUT if by_tape == "none" else NUMBER)
         if continued != path:
-            return _fact_at(continued, *cause_of(continued[-1])[:2])
+            return _fact_at(continued, *words.cause_of(continued[-1])[:2])
         if by_tape == "none":
             return _fact_at(path, "not_used", "branch")
-        cause, detail, _ = cause_of(last)
+        cause, detail, _ = words.cause_of(last)
         if cause == "custom_gradient":
             return _fact_at(path, cause, at=backward_place(self.signal.arriving(last)))
         if cause == "left_tensorflow" or (last.type in FLAT and not _order(last)):
@@ -250,7 +250,7 @@ def _is_flat(op: tf.Operation) -> bool:
 
 def _is_closed(op: tf.Operation) -> bool:
     """Return whether the numbers in `op` are not known: in a loop, a branch, Python code or a list of tensors."""
-    return has_body(op) or op.type in words.PYTHON or any(tensor.dtype == tf.variant for tensor in op.inputs)
+    return has_body(op) or op.type in PYTHON or any(tensor.dtype == tf.variant for tensor in op.inputs)
 
 
 def _fact_of_body(path: Sequence[tf.Operation]) -> Fact:

@@ -11,8 +11,8 @@ import numpy as np
 import tensorflow as tf
 
 from tapekit._sources import Call, as_variable, is_float
-from tapekit.explaining.bindings import Binding, last_binding
-from tapekit.explaining.calls import called_by
+from tapekit.graphs.bindings import Binding, last_binding
+from tapekit.graphs.calls import called_by
 from tapekit.graphs.flow import Flow
 from tapekit.graphs.places import Place, place, place_at
 from tapekit.graphs.recording import Recording

@@ -12,7 +12,9 @@ import tensorflow as tf
 
 from tapekit._names import place_of, some
 from tapekit._tables import CELL, Html, block, status
-from tapekit.graphs.places import Place, short
+from tapekit.graphs.flow import own_gradient
+from tapekit.graphs.places import Place, place, short
+from tapekit.graphs.recording import PLUMBING
 from tapekit.tracing import Trace, trace
 
 
@@ -106,6 +108,18 @@ class Explanation:
 
     def _repr_html_(self) -> str:
         return block(*(each.html() for each in _paragraphs(self.findings, self.notes)))
+
+
+def path_of(name: str, ops: Sequence[tf.Operation]) -> str:
+    """``w -> Mul (line 7) -> ArgMax (line 8) x``"""
+    steps = []
+    for op in ops:
+        if op.type not in PLUMBING or op is ops[-1]:
+            at = place(op.traceback)
+            steps.append(("custom gradient" if own_gradient(op) else op.type) + (f" (line {at.line})" if at else ""))
+    if len(steps) > 6:
+        steps = [*steps[:2], "...", *steps[-3:]]
+    return " -> ".join([name, *steps]) + " x"
 
 
 class _Paragraph(NamedTuple):

@@ -1,11 +1,13 @@
 """The sentences of `explain`: a table of rows by cause, detail and operation. The first row that fits is used."""
 
-import re
 from typing import Any
 
 import tensorflow as tf
 
-PYTHON = {"PyFunc": "tf.numpy_function", "PyFuncStateless": "tf.numpy_function", "EagerPyFunc": "tf.py_function"}
+from tapekit._sources import is_float
+from tapekit.graphs.calls import called_by
+from tapekit.graphs.flow import own_gradient
+from tapekit.graphs.recording import PYTHON
 
 STEP = "Round Rint Floor Ceil Sign FloorDiv TruncateDiv QuantizeV2"
 DECISION = "Greater GreaterEqual Less LessEqual Equal NotEqual ApproximateEqual LogicalNot LogicalAnd LogicalOr"
@@ -30,7 +32,6 @@ POSITIVE = "Cholesky LogMatrixDeterminant"
 INVERSE = "MatrixInverse MatrixSolve MatrixTriangularSolve MatrixDeterminant MatrixSolveLs"
 FLATTENING = {*f"{RELU} {LIMIT} {SATURATED} {QUANTISED} {SELECT} {DECISION} {STEP} Sigmoid Softmax".split()}
 
-
 _LEAVE_OUT = "leave {name} out of vars, or ask for unconnected='zero'"
 _TAKES_NUMBER = (
     "{op} takes the value out of TensorFlow, as a NumPy array or a Python number. A tape records only operations of "
@@ -44,7 +45,9 @@ _SEPARATE = (
 
 # cause, detail ("" for any), family of operations ("" for any), why, advice
 TABLE = [
-    # ------------------------------------------------------------------------------------------ nothing is read
+    ("others", "", "", "Also read, but not in vars: {other}", ""),
+    ("square", "", "", "{op}{line} makes [{dtype}, {dtype}] of [{dtype}] and [{dtype}, 1]: reshape one of them, unless "
+     "all pairs are meant", ""),
     ("not_used", "branch", "", "fn reads {name} only in the branch that it does not take with these numbers",
      "Give numbers that take the branch, or " + _LEAVE_OUT),
     ("not_used", "shape", "", "fn reads only the shape of {name} here, and not its values",
@@ -68,7 +71,6 @@ TABLE = [
     ("replaced_by_tensor", "", "", "a name of a variable was bound again, to a tensor ({other}): fn reads the tensor, "
      "and not {name}{ready}", "Keep the variable and update it in place, w.assign(...) or w.assign_sub(...): "
      "w = w - step makes a tensor"),
-    # ------------------------------------------------------------------------------------------ integers
     ("integer_dtype", "source", "", "{name} is {dtype}, and only floating-point numbers have a derivative",
      "Make {name} a float where it is made, 3.0 and not 3, or dtype=tf.float32. If it is an index, a count or a "
      "text, it has no gradient in any case: leave it out of vars"),
@@ -77,7 +79,6 @@ TABLE = [
     ("integer_dtype", "", "", "here the value becomes {dtype}, which jumps from one number to the next and has no "
      "derivative", "Leave out the cast, and divide with / and not //; if a decision is wanted, "
      "tf.sigmoid((x - threshold) / width) is smooth"),
-    # ------------------------------------------------------------------------------------------ out of TensorFlow
     ("left_tensorflow", "python", "", "{op} runs Python and NumPy code, whose derivative TensorFlow does not know",
      "Write its body with tf.* operations and call it directly (tf.py_function does differentiate those)"),
     ("left_tensorflow", "predict", "", _TAKES_NUMBER,
@@ -91,17 +92,15 @@ TABLE = [
      "Keep the tensor as it is and go on with tf.* operations; .numpy() and float() are for printing"),
     ("rewrapped", "", "", "{op} makes a new object out of the value that {name} has now. The new object does not "
      "depend on {name}", "Use {name} itself, or tf.identity({name}) for a copy that keeps the gradient"),
-    ("stateful", "", "", "{written} writes the value into a variable or a table. A tape follows values, not what is "
+    ("stateful", "", "", "{op} writes the value into a variable or a table. A tape follows values, not what is "
      "written into a state: what is read there later has no gradient to {name}",
      "Go on with the value made from {name} as a tensor, and assign it after the gradient is taken"),
-    # ------------------------------------------------------------------------------------------ stopped on purpose
     ("stop_gradient", "library", "", "{other} calls tf.stop_gradient inside: no gradient passes",
      "Use {name} where {other} lets the gradient pass; if this is wanted, leave {name} out of vars"),
     ("stop_gradient", "", "", "tf.stop_gradient returns its input, and lets no gradient pass",
      "Take tf.stop_gradient away if {name} is to be trained through here; if not, leave {name} out of vars"),
     ("custom_gradient", "", "", "a function under tf.custom_gradient returns None or 0 as its gradient here",
      "Let its inner function return a gradient for every input, dy * derivative, or dy to pass it on"),
-    # ------------------------------------------------------------------------------------------ no derivative
     ("non_differentiable_op", "", STEP, "{op} is constant between its jumps, so that its derivative is 0 or missing",
      "If the step is wanted, let the gradient pass by it, x + tf.stop_gradient(step(x) - x); if not, leave it out of "
      "the loss"),
@@ -124,7 +123,6 @@ TABLE = [
      "Compute with the numbers themselves, and make the text outside of the loss"),
     ("non_differentiable_op", "", "", "TensorFlow has no derivative of {op} with respect to {name}",
      "Write {op} with other tf.* operations, or define its derivative with tf.custom_gradient"),
-    # ------------------------------------------------------------------------------------------ zero
     ("zero", "unseen", "", "at which operation it becomes 0 could not be measured",
      "Ask for the gradient with respect to a tensor in the middle of fn, to see how far it is not 0"),
     ("zero", "cancels", "", "{name} reaches the target along several ways, whose gradients add up to exactly 0",
@@ -158,7 +156,6 @@ TABLE = [
      "Print the condition, and see why no element takes this branch"),
     ("zero", "", "", "a gradient arrives at {op}, and the one that it sends back to {name} is 0 at this input",
      "Start from another value, or use an operation whose slope is not 0 there"),
-    # ------------------------------------------------------------------------------------------ NaN and infinity
     ("nan", "unseen", "", "at which operation it becomes NaN or infinite could not be measured",
      "Call tf.debugging.enable_check_numerics() once, and then fn: it stops at the operation"),
     ("nan", "body", "", "a value or a slope becomes NaN or infinite inside {op}",
@@ -203,6 +200,23 @@ TABLE = [
 _LIMITS = {"float16": "65504", "bfloat16": "3.4e38", "float32": "3.4e38", "float64": "1.8e308"}
 
 
+def cause_of(op: tf.Operation) -> tuple[str, str, str]:
+    """Return ``(cause, detail, dtype)`` for an operation that was seen to lose the gradient."""
+    library = "library" if called_by(op) else ""
+    if own_gradient(op):
+        return "custom_gradient", library, ""
+    if op.type in PYTHON:
+        return "left_tensorflow", "python", ""
+    if op.type == "StopGradient":
+        return "stop_gradient", library, ""
+    if any(tensor.dtype == tf.resource for tensor in op.inputs) and op.type != "ReadVariableOp":
+        return "stateful", library, ""
+    if op.type == "Cast" or not any(is_float(tensor) for tensor in op.inputs):
+        kinds = [tensor.dtype.name for tensor in (*op.outputs, *op.inputs) if not is_float(tensor)]
+        return "integer_dtype", "" if called_by(op) == "cast" else "call", (kinds or ["integer"])[0]
+    return "non_differentiable_op", "", ""
+
+
 def sentences(fact: Any, name: str) -> tuple[str, str]:
     """Return ``(why, advice)`` for the gradient of the source `name`, each without its full stop."""
     why, advice = next(
@@ -211,8 +225,6 @@ def sentences(fact: Any, name: str) -> tuple[str, str]:
         if row[0] == fact.cause and row[1] in ("", fact.detail) and fact.kind in (row[2].split() or [fact.kind])
     )
     op = fact.op or "this operation"
-    code = fact.at.code if fact.at else ""
-    writes = re.search(r"[\w.]+(?:\[[^\]]*\]\.)?(?:assign\w*|update_state|set_weights|insert)\(", code)
     told = {
         "name": name,
         "op": op,
@@ -222,7 +234,8 @@ def sentences(fact: Any, name: str) -> tuple[str, str]:
         "inside": op if fact.kind.lower() in op.lower() else f"{fact.kind} in {op}",
         "what": {"value": "value", "second": "second derivative"}.get(fact.detail, "slope"),
         "inner": "2.0" if fact.kind == "Acosh" else "0.5",
-        "written": writes[0] + "...)" if writes else in_tensorflow(op) or op,
+        "line": f" on line {fact.at.line}" if fact.at else "",
+        "written": in_tensorflow(op),
         "dtype": fact.dtype,
         "limit": _LIMITS.get(fact.dtype, ""),
         "wider": f"make {name} a float32" if "16" in fact.dtype else "compute in float64",
@@ -235,16 +248,11 @@ def sentences(fact: Any, name: str) -> tuple[str, str]:
 def note(fact: Any, name: str = "the target") -> str:
     """Return a sentence on what is true of a gradient that is fine, and may be wanted."""
     line = f" on line {fact.at.line}" if fact.at else ""
-    if fact.cause == "others":
-        return f"Also read, but not in vars: {fact.other}"
-    if fact.cause == "square":
-        n = fact.dtype
-        return (
-            f"{fact.op}{line} makes [{n}, {n}] of [{n}] and [{n}, 1]: reshape one of them, unless all pairs are meant"
-        )
+    why, advice = sentences(fact, name)
+    if fact.cause in ("others", "square"):
+        return why
     if fact.cause == "nan":
-        why = sentences(fact, name)
-        return f"the value of the target is not finite, although its gradients are: {why[0]}{line}. {why[1]}"
+        return f"the value of the target is not finite, although its gradients are: {why}{line}. {advice}"
     return f"one of the ways from {name} to the target is cut: no gradient passes {fact.op}{line}"
 
 

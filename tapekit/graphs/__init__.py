@@ -1,9 +1,8 @@
 """How can the tape be read? `fn` becomes a TensorFlow graph that is queried and run once; then all state is restored.
 
 An eager tape cannot be read from Python, but a graph can. `capture` traces `fn` inside a `tf.function`, asks
-`tf.gradients` for what is wanted, and runs values and gradients as one graph. Where `fn` uses the value of a tensor in
-Python, the graph up to there is run for it, and `fn` is traced again with the answer. Everything that a run of `fn` may
-change (variables, random state) is restored afterwards. `tracing`, `explaining` and `checking` are built on this room.
+`tf.gradients` for what is wanted, and runs both. Where `fn` uses the value of a tensor in Python, the graph up to there
+is run for it, and `fn` is traced again with the answer. Everything that a run of `fn` may change is restored.
 
 Files, in reading order:
 
@@ -12,7 +11,8 @@ Files, in reading order:
     answers    the values that `fn` uses in Python while it is traced
     flow       along which edges of the graph a gradient passes
     places     `Place`: a line of the user's code
-    eager      `eager_gradients`: the gradients of an eager tape
+    calls      the call in that line which made an operation, or left TensorFlow
+    bindings   where a name was last bound, in the syntax of the user's program
     state      restore variables and random state after a run of `fn`
 """
 

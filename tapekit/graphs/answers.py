@@ -17,6 +17,7 @@ from tapekit._sources import as_variable
 from tapekit.graphs.places import Place, place
 
 MOST = 50  # values that one fn may use: it is traced once for each
+NO_VALUE = "a symbolic tensor has no value here"
 
 
 class Answer(NamedTuple):
@@ -52,7 +53,7 @@ class Answers:
     def value(self, tensor: tf.Tensor) -> Any:
         """Return the value of a symbolic tensor."""
         if self.given is None or len(self.asked) == MOST:
-            raise TypeError("a symbolic tensor has no value here")
+            raise TypeError(NO_VALUE)
         self.asked.append(tf.identity(tensor).op)
         if len(self.asked) > len(self.given):
             raise Question(self.asked[-1].outputs[0])
@@ -116,7 +117,7 @@ def _only_in(graph: Any, answer: Callable, original: Callable | None) -> Callabl
         if inside and getattr(self, "graph", graph) is graph:
             return answer(self, *args, **kwargs)
         if original is None:
-            raise TypeError("a symbolic tensor has no value here")
+            raise TypeError(NO_VALUE)
         return original(self, *args, **kwargs)
 
     return method

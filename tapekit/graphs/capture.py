@@ -1,8 +1,7 @@
 """`fn` as a TensorFlow graph that is queried and run once: `capture`.
 
-Python cannot read an eager tape, but it can read a graph. `capture` traces a `Call` inside a `tf.function`, whose
-automatic control dependencies keep reads and assignments of variables in the order in which they were written. Values
-and gradients are computed by one run of one graph, so that both belong to the same random draw.
+The automatic control dependencies of a `tf.function` keep reads and assignments of variables in the order in which they
+were written. Values and gradients are computed by one run of one graph, so that both belong to the same random draw.
 """
 
 import traceback
@@ -14,12 +13,11 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tapekit._sources import Call, describe, is_float, values_of
+from tapekit._sources import Call, describe, is_float, values_of, watch_all
 from tapekit.graphs.answers import Answer, Answers, Question
-from tapekit.graphs.eager import eager_gradients
 from tapekit.graphs.flow import Flow
 from tapekit.graphs.recording import LeftTensorFlow, Recording
-from tapekit.graphs.state import ONE_AT_A_TIME, undisturbed, variables_kept
+from tapekit.graphs.state import ONE_AT_A_TIME, all_variables_kept, draws_kept, undisturbed, variables_kept
 from tapekit.jacobians import variable_scope_kept
 
 
@@ -30,9 +28,6 @@ def capture(call: Call, ask: Callable[[Recording], Any]) -> tuple[Recording, Any
     stays None). Every variable keeps its value. A value that `fn` uses in Python may decide something, or count;
     where the target is computed from it, the gradient is lost there, and an error tells the line.
     """
-    for name, source in zip(call.names, call.sources, strict=True):
-        if isinstance(source, tf.RaggedTensor):
-            raise TypeError(f"{call.where}: source {name!r} is ragged. A dense one is needed. Give its .flat_values.")
     recording, answer = recorded(call, ask)
     dependent = {tensor.ref() for tensor in Flow(recording, asked=recording.asked).after(recording.sources)}
     for op, each in zip(recording.asked, recording.answers, strict=True):
@@ -46,8 +41,7 @@ def recorded(call: Call, ask: Callable[[Recording], Any], answers: Sequence[Answ
 
     The `answers` are those of an earlier recording of `call`.
     """
-    outside_of_graphs(call.where)
-    outside_of_scopes(call)
+    require_eager(call)
     given = [*answers] or None
     with ONE_AT_A_TIME, variable_scope_kept():
         while True:
@@ -65,17 +59,13 @@ def recorded(call: Call, ask: Callable[[Recording], Any], answers: Sequence[Answ
             given = [*(given or []), Answer(found.numpy(), traceback.extract_tb(question.__traceback__))]
 
 
-def outside_of_graphs(where: str) -> None:
-    """Raise an error if a `tf.function` is being traced."""
+def require_eager(call: Call) -> None:
+    """Raise an error while a `tf.function` is traced, or where a source has one value on each replica."""
     if not tf.executing_eagerly():
         raise RuntimeError(
-            f"{where}: called inside a tf.function. It runs fn itself, and needs numbers. Call it outside; fn may be "
-            "the tf.function."
+            f"{call.where}: called inside a tf.function. It runs fn itself, and needs numbers. Call it outside; fn may "
+            "be the tf.function."
         )
-
-
-def outside_of_scopes(call: Call) -> None:
-    """Raise an error if a source has one value on each replica, and it is not known which one is meant."""
     for name, source in zip(call.names, call.sources, strict=True):
         if isinstance(source, tf.distribute.DistributedValues) and tf.distribute.in_cross_replica_context():
             raise RuntimeError(
@@ -101,17 +91,30 @@ def matters(recording: Recording, answer: Answer, move: Callable) -> bool:
     again: list[Recording] = []
     with suppress(Exception):  # fn may not accept the moved numbers: it uses them
         recorded(recording.call, again.append, moved)
-    return not again or _numbers(again[-1]) != _numbers(recording)
+    return not again or _definition(again[-1]) != _definition(recording)
 
 
-def _numbers(recording: Recording) -> list[tuple]:
-    """Return the operations on which the target depends with the numbers in their definitions, and new variables."""
-    kinds = ("tensor", "f", "i")
-    made = [(str(variable.numpy()),) for variable in recording.variables]
-    return made + [
-        (op.type, *(str(each) for _, each in sorted(op.node_def.attr.items()) if each.WhichOneof("value") in kinds))
-        for op in Flow(recording).ops
-    ]
+def _definition(recording: Recording) -> list[str]:
+    """Return the operations on which the target depends, with the numbers in them, and the variables that fn made."""
+    made = [str(variable.numpy()) for variable in recording.variables]
+    return [*made, *(str(op.node_def) for op in Flow(recording).ops)]
+
+
+def eager_gradients(call: Call) -> list[Any]:
+    """Return the gradient of each source, or None; variables and random state keep their values."""
+    floats = [source for source in call.sources if is_float(source)]
+    with all_variables_kept(), draws_kept(), undisturbed():
+        with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
+            watch_all(tape, floats)
+            result = call()
+        target = [part for part in tf.nest.flatten(result) if tf.is_tensor(part) and is_float(part)]
+        found: list[Any] = []
+        for source in call.sources:
+            found.append(None)
+            if target and is_float(source):
+                with suppress(LookupError):  # an operation without a registered gradient
+                    found[-1] = tape.gradient(target, source)
+    return found
 
 
 def graph_of(call: Call, ask: Callable) -> tuple[Any, Recording]:

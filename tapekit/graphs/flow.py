@@ -64,8 +64,7 @@ class Flow:
 
     def writes(self, op: tf.Operation) -> bool:
         """Return whether `op` writes a value into a variable or a table."""
-        inputs = self.inputs[op]
-        return not op.outputs and len(inputs) > 1 and inputs[0].dtype == tf.resource
+        return not op.outputs and len(self.inputs[op]) > 1 and self.inputs[op][0].dtype == tf.resource
 
     def _leading(self) -> list[tf.Operation]:
         """Return the operations on which the target depends, also through variables, in execution order."""

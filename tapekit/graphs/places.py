@@ -17,9 +17,6 @@ class Place(NamedTuple):
     line: int
     code: str
 
-    def __str__(self) -> str:
-        return f"{self.file}:{self.line}"
-
 
 def place(frames: Iterable[traceback.FrameSummary]) -> Place | None:
     """Return the innermost line of a stack (of ``op.traceback`` or of an exception) that is in the user's code."""

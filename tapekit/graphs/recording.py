@@ -12,20 +12,19 @@ from tapekit._sources import Call, dense, is_float
 from tapekit.graphs.answers import Answer
 from tapekit.graphs.places import place
 
+# operations that run Python code
+PYTHON = {"PyFunc": "tf.numpy_function", "PyFuncStateless": "tf.numpy_function", "EagerPyFunc": "tf.py_function"}
 PLUMBING = {"Identity", "ReadVariableOp", "EnsureShape"}  # operations that return their input unchanged
 # These operations read the shape of a tensor, not its values.
 SHAPES = {"Shape", "ShapeN", "Size", "Rank", "VariableShape", "ZerosLike", "OnesLike", "BroadcastGradientArgs"}
 
 
 class LeftTensorFlow(RuntimeError):
-    """`fn` used the value of a tensor in Python while it was traced; no tape can follow the value there.
-
-    ``frames`` is the stack of the call that used it.
-    """
+    """`fn` used the value of a tensor in Python, in the call with the stack ``frames``; no tape can follow it there."""
 
     def __init__(self, where: str, frames: traceback.StackSummary, error: Exception | None = None) -> None:
         self.frames, at = frames, place(frames)
-        told = f"{at}: `{at.code}`" if at else "a line that Python does not report"
+        told = f"{at.file}:{at.line}: `{at.code}`" if at else "a line that Python does not report"
         cause = f" ({type(error).__name__}: {reason(error)})" if error else ""
         super().__init__(
             f"{where}: fn leaves TensorFlow at {told}{cause}. Only TensorFlow operations can be followed. Write tf.* "

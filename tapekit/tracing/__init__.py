@@ -10,6 +10,7 @@ Files, in reading order:
     operations   `Graph`: the operations and edges of a recorded graph, and the tensors that hold their values
     folding      groups operations by layer or name scope
     reduction    folds a trace until it has few enough records for a picture
+    signals      where values and gradients become 0, NaN or infinite, for `explain`
     notebook     the picture and the table that a notebook shows
     evaluation   `trace`: runs the graph and makes the records
 

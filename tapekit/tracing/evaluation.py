@@ -49,6 +49,9 @@ def trace(fn: Callable, vars: Any, /, *, depth: int | None = None) -> Trace:
     if depth is not None:
         check_depth(depth)
     call = bind("trace", fn, vars)
+    for name, source in zip(call.names, call.sources, strict=True):
+        if isinstance(source, tf.RaggedTensor):
+            raise TypeError(f"trace: source {name!r} is ragged. A dense one is needed. Give its .flat_values.")
     asked: list[tuple[Graph, dict[str, Group]]] = []
 
     def ask(recording: Recording) -> dict[str, Any]:

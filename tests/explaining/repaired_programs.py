@@ -1108,7 +1108,7 @@ def a_custom(repaired):
     return (lambda: tf.reduce_sum(f(w) + w**2)), w
 
 
-@noted("AssignVariableOp")
+@noted("s.assign")
 def a_state(repaired):
     w, s = tf.Variable(2.0, name="w"), tf.Variable(0.0, name="s")
 

@@ -4,7 +4,7 @@ import linecache
 import tensorflow as tf
 
 import tapekit
-from tapekit.explaining.bindings import last_binding
+from tapekit.graphs.bindings import last_binding
 
 
 def bound(fn, name, holder=None):

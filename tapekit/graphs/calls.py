@@ -1,4 +1,4 @@
-"""What an operation is called in the user's program: `spelled`, `path_of`, `left_at`."""
+"""Calls in the lines of the user: which one made an operation (`spelled`), or left TensorFlow (`left_at`)."""
 
 import ast
 import contextlib
@@ -10,61 +10,31 @@ from typing import Any
 
 import tensorflow as tf
 
-from tapekit._sources import is_float
-from tapekit.explaining import words
+from tapekit._lines import PACKAGE
 from tapekit.graphs import recording
 from tapekit.graphs.flow import own_gradient
 from tapekit.graphs.places import Place, place
-from tapekit.graphs.recording import PLUMBING
+from tapekit.graphs.recording import PYTHON
 
 # TensorFlow and Keras put these functions between a call and the function that is called.
 _WRAPPERS = ("wrapper", "wrapped", "error_handler", "op_dispatch_handler")
 
 
-def cause_of(op: tf.Operation) -> tuple[str, str, str]:
-    """Return ``(cause, detail, dtype)`` for an operation that was seen to lose the gradient."""
-    library = "library" if called_by(op) else ""
-    if own_gradient(op):
-        return "custom_gradient", library, ""
-    if op.type in words.PYTHON:
-        return "left_tensorflow", "python", ""
-    if op.type == "StopGradient":
-        return "stop_gradient", library, ""
-    if any(tensor.dtype == tf.resource for tensor in op.inputs) and op.type != "ReadVariableOp":
-        return "stateful", library, ""
-    if op.type == "Cast" or not any(is_float(tensor) for tensor in op.inputs):
-        kinds = [tensor.dtype.name for tensor in (*op.outputs, *op.inputs) if not is_float(tensor)]
-        return "integer_dtype", "" if called_by(op) == "cast" else "call", (kinds or ["integer"])[0]
-    return "non_differentiable_op", "", ""
-
-
 def spelled(op: tf.Operation) -> str:
     """Return the call in the user's line of which `op` is a part (`tf.norm` for Sqrt), or else the type of `op`."""
-    if op.type in words.PYTHON:
-        return words.PYTHON[op.type]
+    if op.type in PYTHON:
+        return PYTHON[op.type]
     if own_gradient(op):
         return "tf.custom_gradient"
     at = place(op.traceback)
     functions = {re.sub(r"(_v\d|_)$", "", name) for name in _callees(op)}
     plain = re.sub(r"(V\d+|Variable|Op)+$", "", op.type).lower()
-    for called in re.findall(r"([A-Za-z_][\w.]*)\s*\(", at.code if at else ""):
+    for called in re.findall(r"([A-Za-z_][\w.]*(?:\[[^\]]*\][\w.]*)*)\s*\(", at.code if at else ""):
         last = called.split(".")[-1]
         word = last.replace("_", "").lower()
-        if last in functions and word not in plain and plain not in word:
+        if last in functions and not (op.outputs and (word in plain or plain in word)):
             return called
     return op.type
-
-
-def path_of(name: str, ops: Sequence[tf.Operation]) -> str:
-    """``w -> Mul (line 7) -> ArgMax (line 8) x``"""
-    steps = []
-    for op in ops:
-        if op.type not in PLUMBING or op is ops[-1]:
-            at = place(op.traceback)
-            steps.append(("custom gradient" if own_gradient(op) else op.type) + (f" (line {at.line})" if at else ""))
-    if len(steps) > 6:
-        steps = [*steps[:2], "...", *steps[-3:]]
-    return " -> ".join([name, *steps]) + " x"
 
 
 def left_at(frames: Sequence[traceback.FrameSummary]) -> tuple[Place | None, str]:
@@ -108,7 +78,7 @@ def _callees(op: tf.Operation) -> list[str]:
     """Return the names of the functions that the user's line called on the way to `op`."""
     frames, at = list(op.traceback), place(op.traceback)
     own = max((i for i, frame in enumerate(frames) if at and (frame.filename, frame.lineno) == at[:2]), default=-1)
-    return [frame.name for frame in frames[own + 1 :]]
+    return [frame.name for frame in frames[own + 1 :] if not frame.filename.startswith(PACKAGE)]
 
 
 def backward_place(gradients: Sequence[tf.Tensor]) -> Place | None:

@@ -34,10 +34,10 @@ def last_binding(name: str, code: CodeType, holder: Any = None) -> Binding | Non
             return Binding(place_at(code.co_filename, default.lineno), variable=False)
         name = default.id
     root, attribute = re.split(r"\W", name)[0], re.escape(name.rpartition(".")[2])
-    around, classes = [*_scopes(code)], [*_classes(holder)]
+    around, dotted = [*_scopes(code)], rf".*\.{attribute}"
     own = rf"{root}([.\[].*)?" if root != name else root
-    asked = [(rf".*\.{attribute}", each) for each in around] if holder is not None else []
-    asked += [(attribute if isinstance(each[1], ast.ClassDef) else rf".*\.{attribute}", each) for each in classes]
+    asked = [(dotted, each) for each in around] if holder is not None else []
+    asked += [(attribute if isinstance(each[1], ast.ClassDef) else dotted, each) for each in _classes(holder)]
     asked += [(own, each) for each in around]  # also of an attribute that its class binds: where the object was made
     for pattern, (file, scope) in asked:
         lines = sorted(node.lineno for node in _nodes(scope) if re.fullmatch(pattern, _bound(node), re.DOTALL))
@@ -50,11 +50,11 @@ def last_binding(name: str, code: CodeType, holder: Any = None) -> Binding | Non
 
 def _makes_variable(node: ast.Assign, name: str) -> bool:
     """Return whether an assignment binds `name` to a new variable."""
-    target, value, pairs = node.targets[0], node.value, [(node.targets[0], node.value)]
+    target, value = node.targets[0], node.value
+    pairs = [(target, value)]
     if isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple):
         pairs = [*zip(target.elts, value.elts, strict=False)]
-    bound = [value for target, value in pairs if re.search(rf"\b{name}\b", ast.unparse(target))]
-    return any("Variable(" in ast.unparse(value) for value in bound)
+    return any(name in ast.unparse(target) and "Variable(" in ast.unparse(value) for target, value in pairs)
 
 
 def _defaults(name: str, code: CodeType) -> Iterator[ast.expr]:
