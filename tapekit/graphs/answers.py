@@ -33,7 +33,7 @@ class Answer(NamedTuple):
 
 
 class Question(BaseException):
-    """The value of a tensor is needed to go on. No `fn` catches this error."""
+    """The value of a tensor is needed to go on."""
 
     def __init__(self, tensor: tf.Tensor) -> None:
         self.tensor = tensor
@@ -47,6 +47,7 @@ class Answers:
 
     def __init__(self, given: list[Answer] | None) -> None:
         self.given = given  # None: symbolic tensors do not answer, as TensorFlow has it
+        self.question: Question | None = None
         self.asked: list[tf.Operation] = []
         self.variables: list[tf.Variable] = []
 
@@ -56,13 +57,15 @@ class Answers:
             raise TypeError(NO_VALUE)
         self.asked.append(tf.identity(tensor).op)
         if len(self.asked) > len(self.given):
-            raise Question(self.asked[-1].outputs[0])
+            self.question = self.question or Question(self.asked[-1].outputs[0])
+            raise self.question
         return self.given[len(self.asked) - 1].value
 
     @contextmanager
     def told(self) -> Iterator[None]:
         """Let symbolic tensors and variables of the current graph answer, and make each variable of `fn` once."""
         self.asked.clear()
+        self.question = None
         made = iter(list(self.variables))  # TensorFlow may trace fn again
 
         def make(next_creator: Callable, **kwargs: Any) -> tf.Variable:

@@ -42,21 +42,18 @@ def recorded(call: Call, ask: Callable[[Recording], Any], answers: Sequence[Answ
     The `answers` are those of an earlier recording of `call`.
     """
     require_eager(call)
-    given = [*answers] or None
+    given = [*answers]
     with ONE_AT_A_TIME, variable_scope_kept():
         while True:
             try:
                 concrete, recording, question = _trace(call, ask, given)
             except LeftTensorFlow as error:
-                if given is None:
-                    given = []
-                    continue
                 concrete, recording, question = _as_functions(call, ask, error)
             with variables_kept(concrete, (source for source in call.sources if isinstance(source, tf.Variable))):
                 found = concrete()
             if question is None:
                 return recording, tf.nest.map_structure(lambda x: None if x is None else x.numpy(), found)
-            given = [*(given or []), Answer(found.numpy(), traceback.extract_tb(question.__traceback__))]
+            given.append(Answer(found.numpy(), traceback.extract_tb(question.__traceback__)))
 
 
 def require_eager(call: Call) -> None:
@@ -144,7 +141,6 @@ def _trace(
     With `inline`, the bodies of nested `tf.function`s become a part of the graph.
     """
     recordings: list[Recording] = []
-    questions: list[Question] = []
     answers = Answers(given)
 
     def body() -> Any:
@@ -158,18 +154,19 @@ def _trace(
         try:
             with _functions_run_eagerly(inline), answers.told(), undisturbed():
                 result = call(leaves)
-        except Question as question:
-            questions[:] = [question]
-            return question.tensor
+        except Question:
+            pass  # fn may also have caught it
         except Exception as error:
             raise LeftTensorFlow(call.where, traceback.extract_tb(error.__traceback__), error) from error
+        if answers.question:
+            return answers.question.tensor
         target, ops = _target(call, result), graph.get_operations()[start:]
         kept = (answers.variables, given or [], answers.asked)
         recordings.append(Recording(call, graph, entries, ops, target, *kept))
         return ask(recordings[-1])
 
     concrete = tf.function(body, autograph=False).get_concrete_function()
-    return concrete, recordings[-1] if recordings else None, questions[0] if questions else None
+    return concrete, recordings[-1] if recordings else None, answers.question
 
 
 def _in_graph(leaf: Any, source: Any, entry: tf.Tensor) -> Any:

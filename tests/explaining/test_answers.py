@@ -285,3 +285,23 @@ def test_the_value_in_a_graph_of_its_own_is_not_asked_for():
     assert explanation[0].op == "Round"
     branches = (lambda: w * 2.0 if w[0] > 0.0 else w), (lambda: w)
     assert tapekit.explain(lambda: tf.reduce_sum(tf.cond(w[0] > 0.0, *branches)), w)
+
+
+def test_a_value_is_told_also_where_fn_catches_the_errors_of_graphs():
+    w = tf.Variable([1.0, 2.0], name="w")
+
+    def bare(x):
+        try:
+            return float(x)
+        except:  # noqa: E722  (as users write it)
+            return 0.0
+
+    def fallback(x):
+        try:
+            return float(x)
+        except TypeError:
+            return x
+
+    assert notes(lambda: tf.reduce_sum(w) * bare(tf.reduce_sum(w)), w) != []
+    finding = tapekit.explain(lambda: 0.0 * tf.reduce_sum(w) + fallback(tf.reduce_sum(w)), w)[0]
+    assert (finding.status, finding.op) == ("zero", "Mul")
