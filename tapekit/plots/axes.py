@@ -51,15 +51,11 @@ def axes_or_new(where: str, ax: Any, size: Sequence[float], *, layout: str | Non
 
 
 def legend_below(ax: Any, handles: Sequence) -> None:
-    """Draw a legend under the axes, where it covers no line, if there are handles."""
-    from matplotlib.transforms import ScaledTranslation
-
-    if not handles:
-        return
-    under = ax.transAxes + ScaledTranslation(0, -0.45, ax.figure.dpi_scale_trans)  # inches: below the label of the axis
-    place = {"loc": "upper center", "bbox_to_anchor": (0.5, 0), "bbox_transform": under}
-    columns = 3 if max(len(handle.get_label()) for handle in handles) < 36 else 2
-    ax.legend(handles=handles, fontsize="small", ncols=columns, frameon=False, **place)
+    """Draw a legend under the axes and their label, where it covers no line, if there are handles."""
+    if handles:
+        columns = 3 if max(len(handle.get_label()) for handle in handles) < 36 else 2
+        look: Any = {"fontsize": "small", "ncols": columns, "frameon": False, "borderaxespad": 4}  # font sizes down
+        ax.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, 0), **look)
 
 
 def marks_of(log: Any, rows: Any = slice(None)) -> dict[Mark, np.ndarray]:

@@ -4,7 +4,6 @@ Boxes show values forward and gradients backward, edges show the factors of the 
 """
 
 import io
-from collections import Counter
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,6 +16,7 @@ from tapekit.plots.layout import layered
 READABLE = 60  # boxes; if there are more, operations are grouped
 POINTS = 9  # the largest font size
 TITLE = 0.4  # the height of the title in inches
+FACTOR = 0.3  # log10 of 2: a colour bar for norms that differ by less says nothing
 DASHED = (0, (4, 3))
 EDGES: dict[str, dict[str, Any]] = {
     "flow": {"color": shapes.BACKWARD, "linewidth": 1.2, "linestyle": "-"},
@@ -36,6 +36,10 @@ class Edge(NamedTuple):
     which: int
     label: str
     kind: str  # "flow", "cut" or "constant"
+
+    def size(self) -> tuple[float, float]:
+        """Return the width and height of the label."""
+        return (shapes.width(self.label) * shapes.SMALL, shapes.LINE) if self.label else (0.0, 0.0)
 
 
 class Picture(NamedTuple):
@@ -98,22 +102,19 @@ def draw(where: str, trace: Any, ax: Any, direction: str, *, boxes: int = READAB
     names = dict(zip(records, labels(list(records), most=32, shortest=True), strict=True))
     texts = {name: _text(op, names[name], inside.get(name, [])) for name, op in records.items()}
     edges, right = _edges(shown, records), direction == "right"
-    sizes = {name: text.size() for name, text in texts.items()}
-    place, routes = layered([(edge.source, edge.op) for edge in edges], _gaps(edges, right), sizes, right)
-
-    shades = _shades([op for op in records.values() if op.type not in CONSTANTS]) if shaded else None
+    sizes = {name: text.size() for name, text in texts.items()} | {edge: edge.size() for edge in edges}
+    place, routes = layered(list(records), edges, sizes, right)
     title = f"value | gradient of {trace.name or trace.target.name.rpartition('/')[2]}"
     title += f" ({len(trace.ops)} operations in {len(shown.ops)} boxes)" if len(shown.ops) < len(trace.ops) else ""
     title += " (no scopes to fold; trace a part to see less)" if boxes < len(records) else ""
-    ax, points, corner = _axes(ax, title, place, sizes, routes, 5.0 if shades else 0.0)
+    shades = _shades([op for op in records.values() if op.type not in CONSTANTS]) if shaded else None
+    ax, points = _axes(ax, title, place, sizes, routes, shades)
     colours = ("black", "black") if shades else (shapes.FORWARD, shapes.BACKWARD)
     drawn = {}
     for name, op in records.items():
         look = _look(op, op is shown.target, shades)
         drawn[name] = shapes.draw_box(ax, texts[name], place[name], look, colours, points)
-    if shades:
-        _draw_bar(ax, shades, corner, points * shapes.SMALL)
-    return Picture(shown, ax, drawn, _draw_edges(ax, edges, routes, right, points))
+    return Picture(shown, ax, drawn, _draw_edges(ax, edges, place, routes, right, points))
 
 
 def _check(where: str, trace: Any, direction: str, boxes: int) -> None:
@@ -156,14 +157,6 @@ def _text(op: Any, label: str, weights: list[Any]) -> shapes.BoxText:
     return shapes.BoxText(lines, value, "" if op.type in CONSTANTS else gradient)
 
 
-def _gaps(edges: list[Edge], right: bool) -> list[float]:
-    """Return the room along each edge: for its label if the picture goes to the `right`, else for labels moved up."""
-    if right:
-        return [shapes.width(edge.label) * shapes.SMALL for edge in edges]
-    bundle = Counter((edge.source, edge.op) for edge in edges if edge.label)  # edges from one box to one other
-    return [max(0, 2 * bundle[edge.source, edge.op] - 1) * shapes.LINE for edge in edges]
-
-
 def _shades(records: list[Any]) -> Any:
     """Return the colour map of log10 of the norms of all gradients; None for a circuit of scalars."""
     import matplotlib
@@ -172,10 +165,11 @@ def _shades(records: list[Any]) -> Any:
 
     if not any(op.shape for op in records):
         return None
-    norms = [size for op in records if (size := op.gradient_norm()) and size < np.inf] or [1.0]
-    low, high = np.log10([min(norms), max(norms)])
+    logs = np.log10([size for op in records if (size := op.gradient_norm()) and size < np.inf] or [1.0])
     light = ListedColormap(matplotlib.colormaps["Oranges"](np.linspace(0, 0.65, 256)))  # black text can be read on it
-    return ScalarMappable(Normalize(low, max(high, low + 1)), light)  # less than a power of ten is no great difference
+    shades = ScalarMappable(Normalize(logs.min(), max(logs.max(), logs.min() + 1)), light)  # a power of ten or more
+    shades.set_array(logs)
+    return shades
 
 
 def _look(op: Any, is_target: bool, shades: Any) -> dict[str, Any]:
@@ -192,21 +186,12 @@ def _look(op: Any, is_target: bool, shades: Any) -> dict[str, Any]:
     return look | {"edgecolor": "0.75", "hatch": ".." if size == 0 else "//"}  # light, as the hatch lies behind text
 
 
-def _draw_bar(ax: Any, shades: Any, corner: tuple[float, float], points: float) -> None:
-    """Draw a small colour bar at the lower left corner."""
-    from matplotlib.ticker import MaxNLocator
-
-    bar = ax.inset_axes((corner[0] + 1, corner[1] + 2.2, 12, 0.8), transform=ax.transData)
-    ax.figure.colorbar(shades, cax=bar, orientation="horizontal", ticks=MaxNLocator(4))
-    bar.tick_params(labelsize=points, length=2)
-    bar.set_title("log10 of the gradient's L2 norm", fontsize=points, loc="left", pad=points / 2)
-
-
-def _axes(ax: Any, title: str, place: dict, sizes: dict, routes: list, below: float) -> tuple[Any, float, tuple]:
-    """Return axes in units of the font size, with the room `below`; the font size in points; the lower left corner."""
-    centres, halves = np.array(list(place.values())), np.array([sizes[name] for name in place]) / 2
-    corners = np.concatenate([centres - halves, centres + halves, *map(np.array, routes)])
-    low, high = corners.min(0) - [1, 1 + below], corners.max(0) + 1
+def _axes(ax: Any, title: str, place: dict, sizes: dict, routes: dict, shades: Any) -> tuple[Any, float]:
+    """Return axes in units of the font size, with a colour bar where it says something, and the font size in points."""
+    centres, halves = np.array([place[each] for each in sizes]), np.array(list(sizes.values())) / 2
+    corners = np.concatenate([centres - halves, centres + halves, *map(np.array, routes.values())])
+    bar = shades is not None and np.ptp(shades.get_array()) > FACTOR
+    low, high = corners.min(0) - [1, 6 if bar else 1], corners.max(0) + 1
     least = max(4.5, (shapes.width(title) + 4) * POINTS / 72)  # inches: room for this title or for the user's
     width, height = np.maximum((high - low) * POINTS / 72, [least, 1.0])
     new, ax = ax is None, axes_or_new("plot_trace", ax, (width, height + TITLE), layout=None)
@@ -218,23 +203,22 @@ def _axes(ax: Any, title: str, place: dict, sizes: dict, routes: list, below: fl
     ax.set(xlim=(left, right), ylim=(bottom, top))
     ax.set_axis_off()
     ax.set_title(title, fontsize=max(points, 7), parse_math=False)
-    return ax, points, tuple(low)
+    if bar:
+        inset = ax.inset_axes((low[0] + 1, low[1] + 2.2, 12, 0.8), transform=ax.transData)
+        ax.figure.colorbar(shades, cax=inset, orientation="horizontal")
+        inset.locator_params(nbins=4)
+        inset.tick_params(labelsize=points * shapes.SMALL, length=2)
+        inset.set_title("log10 of the gradient's L2 norm", fontsize=points * shapes.SMALL, loc="left", pad=points / 2)
+    return ax, points
 
 
-def _draw_edges(ax: Any, edges: list[Edge], routes: list, right: bool, points: float) -> list:
-    """Draw an arrow for each edge, with its label in the middle of its last part, or above another label there."""
+def _draw_edges(ax: Any, edges: list[Edge], place: dict, routes: dict, right: bool, points: float) -> list:
+    """Draw an arrow for each edge, with its label."""
     paper = {"facecolor": "white", "edgecolor": "none", "pad": 0.5, "alpha": 0.9}
     font: Any = {"fontsize": points * shapes.SMALL, "ha": "center", "va": "center", "zorder": 4, "bbox": paper}
-    drawn: dict[int, Any] = {}
-    labelled: list[tuple[float, float, float]] = []  # x, y and half the width of each label so far
-    middles = [np.mean(route[-2:], axis=0) for route in routes]
-    for place in sorted(range(len(edges)), key=lambda place: middles[place][1]):
-        edge, (x, y), label = edges[place], middles[place], None
-        if edge.label:
-            half = shapes.width(edge.label) * shapes.SMALL / 2 + 0.6  # with room between two
-            for other, below, wide in labelled:
-                y = max(y, below + shapes.LINE) if abs(x - other) < half + wide and y - below < shapes.LINE else y
-            labelled.append((x, y, half))
-            label = ax.text(x, y, edge.label, color=EDGES[edge.kind]["color"], **font)
-        drawn[place] = edge, shapes.draw_arrow(ax, routes[place], EDGES[edge.kind], right, points), label
-    return [drawn[place] for place in range(len(edges))]
+    drawn = []
+    for edge in edges:
+        look = EDGES[edge.kind]
+        label = ax.text(*place[edge], edge.label, color=look["color"], **font) if edge.label else None
+        drawn.append((edge, shapes.draw_arrow(ax, routes[edge], look, right, points), label))
+    return drawn

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 ROW = 1.35  # the distance between two lines of text
 SMALL = 0.8  # the size of edge labels, relative to the text in boxes
-LINE = 1.15  # the distance between two edge labels
+LINE = 1.15  # the height of an edge label
 # Okabe and Ito's colours, which colour-blind readers tell apart.
 FORWARD, BACKWARD, CUT, GREY = "#0072B2", "#B34700", "#AA3377", "#8C8C8C"
 

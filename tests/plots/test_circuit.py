@@ -258,11 +258,17 @@ def test_a_circuit_with_a_tensor_has_the_look_of_tensors_also_where_no_gradient_
     cut = draw("plot_trace", trace(lambda: tf.cast(tf.argmax(p), tf.float32), p), None, "right")
     other = draw("plot_trace", trace(lambda: tf.reduce_sum(tf.stop_gradient(p) ** 2), p), None, "right")
     for picture in (cut, other):
-        assert len(picture.ax.child_axes) == 1
         frame = picture.boxes["p"].frame
         assert to_hex(frame.get_facecolor()) == "#ffffff"
         assert frame.get_linestyle() != "-"
     assert cut.boxes["p"].value.get_color() == other.boxes["p"].value.get_color() == "black"
+
+
+@pytest.mark.parametrize(("factor", "bars"), [(1.0, 0), (-1.1, 0), (1.5, 0), (3.0, 1), (1e-6, 1)])
+def test_norms_that_hardly_differ_have_no_colour_bar(factor, bars):
+    picture = draw("plot_trace", trace(lambda v: tf.add(v, [0.0]) * factor, tf.constant([2.0])), None, "right")
+    assert len(picture.ax.child_axes) == bars
+    assert len({to_hex(box.frame.get_facecolor()) for box in picture.boxes.values()} - {"#f4f4f4"}) <= 2
 
 
 def test_panels_of_different_circuits_have_text_of_one_size():
