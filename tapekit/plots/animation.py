@@ -26,8 +26,7 @@ def animate_trace(trace: Any, *, interval: int = 600) -> Any:
         The animation. `.save("circuit.gif", writer="pillow")` saves it; `.to_jshtml()` is HTML that steps through it.
 
     Raises:
-        TypeError: `trace` is no `Trace`.
-        ValueError: `interval` is not a positive number.
+        TypeError, ValueError: `trace` is no `Trace`, or `interval` is not a positive number.
 
     Example:
         >>> import tapekit
@@ -39,8 +38,8 @@ def animate_trace(trace: Any, *, interval: int = 600) -> Any:
     from matplotlib.animation import FuncAnimation
 
     if not isinstance(interval, (int, float, np.number)) or not 0 < interval < np.inf:
-        needed = "A positive number of milliseconds is needed. Write interval=600"
-        raise ValueError(f"animate_trace: interval is {interval!r}. {needed}.")
+        milliseconds = "A positive number of milliseconds is needed. Write interval=600."
+        raise ValueError(f"animate_trace: interval is {interval!r}. {milliseconds}")
     picture = draw("animate_trace", trace, None, "right", shaded=False)
     figure = picture.ax.figure
 
@@ -61,25 +60,26 @@ def film(picture: Picture) -> tuple[Callable[[int], list], int]:
     trace, order = picture.trace, list(picture.boxes)
     edges = [each for each in picture.edges if each[0].kind != "constant"]
     edges.sort(key=lambda each: -order.index(each[0].op))
-    finished = len(order), len(edges)  # the number of boxes with a value, and of edges that a gradient has passed
+    # the number of boxes with a value, and of edges that a gradient has passed; the last ones are drawn bold
+    finished = (len(order) + 1, len(edges) + 1)
     states = [finished, *((lit, -1) for lit in range(len(order) - len(trace.ops), len(order) + 1))]
-    states += [*((len(order), passed) for passed in range(len(edges) + 1)), finished, finished]
+    states += [*((len(order) + 1, passed) for passed in range(len(edges) + 1)), finished, finished]
 
     def show(frame: int) -> list:
-        (lit, passed), playing = states[frame], 0 < frame < len(states) - 2
+        lit, passed = states[frame]
         arrived: dict[str, list] = {name: [] for name in order}
         arrived[trace.target.name] += [trace.target.gradient] if passed >= 0 else []
         for place, (edge, arrow, label) in enumerate(edges, start=1):
             flow = trace[edge.op].contributions[edge.which] if place <= passed else None
             arrived[edge.source] += [] if flow is None else [flow]
             arrow.set_color(EDGES[edge.kind]["color"] if place <= passed else GREY)
-            arrow.set_linewidth(2.2 if place == passed and playing else 1.2)
+            arrow.set_linewidth(2.2 if place == passed else 1.2)
             if label:
                 label.set_visible(place <= passed)
         for place, (name, flows) in enumerate(arrived.items(), start=1):
             box = picture.boxes[name]
             box.frame.set_alpha(1.0 if place <= lit else 0.25)
-            box.frame.set_linewidth(2.4 if place == lit and passed < 0 and trace[name].inputs else 1.2)
+            box.frame.set_linewidth(2.4 if place == lit and trace[name].inputs else 1.2)
             box.value.set_visible(place <= lit)
             with np.errstate(all="ignore"):  # inf - inf is shown as nan
                 total = sum(flows[1:], flows[0]) if flows else None

@@ -50,12 +50,13 @@ def axes_or_new(where: str, ax: Any, size: Sequence[float], *, layout: str | Non
     return plt.subplots(figsize=size, layout=layout)[1]
 
 
-def legend_below(ax: Any, handles: Sequence) -> None:
-    """Draw a legend under the axes and their label, where it covers no line, if there are handles."""
+def legend_below(*axes: Any) -> None:
+    """Draw one legend under the first axes and their label, where it covers no line, if anything has a label."""
+    handles = [handle for ax in axes for handle in ax.get_legend_handles_labels()[0]]
     if handles:
         columns = 3 if max(len(handle.get_label()) for handle in handles) < 36 else 2
         look: Any = {"fontsize": "small", "ncols": columns, "frameon": False, "borderaxespad": 4}  # font sizes down
-        ax.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, 0), **look)
+        axes[0].legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, 0), **look)
 
 
 def marks_of(log: Any, rows: Any = slice(None)) -> dict[Mark, np.ndarray]:
@@ -74,9 +75,10 @@ def log_axis(ax: Any, numbers: bool) -> None:
 
 
 def draw_marks(ax: Any, x: np.ndarray, mark: Mark, label: str) -> None:
-    """Draw a mark at each x, at its own height."""
-    look = {"marker": mark.marker, "s": 45, "color": "black", "label": label, "zorder": 3}
-    ax.scatter(x, np.full(len(x), mark.height), transform=ax.get_xaxis_transform(), **look)
+    """Draw a mark at each x, at its own height, if there are any."""
+    if len(x):
+        look = {"marker": mark.marker, "s": 45, "color": "black", "label": label, "zorder": 3}
+        ax.scatter(x, np.full(len(x), mark.height), transform=ax.get_xaxis_transform(), **look)
 
 
 def name_ticks(axis: Any, names: Sequence[str], begins: Sequence[int] = (0,), **look: Any) -> None:

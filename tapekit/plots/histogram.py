@@ -65,8 +65,8 @@ def plot_gradient_histogram(log: Any, *, variable: Any = None, step: int = -1, a
     if log.missing[at].any():
         y = np.flatnonzero(log.missing[at]) - 0.3
         look = {"marker": NONE.marker, "color": "black", "s": 25 if len(rows) <= TICKS else 6, "zorder": len(rows) + 1}
-        marks = ax.scatter(np.full(len(y), 0.02), y, transform=ax.get_yaxis_transform(), label=NONE.word, **look)
-        legend_below(ax, [marks])
+        ax.scatter(np.full(len(y), 0.02), y, transform=ax.get_yaxis_transform(), label=NONE.word, **look)
+        legend_below(ax)
     name_ticks(ax.yaxis, names)
     ax.set_title(title)
     return ax

@@ -6,9 +6,11 @@ last is its label. A long circuit is broken into lines, like text. A place is a 
 """
 
 import math
-from collections import defaultdict
+from dataclasses import dataclass, field
 from itertools import groupby, pairwise
-from typing import Any, NamedTuple
+from typing import Any
+
+import numpy as np
 
 Point = tuple[float, float]
 PAGE = 128  # the length of a line: 16 inches at 9 points
@@ -18,15 +20,22 @@ LANE = 0.9  # the distance between two edges that go on in the next line
 SWEEPS = 24  # after so many, the order of the nodes no longer changes
 
 
-class Grid(NamedTuple):
-    """The nodes of a circuit: its boxes, its labels, and the stops of its edges at other layers."""
+@dataclass(eq=False)
+class Node:
+    """A box, the label of an edge, or a stop of an edge in another layer."""
 
-    chains: dict[Any, list]  # the nodes through which each edge goes: its source, its stops, its label, its operation
-    near: dict[Any, list]  # (node, 1) -> the nodes before it, (node, -1) -> the nodes after it
-    layers: list[list]
-    layer: dict[Any, int]  # an even number for boxes, an odd one for labels
-    size: dict[Any, Point]  # along and across
-    weight: dict[Any, float]  # chains of operations stay straight; leaves and long edges move aside
+    layer: int  # an even number for a box, an odd one for a label
+    size: Point  # along and across
+    weight: float  # chains of operations stay straight; leaves and long edges move aside
+    before: list["Node"] = field(default_factory=list)
+    after: list["Node"] = field(default_factory=list)
+    along: float = 0.0
+    across: float = 0.0
+
+    def port(self, other: "Node") -> float:
+        """Return where the edge to or from `other` meets this node: side by side with other edges, in their order."""
+        side = sorted(self.before if other in self.before else self.after, key=lambda node: node.across)
+        return self.across + ((side.index(other) + 1) / (len(side) + 1) - 0.5) * self.size[1]
 
 
 def layered(boxes: list, edges: list, sizes: dict, right: bool) -> tuple[dict[Any, Point], dict[Any, list[Point]]]:
@@ -36,109 +45,97 @@ def layered(boxes: list, edges: list, sizes: dict, right: bool) -> tuple[dict[An
     size of its label. If not to the `right`, the arrows go down.
     """
 
-    def turned(point: Point) -> Point:
-        return (point[0], -point[1]) if right else (point[1], -point[0])
+    def turned(along: float, across: float) -> Point:
+        return (along, -across) if right else (across, -along)
 
-    grid = _grid(boxes, edges, {node: size if right else size[::-1] for node, size in sizes.items()})
-    place, turns = _lines(grid, _coordinates(grid))
-    routes = {edge: [turned(point) for point in route] for edge, route in _routes(grid, place, turns).items()}
-    return {node: turned(place[node]) for node in sizes}, routes
-
-
-def _grid(boxes: list, edges: list, sizes: dict[Any, Point]) -> Grid:
-    """Put each box into the layer of its longest path, and a node of an edge into each layer that it passes."""
-    layer: dict[Any, int] = {}
-    for name in boxes:
-        layer[name] = 2 + max((layer[source] for source, op, *_ in edges if op == name), default=-2)
-    leaves = set(boxes) - {op for _, op, *_ in edges}
-    for name in leaves:  # just before its first use
-        layer[name] = min((layer[op] for source, op, *_ in edges if source == name), default=2) - 2
-    thick = {number: max(sizes[name][0] for name in boxes if layer[name] == number) for number in layer.values()}
-    weight: dict[Any, float] = {name: 0.02 if name in leaves else 1.0 for name in boxes}
-    size, chains = dict(sizes), {}
-    for edge in edges:
-        source, op, *_ = edge
-        stops = {(edge, step): step for step in range(layer[source] + 1, layer[op] - 1)}
-        layer |= stops | {edge: layer[op] - 1}
-        size |= {stop: (thick.get(step, 0.0), 1.0) for stop, step in stops.items()}
-        weight |= dict.fromkeys([*stops, edge], weight[source] / (1 + len(stops)) ** 2)
-        chains[edge] = [source, *stops, edge, op]
-    near: dict[Any, list] = defaultdict(list)
-    for before, after in (pair for chain in chains.values() for pair in pairwise(chain)):
-        near[after, 1].append(before)
-        near[before, -1].append(after)
-    layers = [[node for node in layer if layer[node] == number] for number in range(max(layer.values()) + 1)]
-    return Grid(chains, near, layers, layer, size, weight)
-
-
-def _coordinates(grid: Grid) -> dict[Any, float]:
-    """Return each node's place across the arrows: near the nodes it is joined to, and apart from its neighbours."""
-    across = dict.fromkeys(grid.layer, 0.0)
+    nodes, chains = _graph(boxes, edges, {key: size if right else size[::-1] for key, size in sizes.items()})
+    layers: list[list[Node]] = [[] for _ in range(1 + max(node.layer for node in nodes.values()))]
+    for node in dict.fromkeys([*nodes.values(), *(node for chain in chains.values() for node in chain)]):
+        layers[node.layer].append(node)
     for sweep in range(SWEEPS):
-        step = (-1) ** sweep
-        for nodes in grid.layers[::step]:
-            barycentre = {}
-            for node in nodes:
-                total = sum(grid.weight[other] for other in grid.near[node, step])
-                moved = sum(grid.weight[other] * across[other] for other in grid.near[node, step])
-                barycentre[node] = moved / total if total else across[node]
-            nodes.sort(key=lambda node: barycentre[node])
-            across |= _spaced(nodes, barycentre, grid)
-    return across
+        for layer in layers[:: (-1) ** sweep]:
+            _arrange(layer, forward=sweep % 2 == 0)
+    turns = _lines(layers)
+    routes = {edge: [turned(*point) for point in _route(chain, turns)] for edge, chain in chains.items()}
+    return {key: turned(node.along, node.across) for key, node in nodes.items()}, routes
 
 
-def _spaced(nodes: list, barycentre: dict, grid: Grid) -> dict[Any, float]:
-    """Return the places of nodes in this order: as near to their barycentres as their sizes allow, by their weights."""
-    across = {nodes[0]: barycentre[nodes[0]]}
-    for before, node in pairwise(nodes):
-        across[node] = max(barycentre[node], across[before] + (grid.size[before][1] + grid.size[node][1]) / 2 + APART)
-    missed = sum(grid.weight[node] * (barycentre[node] - across[node]) for node in nodes)
-    shift = missed / sum(grid.weight[node] for node in nodes)
-    return {node: at + shift for node, at in across.items()}
+def _graph(boxes: list, edges: list, sizes: dict[Any, Point]) -> tuple[dict[Any, Node], dict[Any, list[Node]]]:
+    """Return the node of each box and label, in the layer of its longest path, and the nodes of each edge."""
+    nodes: dict[Any, Node] = {}
+    for name in boxes:
+        inputs = [nodes[source].layer for source, op, *_ in edges if op == name]
+        nodes[name] = Node(2 + max(inputs, default=-2), sizes[name], 1.0 if inputs else 0.02)
+    for name in set(boxes) - {op for _, op, *_ in edges}:  # a leaf stands just before its first use
+        nodes[name].layer = min((nodes[op].layer for source, op, *_ in edges if source == name), default=2) - 2
+    chains = {}
+    for edge in edges:
+        source, op = nodes[edge[0]], nodes[edge[1]]
+        passed = range(source.layer + 1, op.layer)
+        stops = [Node(layer, (0.0, 1.0), source.weight / len(passed) ** 2) for layer in passed]
+        nodes[edge] = stops[-1]
+        nodes[edge].size = sizes[edge]
+        chains[edge] = [source, *stops, op]
+        for before, after in pairwise(chains[edge]):
+            before.after.append(after)
+            after.before.append(before)
+    return nodes, chains
 
 
-def _lines(grid: Grid, across: dict) -> tuple[dict[Any, Point], dict]:
-    """Return the place of each node, and three places on the way of each edge to a node that begins a new line."""
-    ends, middle = [0.0], []  # the places of the layers, if all stand in one line
-    for nodes in grid.layers:
-        thick = max(grid.size[node][0] for node in nodes)
+def _arrange(layer: list[Node], forward: bool) -> None:
+    """Order the nodes of a layer by their barycentres, and put them as near to these as their sizes allow."""
+    barycentre = {}
+    for node in layer:
+        near = node.before if forward else node.after
+        weights = [other.weight for other in near]
+        barycentre[node] = np.average([other.across for other in near], weights=weights) if near else node.across
+    layer.sort(key=lambda node: barycentre[node])
+    layer[0].across = barycentre[layer[0]]
+    for before, node in pairwise(layer):
+        node.across = max(barycentre[node], before.across + (before.size[1] + node.size[1]) / 2 + APART)
+    missed = [barycentre[node] - node.across for node in layer]
+    shift = np.average(missed, weights=[node.weight for node in layer])
+    for node in layer:
+        node.across += shift
+
+
+def _lines(layers: list[list[Node]]) -> dict[Any, tuple[float, float, float]]:
+    """Place the layers in lines. Return the three places at which each pair of nodes in two lines is joined."""
+    ends = [0.0]  # of the layers, if all stand in one line
+    for layer in layers:
+        thick = max(node.size[0] for node in layer)
         ends.append(ends[-1] + GAP + thick)
-        middle.append(ends[-1] - thick / 2)
+        for node in layer:
+            node.along = ends[-1] - thick / 2
+            node.size = (node.size[0] or thick, node.size[1])
     lines = math.ceil(ends[-1] / PAGE)
-    pairs = [pair for chain in grid.chains.values() for pair in pairwise(chain)]
-    place: dict[Any, Point] = {}
-    turns: dict[Any, tuple] = {}
+    turns = {}
     begin = bottom = 0.0
-    for _, numbers in groupby(range(len(middle)), key=lambda number: int(lines * middle[number] / ends[-1])):
-        line = list(numbers)
-        broken = [pair for pair in pairs if grid.layer[pair[1]] == line[0] > 0]
-        for left, pair in enumerate(sorted(broken, key=lambda pair: across[pair[0]])):  # so that none cross
+    for _, group in groupby(layers, key=lambda layer: int(lines * layer[0].along / ends[-1])):
+        line = list(group)
+        nodes, end = [node for layer in line for node in layer], ends[line[0][0].layer]
+        broken = [(before, node) for node in line[0] for before in node.before]
+        for left, pair in enumerate(sorted(broken, key=lambda pair: pair[0].across)):  # so that none cross
             lane = (len(broken) - left) * LANE
-            turns[pair] = (ends[line[0]] - begin + lane, bottom + 1 + lane, -left * LANE)
-        begin = ends[line[0]]
-        nodes = [node for number in line for node in grid.layers[number]]
-        down = bottom + 2.5 + len(broken) * LANE - min(across[node] - grid.size[node][1] / 2 for node in nodes)
-        place |= {node: (middle[grid.layer[node]] - begin, across[node] + down) for node in nodes}
-        bottom = max(place[node][1] + grid.size[node][1] / 2 for node in nodes)
-    return place, turns
+            turns[pair] = (end - begin + lane, bottom + 1 + lane, -left * LANE)
+        begin = end
+        down = bottom + 2.5 + len(broken) * LANE - min(node.across - node.size[1] / 2 for node in nodes)
+        for node in nodes:
+            node.along -= begin
+            node.across += down
+        bottom = max(node.across + node.size[1] / 2 for node in nodes)
+    return turns
 
 
-def _routes(grid: Grid, place: dict[Any, Point], turns: dict) -> dict[Any, list[Point]]:
-    """Return the points through which each edge goes; edges lie side by side at a box, in order of their next nodes."""
-    port = {}
-    for (node, _), others in grid.near.items():
-        for number, other in enumerate(sorted(others, key=lambda other: place[other][1]), start=1):
-            port[node, other] = place[node][1] + (number / (len(others) + 1) - 0.5) * grid.size[node][1]
-    # an edge is straight beside a box, and may bend behind a label
-    half = {node: 0.0 if grid.layer[node] % 2 else grid.size[node][0] / 2 for node in grid.layer}
-    routes = {}
-    for edge, chain in grid.chains.items():
-        points = []
-        for before, node in pairwise(chain):
-            points.append((place[before][0] + half[before], port[before, node]))
-            if turn := turns.get((before, node)):
-                end, corridor, begin = turn
-                points += [(end, port[before, node]), (end, corridor), (begin, corridor), (begin, port[node, before])]
-            points.append((place[node][0] - half[node], port[node, before]))
-        routes[edge] = list(dict.fromkeys(points))
-    return routes
+def _route(chain: list[Node], turns: dict) -> list[Point]:
+    """Return the points through which an edge goes. It is straight beside a box, and may bend behind a label."""
+    points = []
+    for before, node in pairwise(chain):
+        near, far = (0.0 if each.layer % 2 else each.size[0] / 2 for each in (before, node))
+        leaves, meets = before.port(node), node.port(before)
+        points.append((before.along + near, leaves))
+        if turn := turns.get((before, node)):
+            end, corridor, begin = turn
+            points += [(end, leaves), (end, corridor), (begin, corridor), (begin, meets)]
+        points.append((node.along - far, meets))
+    return list(dict.fromkeys(points))

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from tapekit.plots import axes
 from tapekit.plots.training import plot_gradient_history
 
@@ -17,8 +19,8 @@ SHARE = 0.05  # the share of the time that may be spent on drawing
 class LivePlot:
     """A plot of a log that is redrawn while the log grows: in place in a notebook, into a file in a script.
 
-    `update` counts steps, and draws at every n-th. After the first picture, a picture is left out if drawing would then
-    have taken more than 5 % of the time since the first `update`.
+    After the first picture, a picture is left out if drawing would then have taken more than 5 % of the time since the
+    first `update`.
 
     Args:
         log: a `GradientLog`.
@@ -28,7 +30,7 @@ class LivePlot:
 
     Raises:
         TypeError: `log` is not a `GradientLog`, or `plot` is not a function.
-        ValueError: `path` is None outside of a notebook, or no file in an existing folder; `every` is no count.
+        ValueError: `every` is not a positive integer, or no picture can be shown or written to `path`.
 
     Example:
         >>> from tapekit import GradientLog
@@ -40,17 +42,20 @@ class LivePlot:
     """
 
     def __init__(self, log: Any, plot: Callable = plot_gradient_history, *, every: int = 25, path: Any = None):
+        from matplotlib.figure import Figure
+
         axes.rows_of("LivePlot", log)
         if not callable(plot):
             raise TypeError(f"LivePlot: plot is {plot!r}. A function is needed. Write plot=tapekit.plot_gradient_flow.")
-        if type(every) is not int or every < 1:
+        if not isinstance(every, (int, np.integer)) or isinstance(every, bool) or every < 1:
             raise ValueError(f"LivePlot: every is {every!r}. A positive integer is needed. Write every=25.")
         file = Path(path).absolute() if isinstance(path, (str, os.PathLike)) else None
-        if not (file.parent.is_dir() and not file.is_dir() if file else path is None and _in_notebook()):
+        image = file and file.suffix[1:].lower() in {"", *Figure().canvas.get_supported_filetypes()}
+        if not (image and file.parent.is_dir() and not file.is_dir() if file else path is None and _in_notebook()):
             where = ", and this is not a notebook" if path is None else ""
-            raise ValueError(f"LivePlot: path is {path!r}{where}. A file in an existing folder is needed: path='a.png'")
-        self.log, self.plot, self.every, self.path = log, plot, every, path
-        self.calls, self.display = 0, None
+            needed = "A file in an existing folder is needed, of a kind that matplotlib writes: path='a.png'"
+            raise ValueError(f"LivePlot: path is {path!r}{where}. {needed}.")
+        self.log, self.plot, self.every, self.path, self.calls = log, plot, every, path, 0
         self.begin, self.spent, self.last = 0.0, 0.0, 0.0  # seconds: the first update, all drawing, the last drawing
 
     def update(self, batch: Any = None, logs: Any = None) -> None:
@@ -76,10 +81,7 @@ class LivePlot:
 
             png = io.BytesIO()
             figure.savefig(png, format="png", dpi=100)
-            if self.display is None:
-                self.display = display(Image(png.getvalue()), display_id=True)
-            else:
-                self.display.update(Image(png.getvalue()))
+            display(Image(png.getvalue()), display_id=f"LivePlot {id(self)}", update=self.spent > 0)
         self.last = time.perf_counter() - begin
         self.spent += self.last
 

@@ -35,26 +35,24 @@ def plot_gradient_flow(log: Any, variables: Sequence | None = None, *, step: int
         ValueError: the log is empty, or has no row of that step.
     """
     log = _with_rows("plot_gradient_flow", log if variables is None else _recorded(log, variables))
-    ax, row = axes.axes_or_new("plot_gradient_flow", ax, (8, 4.5)), _row(log, step)
+    row = _row(log, step)
+    ax = axes.axes_or_new("plot_gradient_flow", ax, (8, 4.5))
     owners = [name.rpartition("/")[0] or name for name in log.names]
     layers = list(dict.fromkeys(owners))
-    place = np.array([layers.index(owner) for owner in owners])
-    bias = np.array([is_bias(name) for name in log.names])
+    place, bias = np.array([layers.index(owner) for owner in owners]), _is_bias(log)
     marks = axes.marks_of(log, row)
     drawn = ~np.any(list(marks.values()), axis=0)
-    for word, kind, look in (
-        ("kernels", ~bias, {"marker": "o", "color": axes.COLOURS[0]}),
-        ("biases", bias, {"marker": "s", "color": axes.COLOURS[1], "mfc": "white"}),
-    ):
-        which = sorted(np.flatnonzero(kind & drawn), key=lambda v: place[v])
-        if which:
+    for kind, word in enumerate(("kernels", "biases")):
+        which = np.flatnonzero((bias == kind) & drawn)
+        which = which[np.argsort(place[which], kind="stable")]
+        if len(which):
+            look = {"color": axes.COLOURS[kind], "marker": "os"[kind], "mfc": (axes.COLOURS[0], "white")[kind]}
             ax.plot(place[which], log.norm[row, which], lw=0.8, label=f"norm, {word}", **look)
-            largest: Any = {"marker": "_", "s": 90, "color": look["color"], "label": f"largest, {word}"}
+            largest: Any = {"color": axes.COLOURS[kind], "marker": "_", "s": 90, "label": f"largest, {word}"}
             ax.scatter(place[which], log.max_abs[row, which], **largest)
     axes.log_axis(ax, drawn.any())
     for mark, mask in marks.items():
-        if mask.any():
-            axes.draw_marks(ax, place[mask], mark, mark.word)
+        axes.draw_marks(ax, place[mask], mark, mark.word)
     names = labels(layers, shortest=True)
     slanted: Any = {"rotation": 60, "ha": "right", "rotation_mode": "anchor"} if sum(map(len, names)) > 60 else {}
     axes.name_ticks(ax.xaxis, names, **slanted)
@@ -82,13 +80,13 @@ def plot_gradient_history(log: Any, *, ax: Any = None) -> Any:
         _mark_steps(ax, log, mask, mark, mark.word)
     axes.step_axis(ax, log.steps)
     ax.set(title="Gradient norms over the steps", ylabel="gradient (L2 norm)")
-    handles = ax.get_legend_handles_labels()[0]
     if np.isfinite(log.loss).any():
         twin = ax.twinx()
         _draw_line(twin, *_spread(log, log.loss), color="0.45", lw=1.8, ls=(0, (1, 3)), label="loss (right)")
         twin.set_ylabel("loss")
-        handles += twin.lines
-    axes.legend_below(ax, handles)
+        axes.legend_below(ax, twin)
+    else:
+        axes.legend_below(ax)
     return ax
 
 
@@ -103,27 +101,23 @@ def plot_gradient_heatmap(log: Any, *, ax: Any = None) -> Any:
     """
     log = _with_rows("plot_gradient_heatmap", log)
     ax = axes.axes_or_new("plot_gradient_heatmap", ax, (8, max(2.8, 1.5 + 0.2 * min(len(log.names), 30))))
-    bias = np.array([is_bias(name) for name in log.names])
+    bias, names = _is_bias(log), labels(log.names)
     order, kernels = np.argsort(bias, kind="stable"), int((~bias).sum())
     first, _, median, _ = _spread(log, _positive(log.norm)[:, order])
     every = min(np.diff(log.steps), default=1)
-    edges, handles = np.append(first, log.steps[-1] + every) - every / 2, []
-    rows = np.arange(len(log.names) + 1) - 0.5
+    edges, rows = np.append(first, log.steps[-1] + every) - every / 2, np.arange(len(names) + 1) - 0.5
     image = ax.pcolorfast(edges, rows, np.log10(median).T, cmap="cividis")
-    both = 0 < kernels < len(bias)
-    if both:
-        ax.axhline(kernels - 0.5, color="white", lw=2)
     for mark, mask in axes.marks_of(log).items():
         share = np.nanmean(_columns(mask[:, order]), axis=1)
-        hatched = share > 0 if mark is axes.NONFINITE else share >= 0.5
-        handles += [_draw_cells(ax, hatched, edges, mark)] if hatched.any() else []
-    axes.legend_below(ax, handles)
-    names = labels(log.names)
+        _hatch(ax, share > 0 if mark is axes.NONFINITE else share >= 0.5, edges, mark)
+    both = 0 < kernels < len(names)
+    if both:
+        ax.axhline(kernels - 0.5, color="white", lw=2)
     axes.name_ticks(ax.yaxis, [names[v] for v in order], begins=(0, kernels) if both else (0,))
     axes.step_axis(ax, log.steps)
+    axes.legend_below(ax)
     ax.set(xlim=edges[[0, -1]], ylim=rows[[-1, 0]])
-    groups = ": kernels, then biases, each" if both else ","
-    ax.set_title(f"Gradient norms{groups} from input (top) to loss")
+    ax.set_title(f"Gradient norms{': kernels, then biases, each' if both else ','} from input (top) to loss")
     ax.figure.colorbar(image, ax=ax, label="log10 of the L2 norm")
     return ax
 
@@ -146,7 +140,7 @@ def plot_update_ratio(log: Any, *, ax: Any = None) -> Any:
     _mark_steps(ax, log, log.update_ratio == 0, axes.ZERO, "no update")
     axes.step_axis(ax, log.steps)
     ax.set(title="How far a step moves the weights", ylabel="log10 of update norm / weight norm")
-    axes.legend_below(ax, ax.get_legend_handles_labels()[0])
+    axes.legend_below(ax)
     return ax
 
 
@@ -214,17 +208,16 @@ def _mark_steps(ax: Any, log: Any, mask: np.ndarray, mark: axes.Mark, word: str)
         axes.draw_marks(ax, few, mark, f"{word}: {labels(log.names)[variables[0]]}{more}")
 
 
-def _draw_cells(ax: Any, mask: np.ndarray, edges: np.ndarray, mark: axes.Mark) -> Any:
-    """Hatch the cells `[columns, variables]` of a heatmap where `mask` holds, and return the legend's handle."""
-    from matplotlib.patches import Patch
-
+def _hatch(ax: Any, mask: np.ndarray, edges: np.ndarray, mark: axes.Mark) -> None:
+    """Hatch the cells `[columns, variables]` of a heatmap where `mask` holds."""
     look: dict[str, Any] = {"facecolor": mark.colour, "edgecolor": mark.hatch_colour, "hatch": mark.hatch, "lw": 0.5}
     least, high = (edges[-1] - edges[0]) / 200, max(1.0, mask.shape[1] / 80)  # at least three pixels, to be visible
     for row in np.flatnonzero(mask.any(0)):
         first, after = edges[np.flatnonzero(np.diff(np.pad(mask[:, row], 1).astype(int)))].reshape(-1, 2).T
         wide = np.maximum(after - first, least)
-        ax.broken_barh(np.column_stack([(first + after - wide) / 2, wide]), (row - high / 2, high), **look)
-    return Patch(label=mark.word, **look)
+        bars = ax.broken_barh(np.column_stack([(first + after - wide) / 2, wide]), (row - high / 2, high), **look)
+    if mask.any():
+        bars.set_label(mark.word)
 
 
 def _recorded(gradients: Any, variables: Sequence) -> Any:
@@ -244,6 +237,10 @@ def _with_rows(where: str, log: Any) -> Any:
     if not len(log.steps) or not log.names:
         raise ValueError(f"{where}: the log has no rows yet. Record a step first: log.record(gradients, variables).")
     return log
+
+
+def _is_bias(log: Any) -> np.ndarray:
+    return np.array([is_bias(name) for name in log.names])
 
 
 def _positive(values: np.ndarray) -> np.ndarray:

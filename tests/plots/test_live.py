@@ -3,6 +3,7 @@
 import types
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pytest
 import tensorflow as tf
 
@@ -45,14 +46,15 @@ def test_live_plot_redraws_in_place_in_a_notebook(monkeypatch, rich):
     import IPython
     import IPython.display
 
-    shown, updated = [], []
-    handle = types.SimpleNamespace(update=updated.append)
+    shown = []
     monkeypatch.setattr(IPython, "get_ipython", lambda: types.SimpleNamespace(kernel=True))
-    monkeypatch.setattr(IPython.display, "display", lambda image, display_id: shown.append(image) or handle)
-    live = tapekit.LivePlot(a_log(), every=1)
-    live.update(), live.update(), live.update()
-    assert len(shown) == 1
-    assert len(updated) == 2
+    monkeypatch.setattr(IPython.display, "display", lambda image, **where: shown.append((image, where)))
+    lives = [tapekit.LivePlot(a_log(), every=1) for _ in range(2)]
+    for live in lives:
+        live.update(), live.update(), live.update()
+    assert [where["update"] for _, where in shown] == 2 * [False, True, True]
+    assert len({where["display_id"] for _, where in shown}) == 2
+    assert {image.data[:4] for image, _ in shown} == {b"\x89PNG"}
 
 
 @pytest.mark.parametrize("every", [1, 7])
@@ -80,13 +82,27 @@ def test_live_plot_needs_a_place_outside_a_notebook():
         tapekit.LivePlot(tapekit.GradientLog())
 
 
-@pytest.mark.parametrize("path", [3, ".", "no/such/folder/live.png", ["live.png"]])
-def test_the_file_of_a_live_plot_is_in_a_folder_that_exists(path):
-    with pytest.raises(ValueError, match=r"LivePlot: path is .*\. A file in an existing folder is needed"):
+@pytest.mark.parametrize("path", [3, ".", "no/such/folder/live.png", ["live.png"], "a.xyz", "log.csv", "a.png.txt"])
+def test_the_file_of_a_live_plot_is_an_image_in_a_folder_that_exists(path):
+    needed = r"LivePlot: path is .*\. A file in an existing folder is needed, of a kind that matplotlib writes: path='a"
+    with pytest.raises(ValueError, match=needed):
         tapekit.LivePlot(a_log(), path=path)
 
 
-@pytest.mark.parametrize("wrong", [{"every": 0}, {"every": True}, {"plot": 10}, {"plot": "live.png"}])
+@pytest.mark.parametrize("path", ["a.png", "a.PNG", "a.pdf", "a"])
+@pytest.mark.parametrize("every", [2, np.int64(2), np.uint8(2)])
+def test_what_a_live_plot_accepts_it_draws(tmp_path, rich, path, every):
+    live = tapekit.LivePlot(a_log(), every=every, path=tmp_path / path)
+    live.update()
+    assert not list(tmp_path.iterdir())
+    live.update()
+    (file,) = tmp_path.iterdir()
+    assert file.stat().st_size > 1000
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"every": 0}, {"every": True}, {"every": 2.0}, {"every": np.int64(0)}, {"plot": 10}, {"plot": "live.png"}]
+)
 def test_a_live_plot_refuses_at_once_what_it_could_not_draw_later(wrong):
     needed = "LivePlot: (plot is .* A function is needed|every is .* A positive integer is needed)"
     with pytest.raises((TypeError, ValueError), match=needed):

@@ -143,8 +143,8 @@ def test_the_heatmap_is_log10_of_the_norms_kernels_then_biases():
 
 def hatched(ax):
     """The outlines of the hatched cells of a heatmap, by their word in the legend."""
-    legend = ax.get_legend()
-    words = {handle.get_hatch(): handle.get_label() for handle in (legend.legend_handles if legend else ())}
+    handles, names = ax.get_legend_handles_labels()
+    words = {handle.get_hatch(): name for handle, name in zip(handles, names, strict=True)}
     found = {word: [] for word in words.values()}
     for row in ax.collections:
         found[words[row.get_hatch()]] += row.get_paths()
