@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from tapekit.plots.circuit import EDGES, Picture, draw
-from tapekit.plots.shapes import GREY
+from tapekit.plots.circuit import Picture, draw
+from tapekit.plots.shapes import CONSTANT, GREY
 
 
 def animate_trace(trace: Any, *, interval: int = 600) -> Any:
@@ -58,8 +58,8 @@ def animate_trace(trace: Any, *, interval: int = 600) -> Any:
 def film(picture: Picture) -> tuple[Callable[[int], list], int]:
     """Return the function that draws a frame, in any order, and the number of frames."""
     trace, order = picture.trace, list(picture.boxes)
-    edges = [each for each in picture.edges if each[0].kind != "constant"]
-    edges.sort(key=lambda each: -order.index(each[0].op))
+    edges = [edge for edge in picture.edges if edge.look is not CONSTANT]
+    edges.sort(key=lambda edge: -order.index(edge.op))
     # the number of boxes with a value, and of edges that a gradient has passed; the last ones are drawn bold
     finished = (len(order) + 1, len(edges) + 1)
     states = [finished, *((lit, -1) for lit in range(len(order) - len(trace.ops), len(order) + 1))]
@@ -69,21 +69,19 @@ def film(picture: Picture) -> tuple[Callable[[int], list], int]:
         lit, passed = states[frame]
         arrived: dict[str, list] = {name: [] for name in order}
         arrived[trace.target.name] += [trace.target.gradient] if passed >= 0 else []
-        for place, (edge, arrow, label) in enumerate(edges, start=1):
-            flow = trace[edge.op].contributions[edge.which] if place <= passed else None
-            arrived[edge.source] += [] if flow is None else [flow]
-            arrow.set_color(EDGES[edge.kind]["color"] if place <= passed else GREY)
-            arrow.set_linewidth(2.2 if place == passed else 1.2)
-            if label:
-                label.set_visible(place <= passed)
-        for place, (name, flows) in enumerate(arrived.items(), start=1):
-            box = picture.boxes[name]
-            box.frame.set_alpha(1.0 if place <= lit else 0.25)
-            box.frame.set_linewidth(2.4 if place == lit and trace[name].inputs else 1.2)
+        for place, edge in enumerate(edges, start=1):
+            arrived[edge.source] += [edge.flow] if place <= passed and edge.flow is not None else []
+            colour, bold = edge.look["color"] if place <= passed else GREY, place == passed
+            edge.arrow.set(color=colour, linewidth=2.2 if bold else 1.2)
+            if edge.text:
+                edge.text.set_visible(place <= passed)
+        for place, (box, flows) in enumerate(zip(picture.boxes.values(), arrived.values(), strict=True), start=1):
+            bold = place == lit and box.op.inputs
+            box.frame.set(alpha=1.0 if place <= lit else 0.25, linewidth=2.4 if bold else 1.2)
             box.value.set_visible(place <= lit)
             with np.errstate(all="ignore"):  # inf - inf is shown as nan
-                total = sum(flows[1:], flows[0]) if flows else None
-            box.gradient.set_text("" if total is None else replace(trace[name], gradient=total).numbers()[1])
+                total = np.sum(flows, axis=0) if flows else None
+            box.gradient.set_text("" if total is None else replace(box.op, gradient=total).numbers()[1])
         return []
 
     return show, len(states)

@@ -31,12 +31,15 @@ def kind_of(value: Any) -> str:
     return f"the class {value.__name__}" if isinstance(value, type) else f"of type {type(value).__name__}"
 
 
-def rows_of(where: str, log: Any) -> Any:
-    """Return the rows of a log at this moment, as another thread may record while this one draws."""
+def rows_of(where: str, log: Any, least: int = 0) -> Any:
+    """Return the rows of a log, `least` or more, at this moment; another thread may record while this one draws."""
     if isinstance(log, type) or not hasattr(log, "read"):
         instead = "Write log = tapekit.GradientLog() before the loop, or plot_gradient_flow(gradients, variables)"
         raise TypeError(f"{where}: the log is {kind_of(log)}. A GradientLog is needed. {instead}.")
-    return log.read()
+    rows = log.read()
+    if len(rows.steps) * len(rows.names) < least:
+        raise ValueError(f"{where}: the log has no rows yet. Record a step first: log.record(gradients, variables).")
+    return rows
 
 
 def axes_or_new(where: str, ax: Any, size: Sequence[float], *, layout: str | None = "constrained") -> Any:

@@ -12,17 +12,17 @@ MARKERS = "os^Dvp"  # one for each colour, for greyscale
 def plot_check(check: Any, *, ax: Any = None) -> Any:
     """Draw, for each source, the error of the central difference against the step.
 
-    A large step has a truncation error (slope 2 on the log axes), a small one a rounding error (slope -1); the best
-    step is between them. A ring marks the step that was used, at the height of the uncertainty, which is below the
-    curve because neighbouring steps are extrapolated. Where the check did not pass, a dashed line marks the error of
-    the tape's gradient. If there are more than six sources, the six worst are drawn.
+    A large step has a truncation error (slope 2 on the log axes), a small one a rounding error (slope -1). A ring marks
+    the step that was used, at the height of the uncertainty, which is below the curve because neighbouring steps are
+    extrapolated. Where the check did not pass, a dashed line marks the error of the tape's gradient. If there are more
+    than six sources, the six worst are drawn.
 
     Args:
         check: what `tapekit.check_gradient` returned.
-        ax: the matplotlib `Axes` to draw on; a new figure if None.
+        ax: the axes to draw on; new ones by default.
 
     Returns:
-        The `Axes`.
+        The axes.
 
     Raises:
         TypeError: `check` is something else.
@@ -39,7 +39,7 @@ def plot_check(check: Any, *, ax: Any = None) -> Any:
         look = {"color": colour, "marker": marker, "markersize": 4, "linewidth": 1.2}
         ax.loglog(steps[drawn], error[drawn], label=f"{source.name}: {source.verdict}{said}", **look)
         if drawn.sum() > 2 and np.isfinite(source.uncertainty) and source.uncertainty > 0:
-            ring = {"markersize": 11, "markerfacecolor": "none", "markeredgecolor": colour, "markeredgewidth": 1.8}
+            ring: Any = {"markersize": 11, "markerfacecolor": "none", "markeredgewidth": 1.8, "color": colour}
             ax.plot(source.step, source.uncertainty, "o", **ring)
         if wrong and np.isfinite(source.abs_error):
             ax.axhline(source.abs_error, color=colour, linestyle="--", linewidth=1.2)

@@ -16,13 +16,12 @@ STEPS = 40  # the most ridges of one variable that do not hide each other
 def plot_gradient_histogram(log: Any, *, variable: Any = None, step: int = -1, ax: Any = None) -> Any:
     """Draw the distributions of the magnitudes of gradients as ridges, and the shares of zeros beside them.
 
-    Each distribution is a ridge over a log axis; all ridges have the same height, and are smoothed over an octave.
-    Both signs are counted together. Bars beside the ridges show the share of elements that are 0, or not finite.
+    Both signs are counted together, and all ridges have the same height. Bars show the share of elements that are 0,
+    or not finite.
 
     Args:
         log: a `GradientLog` with `histograms`.
-        variable: one variable, or its name, to draw at all steps that have histograms, from the first (top) to the
-            last; by default all variables are drawn at one step, from the input (top) to the loss.
+        variable: a variable, or its name, to draw at all steps with histograms; by default all variables at one step.
         step: the number of that step; a negative one counts from the end.
         ax: the axes to draw on; new ones by default.
 
@@ -30,8 +29,7 @@ def plot_gradient_histogram(log: Any, *, variable: Any = None, step: int = -1, a
         The axes.
 
     Raises:
-        TypeError: `log` is not a `GradientLog`.
-        ValueError: the log has no histograms, or none of that step.
+        TypeError, ValueError: `log` is not a `GradientLog`, or has no histograms of that step.
 
     Example:
         >>> from tapekit import GradientLog
@@ -47,15 +45,15 @@ def plot_gradient_histogram(log: Any, *, variable: Any = None, step: int = -1, a
         raise ValueError("plot_gradient_histogram: the log has no histograms. Make it with GradientLog(histograms=100)")
     if variable is None:
         step = steps[step] if step in range(-len(steps), 0) else step
-        rows, names = [(name, step) for name in log.names], labels(log.names)
+        pairs, names = [(name, step) for name in log.names], labels(log.names)
         title = f"Magnitudes of the gradients at step {step}, from input (top) to loss"
     else:
-        rows = [(variable, int(each)) for each in steps[np.unique(np.linspace(0, len(steps) - 1, STEPS).astype(int))]]
-        names = [f"step {each}" for _, each in rows]
+        few = steps[np.unique(np.linspace(0, len(steps) - 1, STEPS).astype(int))]
+        pairs, names = [(variable, int(each)) for each in few], [f"step {each}" for each in few]
         title = f"Magnitudes of the gradient of {labels(log.names)[log.index(variable)]} over the steps"
-    edges, counts = log.histogram(*rows[0]).edges, np.array([log.histogram(*row).counts for row in rows])
-    at = np.searchsorted(log.steps, [step for _, step in rows]), [log.index(variable) for variable, _ in rows]
-    ax = axes_or_new("plot_gradient_histogram", ax, (8, 1.8 + min(0.28 * len(rows), 9)))
+    edges, counts = log.histogram(*pairs[0]).edges, np.array([log.histogram(*pair).counts for pair in pairs])
+    at = np.searchsorted(log.steps, [step for _, step in pairs]), [log.index(variable) for variable, _ in pairs]
+    ax = axes_or_new("plot_gradient_histogram", ax, (8, 1.8 + min(0.28 * len(pairs), 9)))
     middle, nonfinite = counts.shape[1] // 2, log.nonfinite[at]
     _draw_ridges(ax, edges[middle + 1 :], counts[:, middle + 1 :] + counts[:, :middle][:, ::-1])
     elements = np.maximum(counts.sum(axis=1) + nonfinite, 1)
@@ -63,10 +61,10 @@ def plot_gradient_histogram(log: Any, *, variable: Any = None, step: int = -1, a
     if nonfinite.any():
         _draw_shares(ax, 1.2, NONFINITE.word, NONFINITE.colour, nonfinite / elements)
     if log.missing[at].any():
-        y = np.flatnonzero(log.missing[at]) - 0.3
-        look = {"marker": NONE.marker, "color": "black", "s": 25 if len(rows) <= TICKS else 6, "zorder": len(rows) + 1}
-        ax.scatter(np.full(len(y), 0.02), y, transform=ax.get_yaxis_transform(), label=NONE.word, **look)
-        legend_below(ax)
+        y, look = np.flatnonzero(log.missing[at]) - 0.3, {"s": 25 if len(pairs) <= TICKS else 6, "color": "black"}
+        look |= {"marker": NONE.marker, "label": NONE.word, "zorder": len(pairs) + 1}
+        ax.scatter(np.full(len(y), 0.02), y, transform=ax.get_yaxis_transform(), **look)
+    legend_below(ax)
     name_ticks(ax.yaxis, names)
     ax.set_title(title)
     return ax
@@ -88,8 +86,8 @@ def _draw_ridges(ax: Any, edges: np.ndarray, counts: np.ndarray) -> None:
     for place, (height, colour) in enumerate(zip(heights, colours, strict=True)):
         look = {"facecolor": colour, "edgecolor": "white", "linewidth": 0.8 if len(heights) <= TICKS else 0.3}
         ax.fill_between(magnitudes, place - height[inside], place, zorder=1 + place, **look)
-    ax.set(xscale="log", xlim=magnitudes[[0, -1]], ylim=(len(heights) - 0.4, -HEIGHT - 0.2))
-    ax.set_xlabel("magnitude of an element")
+    ax.set(xlabel="magnitude of an element", xscale="log", xlim=magnitudes[[0, -1]])
+    ax.set_ylim(len(heights) - 0.4, -HEIGHT - 0.2)
     ax.grid(axis="x", color="0.9")
     ax.tick_params(left=False)
     ax.tick_params(which="minor", labelbottom=False)  # a short axis has no room for them

@@ -8,9 +8,12 @@ last is its label. A long circuit is broken into lines, like text. A place is a 
 import math
 from dataclasses import dataclass, field
 from itertools import groupby, pairwise
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
+
+from tapekit.plots.shapes import Box, Edge
 
 Point = tuple[float, float]
 PAGE = 128  # the length of a line: 16 inches at 9 points
@@ -18,6 +21,7 @@ GAP = 1.3  # the distance between two layers
 APART = 1.6  # the distance between two neighbours in a layer
 LANE = 0.9  # the distance between two edges that go on in the next line
 SWEEPS = 24  # after so many, the order of the nodes no longer changes
+LAYER = attrgetter("layer")
 
 
 @dataclass(eq=False)
@@ -38,45 +42,42 @@ class Node:
         return self.across + ((side.index(other) + 1) / (len(side) + 1) - 0.5) * self.size[1]
 
 
-def layered(boxes: list, edges: list, sizes: dict, right: bool) -> tuple[dict[Any, Point], dict[Any, list[Point]]]:
-    """Return the centre of each box and of each edge's label, and the points through which each edge goes.
-
-    `boxes` are names in execution order. An edge begins with the names of its source and its operation, and has the
-    size of its label. If not to the `right`, the arrows go down.
-    """
+def layered(boxes: dict[str, Box], edges: list[Edge], right: bool) -> None:
+    """Set the centres of the boxes and of the edges' labels, and the edges' routes, which go to the `right` or down."""
 
     def turned(along: float, across: float) -> Point:
         return (along, -across) if right else (across, -along)
 
-    nodes, chains = _graph(boxes, edges, {key: size if right else size[::-1] for key, size in sizes.items()})
-    layers: list[list[Node]] = [[] for _ in range(1 + max(node.layer for node in nodes.values()))]
-    for node in dict.fromkeys([*nodes.values(), *(node for chain in chains.values() for node in chain)]):
-        layers[node.layer].append(node)
+    nodes, chains = _graph(boxes, edges, right)
+    every = dict.fromkeys([*nodes.values(), *(node for chain in chains for node in chain)])
+    layers = [list(layer) for _, layer in groupby(sorted(every, key=LAYER), key=LAYER)]
     for sweep in range(SWEEPS):
         for layer in layers[:: (-1) ** sweep]:
             _arrange(layer, forward=sweep % 2 == 0)
     turns = _lines(layers)
-    routes = {edge: [turned(*point) for point in _route(chain, turns)] for edge, chain in chains.items()}
-    return {key: turned(node.along, node.across) for key, node in nodes.items()}, routes
+    for name, box in boxes.items():
+        box.centre = turned(nodes[name].along, nodes[name].across)
+    for edge, chain in zip(edges, chains, strict=True):
+        edge.centre = turned(chain[-2].along, chain[-2].across)
+        edge.route = [turned(*point) for point in _route(chain, turns)]
 
 
-def _graph(boxes: list, edges: list, sizes: dict[Any, Point]) -> tuple[dict[Any, Node], dict[Any, list[Node]]]:
-    """Return the node of each box and label, in the layer of its longest path, and the nodes of each edge."""
-    nodes: dict[Any, Node] = {}
-    for name in boxes:
-        inputs = [nodes[source].layer for source, op, *_ in edges if op == name]
-        nodes[name] = Node(2 + max(inputs, default=-2), sizes[name], 1.0 if inputs else 0.02)
-    for name in set(boxes) - {op for _, op, *_ in edges}:  # a leaf stands just before its first use
-        nodes[name].layer = min((nodes[op].layer for source, op, *_ in edges if source == name), default=2) - 2
-    chains = {}
+def _graph(boxes: dict[str, Box], edges: list[Edge], right: bool) -> tuple[dict[str, Node], list[list[Node]]]:
+    """Return the node of each box, in the layer of its longest path, and the nodes through which each edge goes."""
+    nodes: dict[str, Node] = {}
+    for name, box in boxes.items():
+        inputs = [nodes[edge.source].layer for edge in edges if edge.op == name]
+        nodes[name] = Node(2 + max(inputs, default=-2), box.size if right else box.size[::-1], 1.0 if inputs else 0.02)
+    for name in boxes.keys() - {edge.op for edge in edges}:  # a leaf stands just before its first use
+        nodes[name].layer = min((nodes[edge.op].layer for edge in edges if edge.source == name), default=2) - 2
+    chains = []
     for edge in edges:
-        source, op = nodes[edge[0]], nodes[edge[1]]
+        source, op = nodes[edge.source], nodes[edge.op]
         passed = range(source.layer + 1, op.layer)
         stops = [Node(layer, (0.0, 1.0), source.weight / len(passed) ** 2) for layer in passed]
-        nodes[edge] = stops[-1]
-        nodes[edge].size = sizes[edge]
-        chains[edge] = [source, *stops, op]
-        for before, after in pairwise(chains[edge]):
+        stops[-1].size = edge.size if right else edge.size[::-1]
+        chains.append([source, *stops, op])
+        for before, after in pairwise(chains[-1]):
             before.after.append(after)
             after.before.append(before)
     return nodes, chains

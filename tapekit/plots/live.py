@@ -19,8 +19,7 @@ SHARE = 0.05  # the share of the time that may be spent on drawing
 class LivePlot:
     """A plot of a log that is redrawn while the log grows: in place in a notebook, into a file in a script.
 
-    After the first picture, a picture is left out if drawing would then have taken more than 5 % of the time since the
-    first `update`.
+    After the first picture, a picture is left out if drawing would then have taken more than 5 % of the time.
 
     Args:
         log: a `GradientLog`.
@@ -56,14 +55,12 @@ class LivePlot:
             needed = "A file in an existing folder is needed, of a kind that matplotlib writes: path='a.png'"
             raise ValueError(f"LivePlot: path is {path!r}{where}. {needed}.")
         self.log, self.plot, self.every, self.path, self.calls = log, plot, every, path, 0
-        self.begin, self.spent, self.last = 0.0, 0.0, 0.0  # seconds: the first update, all drawing, the last drawing
+        self.begin, self.spent, self.last = time.perf_counter(), 0.0, 0.0  # seconds: now, all drawing, the last one
 
     def update(self, batch: Any = None, logs: Any = None) -> None:
         """Count a step, and draw at every n-th. The arguments, which a Keras callback passes, are not used."""
-        now = time.perf_counter()
-        self.begin = self.begin or now
         self.calls += 1
-        affordable = self.spent + self.last <= SHARE * (now - self.begin)
+        affordable = self.spent + self.last <= SHARE * (time.perf_counter() - self.begin)
         if self.calls % self.every == 0 and affordable and len(self.log):
             self.draw()
 

@@ -1,36 +1,17 @@
-"""One box or one arrow of a circuit, with its text: `draw_box`, `draw_arrow`. The unit of length is the font size."""
+"""One box and one edge of a circuit, with their text: `Box`, `Edge`. The unit of length is the font size."""
 
-from collections.abc import Sequence
 from functools import cache
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any
 
 ROW = 1.35  # the distance between two lines of text
 SMALL = 0.8  # the size of edge labels, relative to the text in boxes
-LINE = 1.15  # the height of an edge label
-# Okabe and Ito's colours, which colour-blind readers tell apart.
-FORWARD, BACKWARD, CUT, GREY = "#0072B2", "#B34700", "#AA3377", "#8C8C8C"
-
-
-class BoxText(NamedTuple):
-    """The text of a box: its lines, and a last line with the value and the gradient ("" for a constant)."""
-
-    lines: Sequence[str]
-    value: str
-    gradient: str
-
-    def size(self) -> tuple[float, float]:
-        """Return the width and height of the box."""
-        widths = [*map(width, self.lines), width(f"{self.value} | {self.gradient}")]
-        return max(widths) + 2.0, ROW * len(widths) + 0.6
-
-
-class Box(NamedTuple):
-    """A box on the axes, and its two numbers."""
-
-    frame: Any
-    value: Any
-    gradient: Any
+FORWARD, BACKWARD, GREY = "#0072B2", "#B34700", "#8C8C8C"  # Okabe and Ito's colours, for colour-blind readers
+DASHED = (0, (4, 3))
+FLOW: dict[str, Any] = {"color": BACKWARD, "linewidth": 1.2, "linestyle": "-"}
+CUT: dict[str, Any] = {"color": "#AA3377", "linewidth": 1.2, "linestyle": DASHED}
+CONSTANT: dict[str, Any] = {"color": GREY, "linewidth": 0.8, "linestyle": "-"}
+CONSTANTS = ("Constant", "Variable")  # types of records that have no gradient
 
 
 @cache
@@ -42,35 +23,73 @@ def width(text: str) -> float:
     return text_to_path.get_text_width_height_descent(text, FontProperties(size=1), ismath=False)[0]
 
 
-def draw_box(ax: Any, text: BoxText, at: tuple, look: dict, colours: tuple[str, str], points: float) -> Box:
-    """Draw a box with its centre at `at`, the `look` of its patch, and the `colours` of value and gradient."""
-    from matplotlib.patches import FancyBboxPatch
+class Box:
+    """The box of a record: its name, the shape of a tensor, the weights of a layer, and `value | gradient`."""
 
-    (x, y), (wide, high) = at, text.size()
-    style = "round,pad=0,rounding_size=0.4"
-    frame = FancyBboxPatch((x - wide / 2, y - high / 2), wide, high, boxstyle=style, zorder=2, **look)
-    ax.add_patch(frame)
-    font: dict[str, Any] = {"fontsize": points, "va": "center_baseline", "zorder": 3, "parse_math": False}
-    first, last = y + ROW * len(text.lines) / 2, y - ROW * len(text.lines) / 2
-    for row, line in enumerate(text.lines):
-        ax.text(x, first - ROW * row, line, ha="center", **font)
-    bar, apart = x + (width(text.value) - width(text.gradient)) / 2, 0.35 if text.gradient else 0.0
-    ax.text(bar, last, "|" if text.gradient else "", ha="center", color="0.35", **font)
-    value = ax.text(bar - apart, last, text.value, ha="right", color=colours[0], **font)
-    return Box(frame, value, ax.text(bar + apart, last, text.gradient, ha="left", color=colours[1], **font))
+    def __init__(self, op: Any, name: str, weights: list[Any]):
+        self.op, self.lines = op, [name]
+        if op.type == "Constant":
+            self.lines = ["constant"] if op.shape else []  # a scalar constant needs no name beside its value
+        if op.shape:
+            self.lines.append(f"{list(op.shape)}, norms")
+        if weights:
+            norms = [size for weight in weights if (size := weight.gradient_norm()) is not None]
+            ends = dict.fromkeys(f"{end(norms):.2g}" for end in (min, max)) if norms else ["none"]
+            some = f", {len(weights) - len(norms)} none" if 0 < len(norms) < len(weights) else ""
+            self.lines.append(f"{len(weights)} weight{'s' if len(weights) > 1 else ''}: {' to '.join(ends)}{some}")
+        value, gradient = op.numbers()
+        self.numbers = [value] if op.type in CONSTANTS else [value, gradient]
+        widths = [*map(width, self.lines), width(" | ".join(self.numbers))]
+        self.size = max(widths) + 2.0, ROW * len(widths) + 0.6
+        self.centre = (0.0, 0.0)
+
+    def draw(self, ax: Any, look: dict, colours: tuple[str, str], points: float) -> None:
+        """Draw the box with the `look` of its patch, and the `colours` of value and gradient."""
+        from matplotlib.patches import FancyBboxPatch
+
+        (x, y), (wide, high), style = self.centre, self.size, "round,pad=0,rounding_size=0.4"
+        look = {"facecolor": "white", "edgecolor": "black", "linewidth": 1.2, "zorder": 2} | look
+        self.frame = FancyBboxPatch((x - wide / 2, y - high / 2), wide, high, boxstyle=style, **look)
+        ax.add_patch(self.frame)
+        font: dict[str, Any] = {"fontsize": points, "va": "center_baseline", "zorder": 3, "parse_math": False}
+        y += ROW * len(self.lines) / 2
+        for line in self.lines:
+            ax.text(x, y, line, ha="center", **font)
+            y -= ROW
+        value, gradient = [*self.numbers, ""][:2]
+        bar, apart = x + (width(value) - width(gradient)) / 2, 0.35 if gradient else 0.0
+        ax.text(bar, y, "|" if gradient else "", ha="center", color="0.35", **font)
+        self.value = ax.text(bar - apart, y, value, ha="right", color=colours[0], **font)
+        self.gradient = ax.text(bar + apart, y, gradient, ha="left", color=colours[1], **font)
 
 
-def draw_arrow(ax: Any, route: list, look: dict, right: bool, points: float) -> Any:
-    """Draw an arrow through the points of `route`."""
-    from matplotlib.patches import FancyArrowPatch
-    from matplotlib.path import Path
+class Edge:
+    """The edge to input number `which` of an operation, with the factors of the chain rule for scalars."""
 
-    steps = [route[0]]
-    for a, b in pairwise(route):  # an S-curve, which is straight along an axis
-        middle = ((a[0] + b[0]) / 2, (a[1] + b[1]) / 2)
-        steps += [(middle[0], a[1]), (middle[0], b[1])] if right else [(a[0], middle[1]), (b[0], middle[1])]
-        steps.append(b)
-    path = Path(steps, [Path.MOVETO] + [Path.CURVE4] * (len(steps) - 1))
-    arrow = FancyArrowPatch(path=path, arrowstyle="-|>", mutation_scale=points, zorder=1, **look)
-    ax.add_patch(arrow)
-    return arrow
+    def __init__(self, op: Any, which: int, constant: bool):
+        self.source, self.op, self.flow = op.inputs[which], op.name, op.contributions[which]
+        self.look = CONSTANT if constant else CUT if self.flow is None else FLOW
+        self.label = "no gradient" if self.look is CUT else ""
+        if self.look is FLOW and op.local[which] is not None:
+            factors = op.gradient, op.local[which], self.flow
+            upstream, local, back = (f"{each + 0:.4g}" for each in factors)  # -0.0 + 0 is 0
+            self.label = f"{upstream} x {f'({local})' if local.startswith('-') else local} = {back}"
+        self.size = (width(self.label) * SMALL, 1.15) if self.label else (0.0, 0.0)
+        self.centre, self.route = (0.0, 0.0), [(0.0, 0.0)]
+
+    def draw(self, ax: Any, right: bool, points: float) -> None:
+        """Draw an arrow through the points of the route, and the label with its centre at `centre`."""
+        from matplotlib.patches import FancyArrowPatch
+        from matplotlib.path import Path
+
+        steps = self.route[:1]
+        for a, b in pairwise(self.route):  # an S-curve, which is straight along an axis
+            middle = ((a[0] + b[0]) / 2, (a[1] + b[1]) / 2)
+            steps += [(middle[0], a[1]), (middle[0], b[1])] if right else [(a[0], middle[1]), (b[0], middle[1])]
+            steps.append(b)
+        path = Path(steps, [Path.MOVETO] + [Path.CURVE4] * (len(steps) - 1))
+        self.arrow = FancyArrowPatch(path=path, arrowstyle="-|>", mutation_scale=points, zorder=1, **self.look)
+        ax.add_patch(self.arrow)
+        paper = {"facecolor": "white", "edgecolor": "none", "pad": 0.5, "alpha": 0.9}
+        font: Any = {"fontsize": points * SMALL, "ha": "center", "va": "center", "zorder": 4, "bbox": paper}
+        self.text = ax.text(*self.centre, self.label, color=self.look["color"], **font) if self.label else None

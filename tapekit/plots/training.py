@@ -1,10 +1,4 @@
-"""Pictures of a `tapekit.GradientLog`, each for one question:
-
-- `plot_gradient_flow`: one step, layer by layer: does the signal reach the input?
-- `plot_gradient_history`: norms and loss over the steps: when did it go wrong?
-- `plot_gradient_heatmap`: all variables, all steps: where does it die?
-- `plot_update_ratio`: how far a step moves the weights: is the learning rate right?
-"""
+"""Pictures of a log: `plot_gradient_flow`, `plot_gradient_history`, `plot_gradient_heatmap`, `plot_update_ratio`."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -20,7 +14,9 @@ COLUMNS = 600  # the most columns of a picture: about the width of the axes in p
 
 
 def plot_gradient_flow(log: Any, variables: Sequence | None = None, *, step: int = -1, ax: Any = None) -> Any:
-    """Draw the norm and the largest magnitude of each gradient at one step, with the layers in order of depth.
+    """Draw the norm and the largest magnitude of each gradient at one step: does the signal reach the input?
+
+    The layers stand in the order of the variables.
 
     Args:
         log: a `GradientLog`, or a list of gradients; then `variables` is needed.
@@ -34,12 +30,13 @@ def plot_gradient_flow(log: Any, variables: Sequence | None = None, *, step: int
     Raises:
         ValueError: the log is empty, or has no row of that step.
     """
-    log = _with_rows("plot_gradient_flow", log if variables is None else _recorded(log, variables))
+    log = axes.rows_of("plot_gradient_flow", log if variables is None else _recorded(log, variables), least=1)
     row = _row(log, step)
     ax = axes.axes_or_new("plot_gradient_flow", ax, (8, 4.5))
     owners = [name.rpartition("/")[0] or name for name in log.names]
     layers = list(dict.fromkeys(owners))
-    place, bias = np.array([layers.index(owner) for owner in owners]), _is_bias(log)
+    place = np.array([layers.index(owner) for owner in owners])
+    bias = np.array([is_bias(name) for name in log.names])
     marks = axes.marks_of(log, row)
     drawn = ~np.any(list(marks.values()), axis=0)
     for kind, word in enumerate(("kernels", "biases")):
@@ -63,14 +60,14 @@ def plot_gradient_flow(log: Any, variables: Sequence | None = None, *, step: int
 
 
 def plot_gradient_history(log: Any, *, ax: Any = None) -> Any:
-    """Draw the norm of each gradient and of all together over the steps, and the loss on an axis of its own.
+    """Draw the norm of each gradient and of all together, and the loss, over the steps: when did it go wrong?
 
     If there are more than six variables, the three largest and the three smallest have names; the others are faint. In
     a long log, each pixel column shows the median of its steps, with a light band from the least to the greatest.
 
     Args and Returns as for `plot_gradient_flow`.
     """
-    log = _with_rows("plot_gradient_history", log)
+    log = axes.rows_of("plot_gradient_history", log, least=1)
     ax = axes.axes_or_new("plot_gradient_history", ax, (8, 4.5))
     _draw_variables(ax, log, _positive(log.norm))
     if len(log.names) > 1:
@@ -99,9 +96,9 @@ def plot_gradient_heatmap(log: Any, *, ax: Any = None) -> Any:
 
     Args and Returns as for `plot_gradient_flow`.
     """
-    log = _with_rows("plot_gradient_heatmap", log)
+    log = axes.rows_of("plot_gradient_heatmap", log, least=1)
     ax = axes.axes_or_new("plot_gradient_heatmap", ax, (8, max(2.8, 1.5 + 0.2 * min(len(log.names), 30))))
-    bias, names = _is_bias(log), labels(log.names)
+    names, bias = labels(log.names), np.array([is_bias(name) for name in log.names])
     order, kernels = np.argsort(bias, kind="stable"), int((~bias).sum())
     first, _, median, _ = _spread(log, _positive(log.norm)[:, order])
     every = min(np.diff(log.steps), default=1)
@@ -110,26 +107,27 @@ def plot_gradient_heatmap(log: Any, *, ax: Any = None) -> Any:
     for mark, mask in axes.marks_of(log).items():
         share = np.nanmean(_columns(mask[:, order]), axis=1)
         _hatch(ax, share > 0 if mark is axes.NONFINITE else share >= 0.5, edges, mark)
-    both = 0 < kernels < len(names)
-    if both:
-        ax.axhline(kernels - 0.5, color="white", lw=2)
-    axes.name_ticks(ax.yaxis, [names[v] for v in order], begins=(0, kernels) if both else (0,))
+    ax.axhline(kernels - 0.5, color="white", lw=2)
+    axes.name_ticks(ax.yaxis, [names[v] for v in order], begins=(0, kernels))
     axes.step_axis(ax, log.steps)
     axes.legend_below(ax)
     ax.set(xlim=edges[[0, -1]], ylim=rows[[-1, 0]])
-    ax.set_title(f"Gradient norms{': kernels, then biases, each' if both else ','} from input (top) to loss")
+    groups = ": kernels, then biases, each" if 0 < kernels < len(names) else ","
+    ax.set_title(f"Gradient norms{groups} from input (top) to loss")
     ax.figure.colorbar(image, ax=ax, label="log10 of the L2 norm")
     return ax
 
 
 def plot_update_ratio(log: Any, *, ax: Any = None) -> Any:
-    """Draw log10 of ||w_new - w_old|| / ||w_old|| over the steps, with the line at -3 where most networks train well.
+    """Draw log10 of ||w_new - w_old|| / ||w_old|| over the steps: is the learning rate right?
+
+    Most networks train well near the line at -3.
 
     Args and Returns as for `plot_gradient_flow`.
 
     Source: A. Karpathy, CS231n, "Neural Networks Part 3", ratio of weights to updates.
     """
-    log = _with_rows("plot_update_ratio", log)
+    log = axes.rows_of("plot_update_ratio", log, least=1)
     if np.isnan(log.update_ratio).all():
         needed = "They need GradientLog(updates=True), and an update after each record."
         raise ValueError(f"plot_update_ratio: the log has no update ratios. {needed}")
@@ -224,23 +222,9 @@ def _recorded(gradients: Any, variables: Sequence) -> Any:
     """Return a log of a single step."""
     from tapekit.logs import GradientLog  # only a plain list of gradients needs TensorFlow
 
-    if hasattr(gradients, "steps"):
-        raise TypeError("plot_gradient_flow: a GradientLog arrived, and a second argument. Give step= and ax= by name.")
     log = GradientLog()
     log.record(gradients, variables)
     return log
-
-
-def _with_rows(where: str, log: Any) -> Any:
-    """Return the rows of the log at this moment. Raise an error if there are none, or if it is not a log."""
-    log = axes.rows_of(where, log)
-    if not len(log.steps) or not log.names:
-        raise ValueError(f"{where}: the log has no rows yet. Record a step first: log.record(gradients, variables).")
-    return log
-
-
-def _is_bias(log: Any) -> np.ndarray:
-    return np.array([is_bias(name) for name in log.names])
 
 
 def _positive(values: np.ndarray) -> np.ndarray:

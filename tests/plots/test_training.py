@@ -78,8 +78,6 @@ def test_the_flow_takes_gradients_with_their_variables():
     assert marks(ax)["None"][:, 0].tolist() == [1]
     with pytest.raises(TypeError, match=r"the log is of type list.* or plot_gradient_flow\(gradients, variables\)"):
         tapekit.plot_gradient_flow([tf.constant([3.0])])
-    with pytest.raises(TypeError, match=r"a GradientLog arrived, and a second argument. Give step= and ax= by name"):
-        tapekit.plot_gradient_flow(a_log(), 3)
 
 
 def test_the_step_of_the_flow_is_a_step_or_a_row_from_the_end():
