@@ -60,28 +60,26 @@ def film(picture: Picture) -> tuple[Callable[[int], list], int]:
     trace, order = picture.trace, list(picture.boxes)
     edges = [edge for edge in picture.edges if edge.look is not CONSTANT]
     edges.sort(key=lambda edge: -order.index(edge.op))
-    # the number of boxes with a value, and of edges that a gradient has passed; the last ones are drawn bold
-    finished = (len(order) + 1, len(edges) + 1)
-    states = [finished, *((lit, -1) for lit in range(len(order) - len(trace.ops), len(order) + 1))]
-    states += [*((len(order) + 1, passed) for passed in range(len(edges) + 1)), finished, finished]
+    # the n-th box is reached at time n, the target's gradient comes next, then an edge at a time
+    back, end = len(order) + 1, len(order) + len(edges) + 2
+    times = [end, *range(len(order) - len(trace.ops), end), end, end]
 
     def show(frame: int) -> list:
-        lit, passed = states[frame]
+        now = times[frame]
         arrived: dict[str, list] = {name: [] for name in order}
-        arrived[trace.target.name] += [trace.target.gradient] if passed >= 0 else []
-        for place, edge in enumerate(edges, start=1):
-            arrived[edge.source] += [edge.flow] if place <= passed and edge.flow is not None else []
-            colour, bold = edge.look["color"] if place <= passed else GREY, place == passed
-            edge.arrow.set(color=colour, linewidth=2.2 if bold else 1.2)
+        arrived[trace.target.name] += [trace.target.gradient] if now >= back else []
+        for time, edge in enumerate(edges, start=back + 1):
+            arrived[edge.source] += [edge.flow] if time <= now and edge.flow is not None else []
+            edge.arrow.set(color=edge.look["color"] if time <= now else GREY, linewidth=2.2 if time == now else 1.2)
             if edge.text:
-                edge.text.set_visible(place <= passed)
-        for place, (box, flows) in enumerate(zip(picture.boxes.values(), arrived.values(), strict=True), start=1):
-            bold = place == lit and box.op.inputs
-            box.frame.set(alpha=1.0 if place <= lit else 0.25, linewidth=2.4 if bold else 1.2)
-            box.value.set_visible(place <= lit)
+                edge.text.set_visible(time <= now)
+        for time, (name, box) in enumerate(picture.boxes.items(), start=1):
+            bold = time == now and box.op.inputs
+            box.frame.set(alpha=1.0 if time <= now else 0.25, linewidth=2.4 if bold else 1.2)
+            box.value.set_visible(time <= now)
             with np.errstate(all="ignore"):  # inf - inf is shown as nan
-                total = np.sum(flows, axis=0) if flows else None
+                total = np.sum(arrived[name], axis=0) if arrived[name] else None
             box.gradient.set_text("" if total is None else replace(box.op, gradient=total).numbers()[1])
         return []
 
-    return show, len(states)
+    return show, len(times)

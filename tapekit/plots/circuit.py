@@ -75,21 +75,20 @@ def draw(where: str, trace: Any, ax: Any, direction: str, *, boxes: int = READAB
     records = {op.name: op for op in (*shown.sources, *shown.constants, *shown.ops) if op.name not in held}
     names = zip(records, labels(list(records), most=32, shortest=True), strict=True)
     drawn = {name: shapes.Box(records[name], label, inside.get(name, [])) for name, label in names}
-    constants, right = {op.name for op in shown.constants}, direction == "right"
+    constants = {op.name for op in shown.constants}
     inputs = [(op, which, name) for op in shown.ops for which, name in enumerate(op.inputs) if name in drawn]
     edges = [shapes.Edge(op, which, name in constants) for op, which, name in inputs]
-    layered(drawn, edges, right)
-
+    layered(drawn, edges, direction == "right")
     title = f"value | gradient of {trace.name or trace.target.name.rpartition('/')[2]}"
     title += f" ({len(trace.ops)} operations in {len(shown.ops)} boxes)" if len(shown.ops) < len(trace.ops) else ""
     title += " (no scopes to fold; trace a part to see less)" if boxes < len(drawn) else ""
     shades = _shades(list(records.values())) if shaded else None
-    ax, points = _axes(ax, title, [*drawn.values(), *edges], [edge.route for edge in edges], shades)
+    ax, points = _axes(ax, title, [*drawn.values(), *edges], [edge.curve for edge in edges], shades)
     for box in drawn.values():
         colours = ("black", "black") if shades else (shapes.FORWARD, shapes.BACKWARD)
         box.draw(ax, _look(box.op, box.op is shown.target, shades), colours, points)
     for edge in edges:
-        edge.draw(ax, right, points)
+        edge.draw(ax, points)
     return Picture(shown, ax, drawn, edges)
 
 
@@ -129,10 +128,10 @@ def _look(op: Any, is_target: bool, shades: Any) -> dict[str, Any]:
     return look | {"edgecolor": "0.75", "hatch": ".." if size == 0 else "//"}  # light, as the hatch lies behind text
 
 
-def _axes(ax: Any, title: str, drawn: list, routes: list, shades: Any) -> tuple[Any, float]:
+def _axes(ax: Any, title: str, drawn: list, curves: list, shades: Any) -> tuple[Any, float]:
     """Return axes in units of the font size, with a colour bar where it says something, and the font size in points."""
     centres, halves = np.array([each.centre for each in drawn]), np.array([each.size for each in drawn]) / 2
-    corners = np.concatenate([centres - halves, centres + halves, *routes])
+    corners = np.concatenate([centres - halves, centres + halves, *curves])
     bar = shades is not None and np.ptp(shades.get_array()) > FACTOR
     low, high = corners.min(0) - [1, 6 if bar else 1], corners.max(0) + 1
     least = max(4.5, (shapes.width(title) + 4) * POINTS / 72)  # inches: room for this title or for the user's

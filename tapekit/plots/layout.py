@@ -43,7 +43,7 @@ class Node:
 
 
 def layered(boxes: dict[str, Box], edges: list[Edge], right: bool) -> None:
-    """Set the centres of the boxes and of the edges' labels, and the edges' routes, which go to the `right` or down."""
+    """Set the centres of the boxes and of the edges' labels, and the edges' curves, which go to the `right` or down."""
 
     def turned(along: float, across: float) -> Point:
         return (along, -across) if right else (across, -along)
@@ -59,7 +59,7 @@ def layered(boxes: dict[str, Box], edges: list[Edge], right: bool) -> None:
         box.centre = turned(nodes[name].along, nodes[name].across)
     for edge, chain in zip(edges, chains, strict=True):
         edge.centre = turned(chain[-2].along, chain[-2].across)
-        edge.route = [turned(*point) for point in _route(chain, turns)]
+        edge.curve = [turned(*point) for point in _route(chain, turns)]
 
 
 def _graph(boxes: dict[str, Box], edges: list[Edge], right: bool) -> tuple[dict[str, Node], list[list[Node]]]:
@@ -129,7 +129,7 @@ def _lines(layers: list[list[Node]]) -> dict[Any, tuple[float, float, float]]:
 
 
 def _route(chain: list[Node], turns: dict) -> list[Point]:
-    """Return the points through which an edge goes. It is straight beside a box, and may bend behind a label."""
+    """Return the points of the curve of an edge, which is straight beside a box, and may bend behind a label."""
     points = []
     for before, node in pairwise(chain):
         near, far = (0.0 if each.layer % 2 else each.size[0] / 2 for each in (before, node))
@@ -139,4 +139,7 @@ def _route(chain: list[Node], turns: dict) -> list[Point]:
             end, corridor, begin = turn
             points += [(end, leaves), (end, corridor), (begin, corridor), (begin, meets)]
         points.append((node.along - far, meets))
-    return list(dict.fromkeys(points))
+    curve = points[:1]
+    for (start, leaves), (stop, meets) in pairwise(points):  # an S-curve, which is straight along an axis
+        curve += [((start + stop) / 2, leaves), ((start + stop) / 2, meets), (stop, meets)]
+    return curve

@@ -48,9 +48,11 @@ class LivePlot:
             raise TypeError(f"LivePlot: plot is {plot!r}. A function is needed. Write plot=tapekit.plot_gradient_flow.")
         if not isinstance(every, (int, np.integer)) or isinstance(every, bool) or every < 1:
             raise ValueError(f"LivePlot: every is {every!r}. A positive integer is needed. Write every=25.")
+        ipython = sys.modules.get("IPython")
+        self.notebook = ipython is not None and hasattr(ipython.get_ipython(), "kernel")
         file = Path(path).absolute() if isinstance(path, (str, os.PathLike)) else None
         image = file and file.suffix[1:].lower() in {"", *Figure().canvas.get_supported_filetypes()}
-        if not (image and file.parent.is_dir() and not file.is_dir() if file else path is None and _in_notebook()):
+        if not (image and file.parent.is_dir() and not file.is_dir() if file else path is None and self.notebook):
             where = ", and this is not a notebook" if path is None else ""
             needed = "A file in an existing folder is needed, of a kind that matplotlib writes: path='a.png'"
             raise ValueError(f"LivePlot: path is {path!r}{where}. {needed}.")
@@ -73,7 +75,7 @@ class LivePlot:
         self.plot(self.log.read(), ax=figure.subplots())
         if self.path is not None:
             figure.savefig(self.path, dpi=100)
-        if _in_notebook():
+        if self.notebook:
             from IPython.display import Image, display
 
             png = io.BytesIO()
@@ -81,8 +83,3 @@ class LivePlot:
             display(Image(png.getvalue()), display_id=f"LivePlot {id(self)}", update=self.spent > 0)
         self.last = time.perf_counter() - begin
         self.spent += self.last
-
-
-def _in_notebook() -> bool:
-    ipython = sys.modules.get("IPython")
-    return ipython is not None and hasattr(ipython.get_ipython(), "kernel")

@@ -1,7 +1,6 @@
 """One box and one edge of a circuit, with their text: `Box`, `Edge`. The unit of length is the font size."""
 
 from functools import cache
-from itertools import pairwise
 from typing import Any
 
 ROW = 1.35  # the distance between two lines of text
@@ -75,19 +74,14 @@ class Edge:
             upstream, local, back = (f"{each + 0:.4g}" for each in factors)  # -0.0 + 0 is 0
             self.label = f"{upstream} x {f'({local})' if local.startswith('-') else local} = {back}"
         self.size = (width(self.label) * SMALL, 1.15) if self.label else (0.0, 0.0)
-        self.centre, self.route = (0.0, 0.0), [(0.0, 0.0)]
+        self.centre, self.curve = (0.0, 0.0), [(0.0, 0.0)]
 
-    def draw(self, ax: Any, right: bool, points: float) -> None:
-        """Draw an arrow through the points of the route, and the label with its centre at `centre`."""
+    def draw(self, ax: Any, points: float) -> None:
+        """Draw an arrow along the curve, and the label at its centre."""
         from matplotlib.patches import FancyArrowPatch
         from matplotlib.path import Path
 
-        steps = self.route[:1]
-        for a, b in pairwise(self.route):  # an S-curve, which is straight along an axis
-            middle = ((a[0] + b[0]) / 2, (a[1] + b[1]) / 2)
-            steps += [(middle[0], a[1]), (middle[0], b[1])] if right else [(a[0], middle[1]), (b[0], middle[1])]
-            steps.append(b)
-        path = Path(steps, [Path.MOVETO] + [Path.CURVE4] * (len(steps) - 1))
+        path = Path(self.curve, [Path.MOVETO] + [Path.CURVE4] * (len(self.curve) - 1))
         self.arrow = FancyArrowPatch(path=path, arrowstyle="-|>", mutation_scale=points, zorder=1, **self.look)
         ax.add_patch(self.arrow)
         paper = {"facecolor": "white", "edgecolor": "none", "pad": 0.5, "alpha": 0.9}

@@ -30,7 +30,12 @@ def plot_gradient_flow(log: Any, variables: Sequence | None = None, *, step: int
     Raises:
         ValueError: the log is empty, or has no row of that step.
     """
-    log = axes.rows_of("plot_gradient_flow", log if variables is None else _recorded(log, variables), least=1)
+    if variables is not None:
+        from tapekit.logs import GradientLog  # only a plain list of gradients needs TensorFlow
+
+        gradients, log = log, GradientLog()
+        log.record(gradients, variables)
+    log = axes.rows_of("plot_gradient_flow", log, least=1)
     row = _row(log, step)
     ax = axes.axes_or_new("plot_gradient_flow", ax, (8, 4.5))
     owners = [name.rpartition("/")[0] or name for name in log.names]
@@ -43,10 +48,10 @@ def plot_gradient_flow(log: Any, variables: Sequence | None = None, *, step: int
         which = np.flatnonzero((bias == kind) & drawn)
         which = which[np.argsort(place[which], kind="stable")]
         if len(which):
-            look = {"color": axes.COLOURS[kind], "marker": "os"[kind], "mfc": (axes.COLOURS[0], "white")[kind]}
+            look: Any = {"color": axes.COLOURS[kind], "marker": "os"[kind], "mfc": (axes.COLOURS[0], "white")[kind]}
             ax.plot(place[which], log.norm[row, which], lw=0.8, label=f"norm, {word}", **look)
-            largest: Any = {"color": axes.COLOURS[kind], "marker": "_", "s": 90, "label": f"largest, {word}"}
-            ax.scatter(place[which], log.max_abs[row, which], **largest)
+            look = {"color": axes.COLOURS[kind], "marker": "_", "s": 90}
+            ax.scatter(place[which], log.max_abs[row, which], label=f"largest, {word}", **look)
     axes.log_axis(ax, drawn.any())
     for mark, mask in marks.items():
         axes.draw_marks(ax, place[mask], mark, mark.word)
@@ -216,15 +221,6 @@ def _hatch(ax: Any, mask: np.ndarray, edges: np.ndarray, mark: axes.Mark) -> Non
         bars = ax.broken_barh(np.column_stack([(first + after - wide) / 2, wide]), (row - high / 2, high), **look)
     if mask.any():
         bars.set_label(mark.word)
-
-
-def _recorded(gradients: Any, variables: Sequence) -> Any:
-    """Return a log of a single step."""
-    from tapekit.logs import GradientLog  # only a plain list of gradients needs TensorFlow
-
-    log = GradientLog()
-    log.record(gradients, variables)
-    return log
 
 
 def _positive(values: np.ndarray) -> np.ndarray:
