@@ -84,19 +84,20 @@ def draw_marks(ax: Any, x: np.ndarray, mark: Mark, label: str) -> None:
         ax.scatter(x, np.full(len(x), mark.height), transform=ax.get_xaxis_transform(), **look)
 
 
-def name_ticks(axis: Any, names: Sequence[str], begins: Sequence[int] = (0,), **look: Any) -> None:
+def name_ticks(axis: Any, names: Sequence[str], begins: Sequence[int] = (0,)) -> None:
     """Write a name at each tick; of too many names every n-th, counted from each of the places where a group begins."""
     every = -(-len(names) // TICKS)
     groups = itertools.pairwise([*begins, len(names) + every - 1])  # the first name of a group needs room before it
     places = [place for a, b in groups for place in range(a, b - every + 1, every)]
-    axis.set_ticks(places, [names[place] for place in places], fontsize="small", **look)
+    tight = axis.axis_name == "x" and sum(map(len, names)) > 60
+    slanted = {"rotation": 60, "ha": "right", "rotation_mode": "anchor"} if tight else {}
+    axis.set_ticks(places, [names[place] for place in places], fontsize="small", **slanted)
 
 
-def step_axis(ax: Any, steps: np.ndarray) -> None:
-    """Let the x axis show all steps, with whole numbers and a margin of half a step or more."""
+def step_axis(ax: Any, steps: np.ndarray, **words: str) -> None:
+    """Let the x axis show all steps, with whole numbers and a margin of half a step or more; set title and labels."""
     from matplotlib.ticker import MaxNLocator
 
     margin = max(0.5, 0.02 * (steps[-1] - steps[0]))
-    ax.set_xlim(steps[0] - margin, steps[-1] + margin)
-    ax.set_xlabel("step")
+    ax.set(xlabel="step", xlim=(steps[0] - margin, steps[-1] + margin), **words)
     ax.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 5, 10], integer=True))

@@ -53,6 +53,10 @@ def plot_trace(trace: Any, *, ax: Any = None, direction: str = "right", boxes: i
         >>> [text.get_text() for text in ax.texts if " x " in text.get_text()][-1]
         '1 x 3 = 3'
     """
+    if direction not in ("right", "down"):
+        raise ValueError(f"plot_trace: direction is {direction!r}. Write 'right' or 'down'.")
+    if not isinstance(boxes, (int, np.integer)) or boxes < 1:
+        raise ValueError(f"plot_trace: boxes is {boxes!r}. A positive integer is needed. Write boxes=20.")
     return draw("plot_trace", trace, ax, direction, boxes=boxes).ax
 
 
@@ -69,7 +73,8 @@ def trace_png(trace: Any) -> bytes:
 
 def draw(where: str, trace: Any, ax: Any, direction: str, *, boxes: int = READABLE, shaded: bool = True) -> Picture:
     """Draw the circuit. With `shaded`, the gradients of tensors shade the boxes; `where` begins the error messages."""
-    _check(where, trace, direction, boxes)
+    if isinstance(trace, type) or not hasattr(trace, "ops"):
+        raise TypeError(f"{where}: trace is {kind_of(trace)}. A Trace is needed. Write {where}(trace(fn, vars)).")
     shown, inside = trace.fold_to(boxes)
     held = {source.name for sources in inside.values() for source in sources}
     records = {op.name: op for op in (*shown.sources, *shown.constants, *shown.ops) if op.name not in held}
@@ -90,16 +95,6 @@ def draw(where: str, trace: Any, ax: Any, direction: str, *, boxes: int = READAB
     for edge in edges:
         edge.draw(ax, points)
     return Picture(shown, ax, drawn, edges)
-
-
-def _check(where: str, trace: Any, direction: str, boxes: int) -> None:
-    """Raise an error if one of the arguments cannot be drawn."""
-    if isinstance(trace, type) or not hasattr(trace, "ops"):
-        raise TypeError(f"{where}: trace is {kind_of(trace)}. A Trace is needed. Write {where}(trace(fn, vars)).")
-    if direction not in ("right", "down"):
-        raise ValueError(f"{where}: direction is {direction!r}. Write 'right' or 'down'.")
-    if not isinstance(boxes, (int, np.integer)) or boxes < 1:
-        raise ValueError(f"{where}: boxes is {boxes!r}. A positive integer is needed. Write boxes=20.")
 
 
 def _shades(records: list[Any]) -> Any:

@@ -8,7 +8,6 @@ last is its label. A long circuit is broken into lines, like text. A place is a 
 import math
 from dataclasses import dataclass, field
 from itertools import groupby, pairwise
-from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -21,7 +20,6 @@ GAP = 1.3  # the distance between two layers
 APART = 1.6  # the distance between two neighbours in a layer
 LANE = 0.9  # the distance between two edges that go on in the next line
 SWEEPS = 24  # after so many, the order of the nodes no longer changes
-LAYER = attrgetter("layer")
 
 
 @dataclass(eq=False)
@@ -50,7 +48,7 @@ def layered(boxes: dict[str, Box], edges: list[Edge], right: bool) -> None:
 
     nodes, chains = _graph(boxes, edges, right)
     every = dict.fromkeys([*nodes.values(), *(node for chain in chains for node in chain)])
-    layers = [list(layer) for _, layer in groupby(sorted(every, key=LAYER), key=LAYER)]
+    layers = [list(layer) for _, layer in groupby(sorted(every, key=lambda node: node.layer), lambda node: node.layer)]
     for sweep in range(SWEEPS):
         for layer in layers[:: (-1) ** sweep]:
             _arrange(layer, forward=sweep % 2 == 0)

@@ -55,9 +55,7 @@ def plot_gradient_flow(log: Any, variables: Sequence | None = None, *, step: int
     axes.log_axis(ax, drawn.any())
     for mark, mask in marks.items():
         axes.draw_marks(ax, place[mask], mark, mark.word)
-    names = labels(layers, shortest=True)
-    slanted: Any = {"rotation": 60, "ha": "right", "rotation_mode": "anchor"} if sum(map(len, names)) > 60 else {}
-    axes.name_ticks(ax.xaxis, names, **slanted)
+    axes.name_ticks(ax.xaxis, labels(layers, shortest=True))
     title = f"Gradients at step {log.steps[row]}, from input to loss"
     ax.set(title=title, ylabel="gradient (L2 norm, largest magnitude)", xlim=(-0.5, len(layers) - 0.5))
     ax.legend(fontsize="small")
@@ -80,8 +78,7 @@ def plot_gradient_history(log: Any, *, ax: Any = None) -> Any:
     axes.log_axis(ax, np.isfinite(_positive(log.global_norm)).any())
     for mark, mask in axes.marks_of(log).items():
         _mark_steps(ax, log, mask, mark, mark.word)
-    axes.step_axis(ax, log.steps)
-    ax.set(title="Gradient norms over the steps", ylabel="gradient (L2 norm)")
+    axes.step_axis(ax, log.steps, title="Gradient norms over the steps", ylabel="gradient (L2 norm)")
     if np.isfinite(log.loss).any():
         twin = ax.twinx()
         _draw_line(twin, *_spread(log, log.loss), color="0.45", lw=1.8, ls=(0, (1, 3)), label="loss (right)")
@@ -114,11 +111,10 @@ def plot_gradient_heatmap(log: Any, *, ax: Any = None) -> Any:
         _hatch(ax, share > 0 if mark is axes.NONFINITE else share >= 0.5, edges, mark)
     ax.axhline(kernels - 0.5, color="white", lw=2)
     axes.name_ticks(ax.yaxis, [names[v] for v in order], begins=(0, kernels))
-    axes.step_axis(ax, log.steps)
-    axes.legend_below(ax)
-    ax.set(xlim=edges[[0, -1]], ylim=rows[[-1, 0]])
     groups = ": kernels, then biases, each" if 0 < kernels < len(names) else ","
-    ax.set_title(f"Gradient norms{groups} from input (top) to loss")
+    axes.step_axis(ax, log.steps, title=f"Gradient norms{groups} from input (top) to loss")
+    ax.set(xlim=edges[[0, -1]], ylim=rows[[-1, 0]])
+    axes.legend_below(ax)
     ax.figure.colorbar(image, ax=ax, label="log10 of the L2 norm")
     return ax
 
@@ -141,8 +137,7 @@ def plot_update_ratio(log: Any, *, ax: Any = None) -> Any:
     ax.axhline(-3, color="black", lw=1.5)
     ax.text(1.005, -3, "-3, usual", transform=ax.get_yaxis_transform(), va="center", fontsize="small")
     _mark_steps(ax, log, log.update_ratio == 0, axes.ZERO, "no update")
-    axes.step_axis(ax, log.steps)
-    ax.set(title="How far a step moves the weights", ylabel="log10 of update norm / weight norm")
+    axes.step_axis(ax, log.steps, title="How far a step moves the weights", ylabel="log10 of update norm / weight norm")
     axes.legend_below(ax)
     return ax
 
@@ -150,12 +145,11 @@ def plot_update_ratio(log: Any, *, ax: Any = None) -> Any:
 def _row(log: Any, step: int) -> int:
     """Return the row of a step; a negative number counts rows from the end."""
     steps = log.steps.tolist()
-    if step in range(-len(steps), 0):
-        return len(steps) + step
-    if step not in steps:
+    known = [*steps, *range(-len(steps), 0)]
+    if step not in known:
         needed = f"Its steps go from {steps[0]} to {steps[-1]}. Give one of log.steps, or -1 for the last, -2, ..."
         raise ValueError(f"plot_gradient_flow: the log has no row of step {step!r}. {needed}")
-    return steps.index(step)
+    return known.index(step) % len(steps)
 
 
 def _columns(values: np.ndarray) -> np.ndarray:
