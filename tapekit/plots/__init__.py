@@ -1,7 +1,6 @@
 """Pictures of what the other rooms return: plain data in, matplotlib `Axes` out.
 
-A plot takes `ax=None` and returns the `Axes`. It never calls `plt.show` and changes no style. matplotlib is imported
-when a plot draws, not before.
+A plot takes `ax=None` and returns the `Axes`. It imports matplotlib when it draws, shows nothing and sets no style.
 
 Files, in reading order:
 

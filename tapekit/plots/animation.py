@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tapekit.plots.circuit import Picture, draw
+from tapekit.plots.circuit import Picture
 from tapekit.plots.shapes import CONSTANT, GREY
 
 
@@ -40,7 +40,7 @@ def animate_trace(trace: Any, *, interval: int = 600) -> Any:
     if not isinstance(interval, (int, float, np.number)) or not 0 < interval < np.inf:
         milliseconds = "A positive number of milliseconds is needed. Write interval=600."
         raise ValueError(f"animate_trace: interval is {interval!r}. {milliseconds}")
-    picture = draw("animate_trace", trace, None, "right", shaded=False)
+    picture = Picture("animate_trace", trace, None, "right", shaded=False)
     figure = picture.ax.figure
 
     class Film(FuncAnimation):
@@ -58,8 +58,8 @@ def animate_trace(trace: Any, *, interval: int = 600) -> Any:
 def film(picture: Picture) -> tuple[Callable[[int], list], int]:
     """Return the function that draws a frame, in any order, and the number of frames."""
     trace, order = picture.trace, list(picture.boxes)
-    edges = [edge for edge in picture.edges if edge.look is not CONSTANT]
-    edges.sort(key=lambda edge: -order.index(edge.op))
+    flowing = [edge for edge in picture.edges if edge.look is not CONSTANT]
+    edges = sorted(flowing, key=lambda edge: -order.index(edge.op))
     # the n-th box is reached at time n, the target's gradient comes next, then an edge at a time
     back, end = len(order) + 1, len(order) + len(edges) + 2
     times = [end, *range(len(order) - len(trace.ops), end), end, end]

@@ -10,12 +10,11 @@ MARKERS = "os^Dvp"  # one for each colour, for greyscale
 
 
 def plot_check(check: Any, *, ax: Any = None) -> Any:
-    """Draw, for each source, the error of the central difference against the step.
+    """Draw, for each source, the error of the central difference against the step; of many sources, the six worst.
 
     A large step has a truncation error (slope 2 on the log axes), a small one a rounding error (slope -1). A ring marks
     the step that was used, at the height of the uncertainty, which is below the curve because neighbouring steps are
-    extrapolated. Where the check did not pass, a dashed line marks the error of the tape's gradient. If there are more
-    than six sources, the six worst are drawn.
+    extrapolated. Where the check did not pass, a dashed line marks the error of the tape's gradient.
 
     Args:
         check: what `tapekit.check_gradient` returned.
@@ -48,7 +47,7 @@ def plot_check(check: Any, *, ax: Any = None) -> Any:
     if any(line.get_linestyle() == "--" for line in ax.lines):
         ax.plot([], [], "--", color="0.3", label="how far the tape is off")
     several = f", the worst {len(COLOURS)} of {len(sources)} sources" if len(sources) > len(COLOURS) else ""
-    ax.set(xlabel="step h", ylabel="error of the central difference")
     ax.set_title(f"Error against step: {check.verdict}{several}", fontsize=11)
+    ax.set(xlabel="step h", ylabel="error of the central difference")
     ax.legend(fontsize=8)
     return ax

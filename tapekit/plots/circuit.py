@@ -1,7 +1,7 @@
 """The picture of a `tapekit.Trace` as a circuit: `plot_trace`, and `trace_png` for a notebook."""
 
 import io
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -9,6 +9,7 @@ from tapekit.plots import shapes
 from tapekit.plots.axes import axes_or_new, kind_of
 from tapekit.plots.labels import labels
 from tapekit.plots.layout import layered
+from tapekit.plots.shapes import Box, Edge
 
 READABLE = 60  # boxes; if there are more, operations are grouped
 POINTS = 9  # the largest font size
@@ -16,15 +17,6 @@ TITLE = 0.4  # the height of the title in inches
 FACTOR = 0.5  # log10 of 3: norms that differ by less need no colour bar
 FACES = {"Source": "#FFF2B3", **dict.fromkeys(shapes.CONSTANTS, "#F4F4F4")}  # different in lightness, too
 TARGET = "#C9E4F5"
-
-
-class Picture(NamedTuple):
-    """A circuit on its axes."""
-
-    trace: Any
-    ax: Any
-    boxes: dict[str, shapes.Box]
-    edges: list[shapes.Edge]
 
 
 def plot_trace(trace: Any, *, ax: Any = None, direction: str = "right", boxes: int = READABLE) -> Any:
@@ -57,51 +49,51 @@ def plot_trace(trace: Any, *, ax: Any = None, direction: str = "right", boxes: i
         raise ValueError(f"plot_trace: direction is {direction!r}. Write 'right' or 'down'.")
     if not isinstance(boxes, (int, np.integer)) or boxes < 1:
         raise ValueError(f"plot_trace: boxes is {boxes!r}. A positive integer is needed. Write boxes=20.")
-    return draw("plot_trace", trace, ax, direction, boxes=boxes).ax
+    return Picture("plot_trace", trace, ax, direction, boxes=boxes).ax
 
 
 def trace_png(trace: Any) -> bytes:
     """Return the circuit as a PNG image of 200 dots per inch; no bytes if it has more boxes than can be read."""
     from matplotlib import pyplot as plt
 
-    picture, png = draw("trace_png", trace, None, "right"), io.BytesIO()
+    picture, png = Picture("trace_png", trace, None, "right"), io.BytesIO()
     if len(picture.boxes) <= READABLE:
         picture.ax.figure.savefig(png, format="png", dpi=200)
     plt.close(picture.ax.figure)
     return png.getvalue()
 
 
-def draw(where: str, trace: Any, ax: Any, direction: str, *, boxes: int = READABLE, shaded: bool = True) -> Picture:
-    """Draw the circuit. With `shaded`, the gradients of tensors shade the boxes; `where` begins the error messages."""
-    if isinstance(trace, type) or not hasattr(trace, "ops"):
-        raise TypeError(f"{where}: trace is {kind_of(trace)}. A Trace is needed. Write {where}(trace(fn, vars)).")
-    shown, inside = trace.fold_to(boxes)
-    held = {source.name for sources in inside.values() for source in sources}
-    records = {op.name: op for op in (*shown.sources, *shown.constants, *shown.ops) if op.name not in held}
-    names = zip(records, labels(list(records), most=32, shortest=True), strict=True)
-    drawn = {name: shapes.Box(records[name], label, inside.get(name, [])) for name, label in names}
-    constants = {op.name for op in shown.constants}
-    inputs = [(op, which, name) for op in shown.ops for which, name in enumerate(op.inputs) if name in drawn]
-    edges = [shapes.Edge(op, which, name in constants) for op, which, name in inputs]
-    layered(drawn, edges, direction == "right")
-    title = f"value | gradient of {trace.name or trace.target.name.rpartition('/')[2]}"
-    title += f" ({len(trace.ops)} operations in {len(shown.ops)} boxes)" if len(shown.ops) < len(trace.ops) else ""
-    title += " (no scopes to fold; trace a part to see less)" if boxes < len(drawn) else ""
-    shades = _shades(list(records.values())) if shaded else None
-    ax, points = _axes(ax, title, [*drawn.values(), *edges], [edge.curve for edge in edges], shades)
-    for box in drawn.values():
-        colours = ("black", "black") if shades else (shapes.FORWARD, shapes.BACKWARD)
-        box.draw(ax, _look(box.op, box.op is shown.target, shades), colours, points)
-    for edge in edges:
-        edge.draw(ax, points)
-    return Picture(shown, ax, drawn, edges)
+class Picture:
+    """A circuit on its axes: `boxes`, by the names of the records of `trace`, and `edges`."""
+
+    def __init__(self, where: str, trace: Any, ax: Any, direction: str, *, boxes: int = READABLE, shaded: bool = True):
+        """Draw the circuit. With `shaded`, gradients of tensors shade the boxes; `where` begins the error messages."""
+        if isinstance(trace, type) or not hasattr(trace, "ops"):
+            raise TypeError(f"{where}: trace is {kind_of(trace)}. A Trace is needed. Write {where}(trace(fn, vars)).")
+        self.trace, inside = trace.fold_to(boxes)
+        ops, held = self.trace.ops, {source.name for sources in inside.values() for source in sources}
+        records = [op for op in (*self.trace.sources, *self.trace.constants, *ops) if op.name not in held]
+        named = zip(records, labels([op.name for op in records], most=32, shortest=True), strict=True)
+        self.boxes = {op.name: Box(op, name, inside.get(op.name, [])) for op, name in named}
+        inputs = [(op, which) for op in ops for which, name in enumerate(op.inputs) if name in self.boxes]
+        self.edges = [Edge(self.boxes[op.inputs[which]].op, op, which) for op, which in inputs]
+        layered(self.boxes, self.edges, direction == "right")
+        title = f"value | gradient of {trace.name or trace.target.name.rpartition('/')[2]}"
+        title += f" ({len(trace.ops)} operations in {len(ops)} boxes)" if len(ops) < len(trace.ops) else ""
+        title += " (no scopes to fold; trace a part to see less)" if boxes < len(records) else ""
+        shades = _shades(records) if shaded else None
+        self.ax, points = _axes(ax, title, [*self.boxes.values(), *self.edges], self.edges, shades)
+        for box in self.boxes.values():
+            colours = ("black", "black") if shades else (shapes.FORWARD, shapes.BACKWARD)
+            box.draw(self.ax, _look(box.op, box.op is self.trace.target, shades), colours, points)
+        for edge in self.edges:
+            edge.draw(self.ax, points)
 
 
 def _shades(records: list[Any]) -> Any:
     """Return the colour map of log10 of the norms of all gradients; None for a circuit of scalars."""
     from matplotlib.cm import ScalarMappable
 
-    records = [op for op in records if op.type not in shapes.CONSTANTS]
     if not any(op.shape for op in records):
         return None
     shades = ScalarMappable(cmap="Oranges")
@@ -123,10 +115,10 @@ def _look(op: Any, is_target: bool, shades: Any) -> dict[str, Any]:
     return look | {"edgecolor": "0.75", "hatch": ".." if size == 0 else "//"}  # light, as the hatch lies behind text
 
 
-def _axes(ax: Any, title: str, drawn: list, curves: list, shades: Any) -> tuple[Any, float]:
+def _axes(ax: Any, title: str, drawn: list, edges: list[Edge], shades: Any) -> tuple[Any, float]:
     """Return axes in units of the font size, with a colour bar where it says something, and the font size in points."""
     centres, halves = np.array([each.centre for each in drawn]), np.array([each.size for each in drawn]) / 2
-    corners = np.concatenate([centres - halves, centres + halves, *curves])
+    corners = np.concatenate([centres - halves, centres + halves, *(edge.curve for edge in edges)])
     bar = shades is not None and np.ptp(shades.get_array()) > FACTOR
     low, high = corners.min(0) - [1, 6 if bar else 1], corners.max(0) + 1
     least = max(4.5, (shapes.width(title) + 4) * POINTS / 72)  # inches: room for this title or for the user's

@@ -16,8 +16,7 @@ STEPS = 40  # the most ridges of one variable that do not hide each other
 def plot_gradient_histogram(log: Any, *, variable: Any = None, step: int = -1, ax: Any = None) -> Any:
     """Draw the distributions of the magnitudes of gradients as ridges, and the shares of zeros beside them.
 
-    Both signs are counted together, and all ridges have the same height. Bars show the share of elements that are 0,
-    or not finite.
+    Both signs are counted together, all ridges have one height, and bars show the shares of 0 and of not finite.
 
     Args:
         log: a `GradientLog` with `histograms`.
@@ -59,7 +58,7 @@ def plot_gradient_histogram(log: Any, *, variable: Any = None, step: int = -1, a
     elements = np.maximum(counts.sum(axis=1) + nonfinite, 1)
     _draw_shares(ax, 1.02, "zeros", "0.35", counts[:, middle] / elements)
     if nonfinite.any():
-        _draw_shares(ax, 1.2, NONFINITE.word, NONFINITE.colour, nonfinite / elements)
+        _draw_shares(ax, 1.18, NONFINITE.word, NONFINITE.colour, nonfinite / elements)
     if log.missing[at].any():
         y, look = np.flatnonzero(log.missing[at]) - 0.3, {"s": 25 if len(pairs) <= TICKS else 6, "color": "black"}
         look |= {"marker": NONE.marker, "label": NONE.word, "zorder": len(pairs) + 1}
@@ -96,12 +95,12 @@ def _draw_ridges(ax: Any, edges: np.ndarray, counts: np.ndarray) -> None:
 
 def _draw_shares(ax: Any, left: float, word: str, colour: str, shares: Sequence[float]) -> None:
     """Draw a bar for each share of the elements, on axes beside the ridges."""
-    thin, column = len(shares) > TICKS, ax.inset_axes((left, 0, 0.12, 1), sharey=ax)
+    thin, column = len(shares) > TICKS, ax.inset_axes((left, 0, 0.1, 1), sharey=ax)
     bars = column.barh(np.arange(len(shares)) - 0.3, shares, height=1.0 if thin else 0.55, color=colour)
     if not thin:
         column.bar_label(bars, [f"{100 * share:.3g}%" if share else "" for share in shares], fontsize="x-small")
     column.set_xlim(0, 1)
-    column.set_xlabel(word, fontsize="small")
-    column.set_xticks([1], ["100%"], fontsize="small")
+    column.set_xlabel(word, fontsize="small", loc="right")
+    column.set_xticks([1], ["100%"], ha="right", fontsize="small")
     column.tick_params(left=False, labelleft=False)
     column.spines[["left", "right", "top"]].set_visible(False)

@@ -32,8 +32,8 @@ def labels(names: Sequence[str], *, most: int = 40, shortest: bool = False) -> l
 
 def _joined(parts: Sequence[str], kept: Sequence[int]) -> str:
     """Return the parts that are kept, with an ellipsis for those between them that are not."""
-    gaps = [number > before + 1 for before, number in zip([kept[0], *kept], kept, strict=False)]
-    return "/".join(f"…/{parts[number]}" if gap else parts[number] for number, gap in zip(kept, gaps, strict=True))
+    steps = zip([kept[0] - 1, *kept], kept, strict=False)
+    return "/".join(parts[place] if place == before + 1 else f"…/{parts[place]}" for before, place in steps)
 
 
 def _is_within(few: Sequence[str], many: Sequence[str]) -> bool:

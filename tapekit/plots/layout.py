@@ -72,7 +72,7 @@ def _graph(boxes: dict[str, Box], edges: list[Edge], right: bool) -> tuple[dict[
     for edge in edges:
         source, op = nodes[edge.source], nodes[edge.op]
         passed = range(source.layer + 1, op.layer)
-        stops = [Node(layer, (0.0, 1.0), source.weight / len(passed) ** 2) for layer in passed]
+        stops = [Node(layer, (0.0, 0.0), source.weight / len(passed) ** 2) for layer in passed]
         stops[-1].size = edge.size if right else edge.size[::-1]
         chains.append([source, *stops, op])
         for before, after in pairwise(chains[-1]):

@@ -19,12 +19,10 @@ SHARE = 0.05  # the share of the time that may be spent on drawing
 class LivePlot:
     """A plot of a log that is redrawn while the log grows: in place in a notebook, into a file in a script.
 
-    After the first picture, a picture is left out if drawing would then have taken more than 5 % of the time.
-
     Args:
         log: a `GradientLog`.
         plot: a function that draws a log on the axes `ax=`. It gets what `log.read()` returns.
-        every: a picture is drawn at every n-th call of `update`.
+        every: a picture is drawn at every n-th call of `update`, but not if drawing takes more than 5 % of the time.
         path: the image file to overwrite. It is required outside of a notebook.
 
     Raises:
@@ -41,7 +39,7 @@ class LivePlot:
     """
 
     def __init__(self, log: Any, plot: Callable = plot_gradient_history, *, every: int = 25, path: Any = None):
-        from matplotlib.figure import Figure
+        from matplotlib.figure import Figure  # without a backend, so that pyplot's state does not change
 
         axes.rows_of("LivePlot", log)
         if not callable(plot):
@@ -50,9 +48,9 @@ class LivePlot:
             raise ValueError(f"LivePlot: every is {every!r}. A positive integer is needed. Write every=25.")
         ipython = sys.modules.get("IPython")
         self.notebook = ipython is not None and hasattr(ipython.get_ipython(), "kernel")
-        file = Path(path).absolute() if isinstance(path, (str, os.PathLike)) else None
-        image = file and file.suffix[1:].lower() in {"", *Figure().canvas.get_supported_filetypes()}
-        if not (image and file.parent.is_dir() and not file.is_dir() if file else path is None and self.notebook):
+        file = Path(path).absolute() if isinstance(path, (str, os.PathLike)) else Path()
+        image = file.suffix[1:].lower() in {"", *Figure().canvas.get_supported_filetypes()}
+        if not (self.notebook if path is None else image and file.parent.is_dir() and not file.is_dir()):
             where = ", and this is not a notebook" if path is None else ""
             needed = "A file in an existing folder is needed, of a kind that matplotlib writes: path='a.png'"
             raise ValueError(f"LivePlot: path is {path!r}{where}. {needed}.")
@@ -68,7 +66,7 @@ class LivePlot:
 
     def draw(self) -> None:
         """Draw the picture now."""
-        from matplotlib.figure import Figure  # without a backend, so that pyplot's state does not change
+        from matplotlib.figure import Figure
 
         begin = time.perf_counter()
         figure = Figure(figsize=(8, 4.5), layout="constrained")

@@ -37,7 +37,7 @@ class Box:
             some = f", {len(weights) - len(norms)} none" if 0 < len(norms) < len(weights) else ""
             self.lines.append(f"{len(weights)} weight{'s' if len(weights) > 1 else ''}: {' to '.join(ends)}{some}")
         value, gradient = op.numbers()
-        self.numbers = [value] if op.type in CONSTANTS else [value, gradient]
+        self.numbers = value, "" if op.type in CONSTANTS else gradient
         widths = [*map(width, self.lines), width(" | ".join(self.numbers))]
         self.size = max(widths) + 2.0, ROW * len(widths) + 0.6
         self.centre = (0.0, 0.0)
@@ -55,7 +55,7 @@ class Box:
         for line in self.lines:
             ax.text(x, y, line, ha="center", **font)
             y -= ROW
-        value, gradient = [*self.numbers, ""][:2]
+        value, gradient = self.numbers
         bar, apart = x + (width(value) - width(gradient)) / 2, 0.35 if gradient else 0.0
         ax.text(bar, y, "|" if gradient else "", ha="center", color="0.35", **font)
         self.value = ax.text(bar - apart, y, value, ha="right", color=colours[0], **font)
@@ -63,15 +63,14 @@ class Box:
 
 
 class Edge:
-    """The edge to input number `which` of an operation, with the factors of the chain rule for scalars."""
+    """The edge from `source` to input number `which` of `op`, with the factors of the chain rule for scalars."""
 
-    def __init__(self, op: Any, which: int, constant: bool):
-        self.source, self.op, self.flow = op.inputs[which], op.name, op.contributions[which]
-        self.look = CONSTANT if constant else CUT if self.flow is None else FLOW
+    def __init__(self, source: Any, op: Any, which: int):
+        self.source, self.op, self.flow = source.name, op.name, op.contributions[which]
+        self.look = CONSTANT if source.type in CONSTANTS else CUT if self.flow is None else FLOW
         self.label = "no gradient" if self.look is CUT else ""
         if self.look is FLOW and op.local[which] is not None:
-            factors = op.gradient, op.local[which], self.flow
-            upstream, local, back = (f"{each + 0:.4g}" for each in factors)  # -0.0 + 0 is 0
+            upstream, local, back = (f"{each + 0:.4g}" for each in (op.gradient, op.local[which], self.flow))  # no -0
             self.label = f"{upstream} x {f'({local})' if local.startswith('-') else local} = {back}"
         self.size = (width(self.label) * SMALL, 1.15) if self.label else (0.0, 0.0)
         self.centre, self.curve = (0.0, 0.0), [(0.0, 0.0)]

@@ -14,9 +14,7 @@ COLUMNS = 600  # the most columns of a picture: about the width of the axes in p
 
 
 def plot_gradient_flow(log: Any, variables: Sequence | None = None, *, step: int = -1, ax: Any = None) -> Any:
-    """Draw the norm and the largest magnitude of each gradient at one step: does the signal reach the input?
-
-    The layers stand in the order of the variables.
+    """Draw norm and largest magnitude of each gradient at one step, layer by layer: does the signal reach the input?
 
     Args:
         log: a `GradientLog`, or a list of gradients; then `variables` is needed.
@@ -44,14 +42,14 @@ def plot_gradient_flow(log: Any, variables: Sequence | None = None, *, step: int
     bias = np.array([is_bias(name) for name in log.names])
     marks = axes.marks_of(log, row)
     drawn = ~np.any(list(marks.values()), axis=0)
-    for kind, word in enumerate(("kernels", "biases")):
-        which = np.flatnonzero((bias == kind) & drawn)
+    kernels, biases = ("kernels", ~bias, "o", axes.COLOURS[0]), ("biases", bias, "s", "white")
+    for (word, kind, marker, face), colour in zip((kernels, biases), axes.COLOURS, strict=False):
+        which = np.flatnonzero(kind & drawn)
         which = which[np.argsort(place[which], kind="stable")]
         if len(which):
-            look: Any = {"color": axes.COLOURS[kind], "marker": "os"[kind], "mfc": (axes.COLOURS[0], "white")[kind]}
-            ax.plot(place[which], log.norm[row, which], lw=0.8, label=f"norm, {word}", **look)
-            look = {"color": axes.COLOURS[kind], "marker": "_", "s": 90}
-            ax.scatter(place[which], log.max_abs[row, which], label=f"largest, {word}", **look)
+            look: Any = {"color": colour, "label": f"norm, {word}", "marker": marker, "mfc": face}
+            ax.plot(place[which], log.norm[row, which], lw=0.8, **look)
+            ax.scatter(place[which], log.max_abs[row, which], 90, colour, marker="_", label=f"largest, {word}")
     axes.log_axis(ax, drawn.any())
     for mark, mask in marks.items():
         axes.draw_marks(ax, place[mask], mark, mark.word)
@@ -120,9 +118,7 @@ def plot_gradient_heatmap(log: Any, *, ax: Any = None) -> Any:
 
 
 def plot_update_ratio(log: Any, *, ax: Any = None) -> Any:
-    """Draw log10 of ||w_new - w_old|| / ||w_old|| over the steps: is the learning rate right?
-
-    Most networks train well near the line at -3.
+    """Draw log10 of ||w_new - w_old|| / ||w_old|| over the steps, with the line at -3 where most networks train well.
 
     Args and Returns as for `plot_gradient_flow`.
 

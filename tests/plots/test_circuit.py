@@ -14,7 +14,7 @@ from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 import tapekit
 from tapekit import animate_trace, plot_trace, trace
 from tapekit.plots.animation import film
-from tapekit.plots.circuit import draw
+from tapekit.plots.circuit import Picture
 from tests.tracing import test_folding
 
 
@@ -102,7 +102,7 @@ def model_trace(request):
 @pytest.mark.parametrize("boxes", [60, 20])
 def test_a_model_is_drawn_in_as_many_boxes_as_can_be_read_and_whole(model_trace, depth, boxes):
     found = model_trace.fold(depth) if depth else model_trace
-    picture = draw("plot_trace", found, None, "right", boxes=boxes)
+    picture = Picture("plot_trace", found, None, "right", boxes=boxes)
     assert len(picture.boxes) <= boxes
     check_ways(picture)
     held = {op.name for op in picture.trace.sources} - set(picture.boxes)
@@ -113,7 +113,7 @@ def test_a_model_is_drawn_in_as_many_boxes_as_can_be_read_and_whole(model_trace,
 def test_no_edge_of_a_program_is_lost_in_its_picture(name):
     whole = trace(test_folding.PROGRAMS[name], test_folding.W)
     for found, boxes in ((whole, 60), (whole.fold(1), 60), (whole, 6)):
-        picture = draw("plot_trace", found, None, "right", boxes=boxes)
+        picture = Picture("plot_trace", found, None, "right", boxes=boxes)
         check_ways(picture)
         plt.close(picture.ax.figure)
 
@@ -131,7 +131,7 @@ def test_a_folded_layer_holds_its_weights_and_the_users_own_sources_stay_boxes()
     layer(x)
     layer.bias.assign([0.5, 0.5, 0.5])
     found = trace(lambda: tf.reduce_sum(layer(x) ** 2 * own), [*layer.trainable_variables, own], depth=1)
-    picture = draw("plot_trace", found, None, "right")
+    picture = Picture("plot_trace", found, None, "right")
     assert set(picture.boxes) == {op.name for op in (*found.ops, *found.constants)} | {"own"}
     norms = sorted(float(np.linalg.norm(source.gradient)) for source in found.sources[:2])
     assert f"2 weights: {norms[0]:.2g} to {norms[1]:.2g}" in text_in(picture, "layer")
@@ -142,9 +142,9 @@ def test_weights_without_a_gradient_are_counted_in_the_box():
     x = tf.constant([[1.0, 2.0]])
     layer(x)
     half = trace(lambda: tf.reduce_sum(x @ tf.stop_gradient(layer.kernel) + layer(x) * 0.0), layer.variables, depth=1)
-    assert draw("plot_trace", half, None, "right").boxes
+    assert Picture("plot_trace", half, None, "right").boxes
     none = trace(lambda: tf.reduce_sum(tf.round(layer(x)) * own_scale), [*layer.variables, own_scale], depth=1)
-    assert "2 weights: none" in text_in(draw("plot_trace", none, None, "right"), "layer")
+    assert "2 weights: none" in text_in(Picture("plot_trace", none, None, "right"), "layer")
 
 
 own_scale = tf.Variable(1.0, name="scale")
@@ -170,7 +170,7 @@ def test_boxes_are_the_darker_the_larger_the_gradient_also_in_grey():
         return tf.reduce_sum(x)
 
     found = trace(run, tf.constant([0.5, 1.0]))
-    picture = draw("plot_trace", found, None, "right")
+    picture = Picture("plot_trace", found, None, "right")
     order = sorted((*found.ops, *found.sources), key=lambda op: np.linalg.norm(op.gradient))
     shades = [lightness(picture, op.name) for op in order]
     assert shades == sorted(shades, reverse=True)
@@ -186,14 +186,14 @@ def test_none_zero_and_not_finite_have_looks_of_their_own():
     found = trace(
         lambda: tf.reduce_sum(tf.round(v) * v + tf.nn.relu(dead - 2.0) + tf.sqrt(spoilt) * 0.5), [v, dead, spoilt]
     )
-    picture = draw("plot_trace", found, None, "right")
+    picture = Picture("plot_trace", found, None, "right")
     looks = {name: (box.frame.get_hatch(), box.frame.get_linestyle()) for name, box in picture.boxes.items()}
     assert len({looks["v"], looks["dead"], looks["spoilt"], looks["Round"]} | {(None, "-")}) == 4
     assert {picture.boxes[name].gradient.get_text() for name in ("dead", "spoilt")} == {"0", "inf"}
 
 
 def test_a_circuit_of_scalars_keeps_its_colours():
-    picture = draw("plot_trace", circuit(), None, "right")
+    picture = Picture("plot_trace", circuit(), None, "right")
     assert not picture.ax.child_axes
     assert {to_hex(box.value.get_color()) for box in picture.boxes.values()} == {"#0072b2"}
     assert {to_hex(box.frame.get_facecolor()) for box in picture.boxes.values()} == {"#fff2b3", "#ffffff", "#c9e4f5"}
@@ -255,8 +255,8 @@ def test_a_long_title_is_not_cut_off(direction):
 
 def test_a_circuit_with_a_tensor_has_the_look_of_tensors_also_where_no_gradient_arrives():
     p = tf.Variable([0.0, 3.0], name="p")
-    cut = draw("plot_trace", trace(lambda: tf.cast(tf.argmax(p), tf.float32), p), None, "right")
-    other = draw("plot_trace", trace(lambda: tf.reduce_sum(tf.stop_gradient(p) ** 2), p), None, "right")
+    cut = Picture("plot_trace", trace(lambda: tf.cast(tf.argmax(p), tf.float32), p), None, "right")
+    other = Picture("plot_trace", trace(lambda: tf.reduce_sum(tf.stop_gradient(p) ** 2), p), None, "right")
     for picture in (cut, other):
         frame = picture.boxes["p"].frame
         assert to_hex(frame.get_facecolor()) == "#ffffff"
@@ -266,7 +266,7 @@ def test_a_circuit_with_a_tensor_has_the_look_of_tensors_also_where_no_gradient_
 
 @pytest.mark.parametrize(("factor", "bars"), [(1.0, 0), (-1.1, 0), (2.9, 0), (4.0, 1), (1e-6, 1)])
 def test_norms_that_hardly_differ_have_no_colour_bar(factor, bars):
-    picture = draw("plot_trace", trace(lambda v: tf.add(v, [0.0]) * factor, tf.constant([2.0])), None, "right")
+    picture = Picture("plot_trace", trace(lambda v: tf.add(v, [0.0]) * factor, tf.constant([2.0])), None, "right")
     assert len(picture.ax.child_axes) == bars
     assert len({to_hex(box.frame.get_facecolor()) for box in picture.boxes.values()} - {"#f4f4f4"}) <= 2
 
@@ -406,7 +406,7 @@ def stages(count):
 @pytest.mark.parametrize("count", [20, 35, 80])
 @pytest.mark.parametrize("most", [30, 60])
 def test_there_are_no_more_boxes_than_wanted_and_no_source_is_left_out(count, most):
-    picture = draw("plot_trace", stages(count), None, "right", boxes=most)
+    picture = Picture("plot_trace", stages(count), None, "right", boxes=most)
     assert len(picture.boxes) <= most
     check_ways(picture)
 
@@ -430,7 +430,7 @@ def test_a_wrong_direction_or_no_trace_says_what_to_give():
 
 def test_the_film_begins_with_the_whole_goes_forward_then_back_and_adds_up_at_the_fork():
     found = trace(lambda x: x * x + x, 3.0)
-    picture = draw("animate_trace", found, None, "right", shaded=False)
+    picture = Picture("animate_trace", found, None, "right", shaded=False)
     show, frames = film(picture)
     ax = picture.ax
 
@@ -460,7 +460,7 @@ def test_the_film_begins_with_the_whole_goes_forward_then_back_and_adds_up_at_th
 def test_a_folded_model_is_played_without_the_boxes_of_its_weights():
     model = test_folding.sequential()
     found = trace(lambda: tf.reduce_sum(model(tf.ones([2, 3]))), model.trainable_variables, depth=1)
-    picture = draw("animate_trace", found, None, "right", shaded=False)
+    picture = Picture("animate_trace", found, None, "right", shaded=False)
     show, frames = film(picture)
     for frame in range(frames):
         show(frame)
@@ -470,7 +470,7 @@ def test_a_folded_model_is_played_without_the_boxes_of_its_weights():
 
 def test_tensors_that_arrive_in_the_film_are_added_up():
     found = trace(lambda v: tf.reduce_sum(v * v - v), tf.constant([3.0, 4.0]))
-    picture = draw("animate_trace", found, None, "right", shaded=False)
+    picture = Picture("animate_trace", found, None, "right", shaded=False)
     show, frames = film(picture)
     show(frames - 1)
     assert picture.boxes["v"].gradient.get_text() == "8.6"  # the norm of 2 v - 1 = [5, 7]
