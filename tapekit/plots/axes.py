@@ -58,7 +58,7 @@ def legend_below(*axes: Any) -> None:
     handles = [handle for ax in axes for handle in ax.get_legend_handles_labels()[0]]
     if handles:
         columns = 3 if max(len(handle.get_label()) for handle in handles) < 36 else 2
-        look: Any = {"fontsize": "small", "ncols": columns, "frameon": False, "borderaxespad": 4}  # font sizes down
+        look: Any = {"fontsize": "small", "ncols": columns, "frameon": False, "borderaxespad": 4}  # 4 font sizes below
         axes[0].legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, 0), **look)
 
 

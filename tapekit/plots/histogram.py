@@ -16,7 +16,7 @@ STEPS = 40  # the most ridges of one variable that do not hide each other
 def plot_gradient_histogram(log: Any, *, variable: Any = None, step: int = -1, ax: Any = None) -> Any:
     """Draw the distributions of the magnitudes of gradients as ridges, and the shares of zeros beside them.
 
-    Both signs are counted together, all ridges have one height, and bars show the shares of 0 and of not finite.
+    Both signs are counted together, and all ridges have the same height. Bars show the shares of 0, NaN and infinity.
 
     Args:
         log: a `GradientLog` with `histograms`.

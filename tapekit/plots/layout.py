@@ -99,7 +99,7 @@ def _arrange(layer: list[Node], forward: bool) -> None:
 
 
 def _lines(layers: list[list[Node]]) -> dict[Any, tuple[float, float, float]]:
-    """Place the layers in lines. Return the three places at which each pair of nodes in two lines is joined."""
+    """Place the layers in lines. Return, for each pair of nodes in two lines, the three places where its edge turns."""
     ends = [0.0]  # of the layers, if all stand in one line
     for layer in layers:
         thick = max(node.size[0] for node in layer)
@@ -130,13 +130,13 @@ def _route(chain: list[Node], turns: dict) -> list[Point]:
     """Return the points of the curve of an edge, which is straight beside a box, and may bend behind a label."""
     points = []
     for before, node in pairwise(chain):
-        near, far = (0.0 if each.layer % 2 else each.size[0] / 2 for each in (before, node))
+        half, other = (0.0 if each.layer % 2 else each.size[0] / 2 for each in (before, node))
         leaves, meets = before.port(node), node.port(before)
-        points.append((before.along + near, leaves))
+        points.append((before.along + half, leaves))
         if turn := turns.get((before, node)):
             end, corridor, begin = turn
             points += [(end, leaves), (end, corridor), (begin, corridor), (begin, meets)]
-        points.append((node.along - far, meets))
+        points.append((node.along - other, meets))
     curve = points[:1]
     for (start, leaves), (stop, meets) in pairwise(points):  # an S-curve, which is straight along an axis
         curve += [((start + stop) / 2, leaves), ((start + stop) / 2, meets), (stop, meets)]

@@ -302,6 +302,7 @@ def test_labels_beside_each_other_do_not_read_as_one(direction):
     ax = plot_trace(neuron, direction=direction)
     renderer = ax.figure.canvas.get_renderer()
     extents = [text.get_window_extent(renderer) for text in ax.texts if text.get_bbox_patch() is not None]
+    assert all(0 < each.x0 < each.x1 < ax.figure.bbox.x1 for each in extents)
     gap = 1.2 * 9 * ax.figure.dpi / 72
     for one, other in combinations(extents, 2):
         apart = max(one.x0 - other.x1, other.x0 - one.x1)
