@@ -38,8 +38,8 @@ def animate_trace(trace: Any, *, interval: int = 600) -> Any:
     from matplotlib.animation import FuncAnimation
 
     if not isinstance(interval, (int, float, np.number)) or not 0 < interval < np.inf:
-        milliseconds = "A positive number of milliseconds is needed. Write interval=600."
-        raise ValueError(f"animate_trace: interval is {interval!r}. {milliseconds}")
+        needed = "A positive number of milliseconds is needed. Write interval=600."
+        raise ValueError(f"animate_trace: interval is {interval!r}. {needed}")
     picture = Picture("animate_trace", trace, None, "right", shaded=False)
     figure = picture.ax.figure
 
@@ -69,14 +69,15 @@ def film(picture: Picture) -> tuple[Callable[[int], list], int]:
         arrived: dict[str, list] = {name: [] for name in order}
         arrived[trace.target.name] += [trace.target.gradient] if now >= back else []
         for time, edge in enumerate(edges, start=back + 1):
-            arrived[edge.source] += [edge.flow] if time <= now and edge.flow is not None else []
-            edge.arrow.set(color=edge.look["color"] if time <= now else GREY, linewidth=2.2 if time == now else 1.2)
+            passed, bold = time <= now, time == now
+            arrived[edge.source] += [edge.flow] if passed and edge.flow is not None else []
+            edge.arrow.set(color=edge.look["color"] if passed else GREY, linewidth=2.2 if bold else 1.2)
             if edge.text:
-                edge.text.set_visible(time <= now)
+                edge.text.set_visible(passed)
         for time, (name, box) in enumerate(picture.boxes.items(), start=1):
-            bold = time == now and box.op.inputs
-            box.frame.set(alpha=1.0 if time <= now else 0.25, linewidth=2.4 if bold else 1.2)
-            box.value.set_visible(time <= now)
+            passed, bold = time <= now, time == now and box.op.inputs
+            box.frame.set(alpha=1.0 if passed else 0.25, linewidth=2.4 if bold else 1.2)
+            box.value.set_visible(passed)
             with np.errstate(all="ignore"):  # inf - inf is shown as nan
                 total = np.sum(arrived[name], axis=0) if arrived[name] else None
             box.gradient.set_text("" if total is None else replace(box.op, gradient=total).numbers()[1])

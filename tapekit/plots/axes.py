@@ -85,7 +85,7 @@ def draw_marks(ax: Any, x: np.ndarray, mark: Mark, label: str) -> None:
 
 
 def name_ticks(axis: Any, names: Sequence[str], begins: Sequence[int] = (0,)) -> None:
-    """Write a name at each tick; of too many names every n-th, counted from each of the places where a group begins."""
+    """Write a name at each tick; of too many every n-th, from where a group begins. On the x axis, slant long names."""
     every = -(-len(names) // TICKS)
     groups = itertools.pairwise([*begins, len(names) + every - 1])  # the first name of a group needs room before it
     places = [place for a, b in groups for place in range(a, b - every + 1, every)]

@@ -15,7 +15,7 @@ READABLE = 60  # boxes; if there are more, operations are grouped
 POINTS = 9  # the largest font size
 TITLE = 0.4  # the height of the title in inches
 FACTOR = 0.5  # log10 of 3: norms that differ by less need no colour bar
-FACES = {"Source": "#FFF2B3", **dict.fromkeys(shapes.CONSTANTS, "#F4F4F4")}  # different in lightness, too
+FACES = {"Source": "#FFF2B3", **dict.fromkeys(shapes.NO_GRADIENT, "#F4F4F4")}  # different in lightness, too
 TARGET = "#C9E4F5"
 
 
@@ -64,10 +64,9 @@ def trace_png(trace: Any) -> bytes:
 
 
 class Picture:
-    """A circuit on its axes: `boxes`, by the names of the records of `trace`, and `edges`."""
+    """A circuit on its axes. With `shaded`, gradients of tensors shade the boxes; `where` begins the error messages."""
 
     def __init__(self, where: str, trace: Any, ax: Any, direction: str, *, boxes: int = READABLE, shaded: bool = True):
-        """Draw the circuit. With `shaded`, gradients of tensors shade the boxes; `where` begins the error messages."""
         if isinstance(trace, type) or not hasattr(trace, "ops"):
             raise TypeError(f"{where}: trace is {kind_of(trace)}. A Trace is needed. Write {where}(trace(fn, vars)).")
         self.trace, inside = trace.fold_to(boxes)
@@ -105,7 +104,7 @@ def _shades(records: list[Any]) -> Any:
 
 def _look(op: Any, is_target: bool, shades: Any) -> dict[str, Any]:
     """Return the look of a box: by its type, or by its gradient if there are `shades` and it can have a gradient."""
-    if shades is None or op.type in shapes.CONSTANTS:
+    if shades is None or op.type in shapes.NO_GRADIENT:
         return {"facecolor": TARGET if is_target else FACES.get(op.type, "white")}
     look, size = {"linewidth": 2.0 if is_target or op.type == "Source" else 1.2}, op.gradient_norm()
     if size is None:

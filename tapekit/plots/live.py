@@ -46,10 +46,11 @@ class LivePlot:
             raise TypeError(f"LivePlot: plot is {plot!r}. A function is needed. Write plot=tapekit.plot_gradient_flow.")
         if not isinstance(every, (int, np.integer)) or isinstance(every, bool) or every < 1:
             raise ValueError(f"LivePlot: every is {every!r}. A positive integer is needed. Write every=25.")
+        self.figure = Figure(figsize=(8, 4.5), layout="constrained")
         ipython = sys.modules.get("IPython")
         self.notebook = ipython is not None and hasattr(ipython.get_ipython(), "kernel")
         file = Path(path).absolute() if isinstance(path, (str, os.PathLike)) else Path()
-        image = file.suffix[1:].lower() in {"", *Figure().canvas.get_supported_filetypes()}
+        image = file.suffix[1:].lower() in {"", *self.figure.canvas.get_supported_filetypes()}
         if not (self.notebook if path is None else image and file.parent.is_dir() and not file.is_dir()):
             where = ", and this is not a notebook" if path is None else ""
             needed = "A file in an existing folder is needed, of a kind that matplotlib writes: path='a.png'"
@@ -66,18 +67,16 @@ class LivePlot:
 
     def draw(self) -> None:
         """Draw the picture now."""
-        from matplotlib.figure import Figure
-
         begin = time.perf_counter()
-        figure = Figure(figsize=(8, 4.5), layout="constrained")
-        self.plot(self.log.read(), ax=figure.subplots())
+        self.figure.clear()
+        self.plot(self.log.read(), ax=self.figure.subplots())
         if self.path is not None:
-            figure.savefig(self.path, dpi=100)
+            self.figure.savefig(self.path, dpi=100)
         if self.notebook:
             from IPython.display import Image, display
 
             png = io.BytesIO()
-            figure.savefig(png, format="png", dpi=100)
+            self.figure.savefig(png, format="png", dpi=100)
             display(Image(png.getvalue()), display_id=f"LivePlot {id(self)}", update=self.spent > 0)
         self.last = time.perf_counter() - begin
         self.spent += self.last

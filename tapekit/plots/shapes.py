@@ -5,12 +5,12 @@ from typing import Any
 
 ROW = 1.35  # the distance between two lines of text
 SMALL = 0.8  # the size of edge labels, relative to the text in boxes
-FORWARD, BACKWARD, GREY = "#0072B2", "#B34700", "#8C8C8C"  # Okabe and Ito's colours, for colour-blind readers
+FORWARD, BACKWARD, GREY = "#0072B2", "#B34700", "#8C8C8C"  # colour-blind readers tell them apart
 DASHED = (0, (4, 3))
 FLOW: dict[str, Any] = {"color": BACKWARD, "linewidth": 1.2, "linestyle": "-"}
 CUT: dict[str, Any] = {"color": "#AA3377", "linewidth": 1.2, "linestyle": DASHED}
 CONSTANT: dict[str, Any] = {"color": GREY, "linewidth": 0.8, "linestyle": "-"}
-CONSTANTS = ("Constant", "Variable")  # types of records that have no gradient
+NO_GRADIENT = ("Constant", "Variable")  # types of records
 
 
 @cache
@@ -37,13 +37,13 @@ class Box:
             some = f", {len(weights) - len(norms)} none" if 0 < len(norms) < len(weights) else ""
             self.lines.append(f"{len(weights)} weight{'s' if len(weights) > 1 else ''}: {' to '.join(ends)}{some}")
         value, gradient = op.numbers()
-        self.numbers = value, "" if op.type in CONSTANTS else gradient
+        self.numbers = value, "" if op.type in NO_GRADIENT else gradient
         widths = [*map(width, self.lines), width(" | ".join(self.numbers))]
         self.size = max(widths) + 2.0, ROW * len(widths) + 0.6
-        self.centre = (0.0, 0.0)
+        self.centre = (0.0, 0.0)  # the layout sets it
 
     def draw(self, ax: Any, look: dict, colours: tuple[str, str], points: float) -> None:
-        """Draw the box with the `look` of its patch, and the `colours` of value and gradient."""
+        """Make `frame`, of this `look`, and the texts `value` and `gradient`, of these `colours`."""
         from matplotlib.patches import FancyBboxPatch
 
         (x, y), (wide, high), style = self.centre, self.size, "round,pad=0,rounding_size=0.4"
@@ -67,16 +67,16 @@ class Edge:
 
     def __init__(self, source: Any, op: Any, which: int):
         self.source, self.op, self.flow = source.name, op.name, op.contributions[which]
-        self.look = CONSTANT if source.type in CONSTANTS else CUT if self.flow is None else FLOW
+        self.look = CONSTANT if source.type in NO_GRADIENT else CUT if self.flow is None else FLOW
         self.label = "no gradient" if self.look is CUT else ""
         if self.look is FLOW and op.local[which] is not None:
             upstream, local, back = (f"{each + 0:.4g}" for each in (op.gradient, op.local[which], self.flow))  # no -0
             self.label = f"{upstream} x {f'({local})' if local.startswith('-') else local} = {back}"
         self.size = (width(self.label) * SMALL, 1.15) if self.label else (0.0, 0.0)
-        self.centre, self.curve = (0.0, 0.0), [(0.0, 0.0)]
+        self.centre, self.curve = (0.0, 0.0), [(0.0, 0.0)]  # the layout sets them
 
     def draw(self, ax: Any, points: float) -> None:
-        """Draw an arrow along the curve, and the label at its centre."""
+        """Make `arrow`, along the curve, and `text`, which is the label at its centre, or None."""
         from matplotlib.patches import FancyArrowPatch
         from matplotlib.path import Path
 
