@@ -135,7 +135,7 @@ def _axes(ax: Any, title: str, drawn: list, edges: list[Edge], shades: Any) -> t
         inset = ax.inset_axes((low[0] + 1, low[1] + 2.2, 12, 0.8), transform=ax.transData)
         ax.figure.colorbar(shades, cax=inset, orientation="horizontal")
         inset.set_xlim(min(shades.get_array()), max(shades.get_array()))
-        inset.locator_params(nbins=4)
+        inset.locator_params(axis="x", nbins=4)
         inset.tick_params(labelsize=points * shapes.SMALL, length=2)
         inset.set_title("log10 of the gradient's L2 norm", fontsize=points * shapes.SMALL, loc="left", pad=points / 2)
     return ax, points
