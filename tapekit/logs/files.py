@@ -6,7 +6,6 @@ import io
 import json
 import os
 import pathlib
-import socket
 import time
 import zipfile
 from typing import Any
@@ -15,10 +14,11 @@ import numpy as np
 import tensorflow as tf
 
 from tapekit._sources import describe
-from tapekit.logs.records import FIELDS, Records
-from tapekit.logs.ring import NO_COUNTS, STATISTICS
+from tapekit.logs.records import Records
+from tapekit.logs.ring import CODES, STATISTICS, Rows
 
-SCALARS, HISTOGRAMS = ({"plugin_data": {"plugin_name": name}} for name in ("scalars", "histograms"))  # plugins
+HEAD = ["step", "loss", "global_norm"]  # with which a csv file begins
+SCALARS, HISTOGRAMS = ({"plugin_data": {"plugin_name": name}} for name in ("scalars", "histograms"))  # of TensorBoard
 
 
 def path_of(what: str, path: Any, refused: str = "") -> str:
@@ -35,7 +35,7 @@ def path_of(what: str, path: Any, refused: str = "") -> str:
 
 @dataclasses.dataclass
 class CsvFile:
-    """Writes rows as csv: after the first `end` bytes of a file, or into a new file if `end` is 0.
+    """Writes rows as csv after the first `end` bytes of a file.
 
     The file is closed after each write, so that a killed process loses no row that was written.
     """
@@ -45,18 +45,18 @@ class CsvFile:
 
     def write(self, records: Records) -> None:
         """Append the rows, with a header before the first. An incomplete line after `end` is cut off."""
-        text = io.StringIO()
+        text, rows = io.StringIO(), records.rows
+        columns = [*HEAD, *(f"{name}.{kind}" for kind in records.kinds for name in records.names)]
         if not self.end:
-            columns = [f"{name}.{kind}" for kind in records.kinds for name in records.names]
-            csv.writer(text, lineterminator="\n").writerow(["step", "loss", "global_norm", *columns])
             if os.path.isfile(self.path) and os.path.getsize(self.path):
                 raise ValueError(f"GradientLog: {self.path} exists. Continue it with GradientLog.load(path).")
-        formats = "%d" + ",%.9g" * records.rows.shape[1]  # 9 digits restore a float32 exactly
-        np.savetxt(text, np.column_stack([records.steps, records.rows]), formats)
+            csv.writer(text, lineterminator="\n").writerow(columns)
+        table = rows.table.reshape(len(rows.steps), len(columns) - len(HEAD))
+        numbers = np.column_stack([rows.steps, rows.loss, rows.global_norm, table])
+        np.savetxt(text, numbers, "%d" + ",%.9g" * (len(columns) - 1))  # 9 digits restore a float32 exactly
         data = text.getvalue().encode()
-        with open(self.path, "r+b" if self.end else "wb") as file:
+        with open(self.path, "ab") as file:
             file.truncate(self.end)
-            file.seek(self.end)
             file.write(data)
         self.end += len(data)
 
@@ -72,22 +72,20 @@ class EventFile:
         """Append the rows. The first step is 1, as in the TensorBoard callback of Keras."""
         if self.file is None:
             tf.io.gfile.makedirs(self.path)
-            name = f"events.out.tfevents.{time.time():.6f}.{socket.gethostname()}.{os.getpid()}.tapekit"
-            self.file = tf.io.TFRecordWriter(os.path.join(self.path, name))
+            self.file = tf.io.TFRecordWriter(f"{self.path}/events.out.tfevents.{time.time_ns()}.tapekit")
             self._append(file_version="brain.Event:2")
         columns = ({"loss": records.loss} if records.has_loss else {}) | {"global_norm": records.global_norm}
         for kind in ("norm", "max_abs", "nonfinite", "missing", *records.kinds[len(STATISTICS) :]):
             columns |= zip((f"{kind}/{name}" for name in records.names), getattr(records, kind).T, strict=True)
-        counted = records.histogram_steps
         for row, step in enumerate(records.steps.tolist()):
-            found = []
+            values = []
             for tag, column in columns.items():
                 number = {"dtype": 1, "float_val": [float(column[row])], "tensor_shape": {}}  # 1 is float32
-                found.append({"tag": tag, "tensor": number, "metadata": SCALARS})
-            for name in records.names if step in counted else ():
+                values.append({"tag": tag, "tensor": number, "metadata": SCALARS})
+            for name in records.names if step in records.histogram_steps else ():
                 buckets = tf.make_tensor_proto(_buckets(*records.histogram(name, step)))
-                found.append({"tag": f"gradient/{name}", "tensor": buckets, "metadata": HISTOGRAMS})
-            self._append(step=step + 1, summary={"value": found})
+                values.append({"tag": f"gradient/{name}", "tensor": buckets, "metadata": HISTOGRAMS})
+            self._append(step=step + 1, summary={"value": values})
         self.file.flush()
 
     def _append(self, **event: Any) -> None:
@@ -104,38 +102,42 @@ def _buckets(edges: np.ndarray, counts: np.ndarray) -> np.ndarray:
 
 def save(path: Any, records: Records) -> None:
     """Write all rows and histograms to a compressed NumPy archive."""
-    arrays = {name: getattr(records, name) for name in FIELDS} | {"clipping": json.dumps(records.clipping)}
+    state = json.dumps([records.names, records.has_loss, records.clipping, records.lost])
     with open(path_of("GradientLog.save: path", path, ".csv"), "wb") as file:  # NumPy would add a suffix to a name
-        np.savez_compressed(file, **arrays)
+        np.savez_compressed(file, state=np.array(state), **records.rows._asdict())
 
 
-def load(path: Any) -> tuple[int | None, Records]:
-    """Return ``(end, records)``: the length of a csv file in bytes (None for an archive), and the rows of the file."""
-    data = pathlib.Path(path_of("GradientLog.load: path", path)).read_bytes()
+def load(path: Any) -> tuple[Records, list[CsvFile]]:
+    """Return the rows of a file, and a list of the file itself if new rows can be appended to it."""
+    path = path_of("GradientLog.load: path", path)
+    data = pathlib.Path(path).read_bytes()
     try:
         if data[:2] != b"PK":  # with which a zip archive begins
-            return _load_csv(data)
+            data, records = _read_csv(data)
+            return records, [CsvFile(path, len(data))]
         with np.load(io.BytesIO(data)) as file:
-            fields = {name: file[name] for name in FIELDS}
-        texts = {"names": tuple(fields["names"].tolist()), "clipping": json.loads(str(fields["clipping"]))}
-        return None, Records(**fields | texts)
-    except (KeyError, ValueError, zipfile.BadZipFile) as error:
+            names, *state = json.loads(str(file["state"]))
+            return Records(tuple(names), Rows(*(file[field] for field in Rows._fields)), *state), []
+    except (KeyError, ValueError, ZeroDivisionError, zipfile.BadZipFile) as error:
         raise ValueError(
             f"GradientLog.load: {path} is not a file of GradientLog ({error}). Give a file that GradientLog(path=...) "
             "or log.save(...) wrote."
         ) from error
 
 
-def _load_csv(data: bytes) -> tuple[int, Records]:
-    whole, data = data, data[: data.rfind(b"\n") + 1]  # a process that was killed may leave an incomplete last line
-    lines = data.decode("utf-8-sig").splitlines()
-    header = next(csv.reader(lines), [])
-    if not header and b"step,loss,global_norm,".startswith(whole[:22]):
-        return 0, Records((), np.zeros([0], np.int64), np.zeros([0, 2], np.float32), NO_COUNTS)
-    if header[:3] != ["step", "loss", "global_norm"]:
-        raise ValueError(f"it begins with {whole[:40].decode(errors='replace').splitlines()[0]!r}")
-    table = np.loadtxt(lines[1:], delimiter=",", ndmin=2) if lines[1:] else np.zeros([0, len(header)])
-    names = tuple(column.removesuffix(".norm") for column in header if column.endswith(".norm"))
-    steps, rows = table[:, 0].astype(np.int64), table[:, 1:].astype(np.float32)
-    updates, has_loss = header[-1].endswith(".update_ratio"), bool(np.isfinite(rows[:, 0]).any())
-    return len(data), Records(names, steps, rows, NO_COUNTS, updates, has_loss)
+def _read_csv(data: bytes) -> tuple[bytes, Records]:
+    """Return the complete lines of a file, and their rows."""
+    head = ",".join(HEAD).encode()
+    if not head.startswith(data[: len(head)]):
+        raise ValueError(f"it begins with {data[:40].decode(errors='replace').splitlines()[0]!r}")
+    data = data[: data.rfind(b"\n") + 1]  # a process that was killed may leave an incomplete last line
+    if not data:
+        return data, Records()
+    header, *lines = data.decode().splitlines()
+    columns = next(csv.reader([header]))[len(HEAD) :]
+    names = tuple(column.removesuffix(".norm") for column in columns if column.endswith(".norm"))
+    numbers = np.loadtxt(lines, ndmin=2, delimiter=",") if lines else np.zeros([0, len(HEAD) + len(columns)])
+    steps, numbers = numbers[:, 0].astype(np.int64), numbers.astype(np.float32)
+    table = numbers[:, len(HEAD) :].reshape(len(steps), len(columns) // len(names), len(names))
+    rows = Rows(steps, numbers[:, 1], numbers[:, 2], table, counts=np.zeros([0, len(names), CODES], np.int32))
+    return data, Records(names, rows, has_loss=bool(np.isfinite(rows.loss).any()))

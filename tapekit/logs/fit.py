@@ -1,34 +1,43 @@
-"""The gradients of Keras `fit`: `FitRecorder`, for `GradientLog`.
+"""The gradients of Keras `fit`: `FitCallback`, which `GradientLog` is.
 
 A callback does not receive gradients, but `train_step` passes them to `optimizer.apply` (in tf_keras, which is Keras 2,
-to `apply_gradients`). Therefore `FitRecorder` replaces the model's train_function during each batch by one in which
+to `apply_gradients`). Therefore the model's train_function is replaced during each batch by one in which
 `compute_loss` and `apply` also record. Keras calls no callback after an exception or Ctrl-C, so every replacement is
 undone before the batch ends, and the compiled function that records is never left in the model.
 """
 
+import functools
+import sys
 import threading
-from collections.abc import Callable
 from typing import Any
 from unittest import mock
 
 import keras
 
 
-class FitRecorder:
-    """Calls ``record(gradients, variables, loss, scale)`` with the gradients that the optimizer receives."""
+class FitCallback(keras.callbacks.Callback):
+    """Calls ``self._record(gradients, variables, loss, scale)`` with the gradients that the optimizer receives."""
 
-    def __init__(self, record: Callable):
-        self.record = record
-        self.model: Any = None
-        self.history: Any = None  # identifies the fit that is recorded
-        self.plain: Any = None  # the model's own train_function
-        self.recorded: Any = None  # the same function, compiled with the records
-        self.traced = False  # whether `recorded` has run once: an exception may leave it half traced
-        self.training = False  # whether `recorded` runs now
-        self.thread = threading.local()  # each replica runs in a thread of its own, and holds its `loss` there
+    _record: Any
 
-    def begin(self, model: Any) -> None:
-        """Prepare to record a fit of `model`, which begins."""
+    def __init__(self) -> None:
+        super().__init__()
+        self._history: Any = None  # identifies the fit that is recorded
+        self._plain: Any = None  # the model's own train_function
+        self._recorded: Any = None  # the same function, compiled with the records
+        self._traced = False  # whether `_recorded` has run once: an exception may leave it half traced
+        self._training = False  # whether `_recorded` runs now
+        self._thread = threading.local()  # each replica runs in a thread of its own, and holds its `loss` there
+
+    def __getattr__(self, name: str) -> Any:
+        # tf_keras asks a callback for methods that its own base class has
+        legacy = getattr(getattr(sys.modules.get("tf_keras"), "callbacks", None), "Callback", None)
+        if not hasattr(legacy, name) or name.startswith("__"):
+            raise AttributeError(f"GradientLog has no attribute {name!r}.", name=name, obj=self)
+        return getattr(legacy, name).__get__(self)
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        model = self.model
         backend = keras.backend.backend() if isinstance(model, keras.Model) else "tensorflow"
         if backend != "tensorflow":
             instead = "Set KERAS_BACKEND=tensorflow before Keras is imported."
@@ -36,70 +45,73 @@ class FitRecorder:
         if model.optimizer is None:
             raise ValueError("GradientLog: the model has no optimizer. Call log.record(...) in your own train_step.")
         stale = getattr(model.train_function, "__self__", None)
-        if isinstance(stale, FitRecorder):  # an exception was raised between `arm` and the batch
-            model.train_function = stale.plain
-        if not self.traced or self.plain is not model.train_function:
-            self.plain = model.train_function
+        if isinstance(stale, FitCallback):  # an exception was raised between the begin of a batch and its training
+            model.train_function = stale._plain
+        if not self._traced or self._plain is not model.train_function:
+            self._plain = model.train_function
             model.make_train_function(force=True)  # the model's own may be compiled already, without records
-            self.recorded, model.train_function, self.traced = model.train_function, self.plain, False
-        self.model, self.history = model, model.history
+            self._recorded, model.train_function, self._traced = model.train_function, self._plain, False
+        self._history = model.history
 
-    def arm(self) -> None:
-        """Make the model record its next batch."""
-        if self.model.train_function is not self.plain:
-            self.model.train_function = self.plain
+    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+        self._batch = batch
+        if self.model.train_function is not self._plain:
+            self.model.train_function = self._plain
             raise RuntimeError(
                 "GradientLog: model.train_function is not what it was when fit began: there are two logs, or a "
                 "callback compiles the model. Use one log in a fit."
             )
-        self.model.train_function = self.train
+        self.model.train_function = self._train
 
-    def train(self, iterator: Any) -> Any:
+    def _train(self, iterator: Any) -> Any:
         """Train on one batch and record it, in place of the model's train_function."""
         model, optimizer = self.model, self.model.optimizer
-        model.train_function = self.plain
-        if model.history is not self.history:  # a fit was interrupted after `arm`, and this is another
-            return self.plain(iterator)
+        model.train_function = self._plain
+        if model.history is not self._history:  # a fit was interrupted before `_train`, and this is another
+            return self._plain(iterator)
+        vars(self._thread).clear()
         name = "apply" if hasattr(optimizer, "apply") else "apply_gradients"
-        compute_loss, apply = model.compute_loss, getattr(optimizer, name)
-        minimize: Any = getattr(optimizer, "minimize", None)  # tf_keras only
-
-        def keep_loss(*args: Any, **kwargs: Any) -> Any:
-            self.thread.loss = compute_loss(*args, **kwargs)
-            return self.thread.loss
-
-        def keep_minimized(loss: Any, *args: Any, **kwargs: Any) -> Any:
-            if not callable(loss):
-                self.thread.loss = loss  # a train_step of tf_keras need not call compute_loss
-            return minimize(loss, *args, **kwargs)
-
-        def record_and_apply(grads: Any, *args: Any, **kwargs: Any) -> Any:
-            gradients = grads = list(grads)
-            if name == "apply_gradients":
-                gradients, variables, scale = [g for g, _ in grads], [v for _, v in grads], 1.0
-            else:
-                given = args[0] if args else kwargs.get("trainable_variables")
-                variables = list(model.trainable_variables if given is None else given)
-                scale = optimizer.scale_loss(1.0)  # by which LossScaleOptimizer and loss_scale_factor multiply the loss
-            self.record(gradients, variables, vars(self.thread).pop("loss", None), scale)
-            return apply(grads, *args, **kwargs)
-
-        vars(self.thread).clear()
+        apply = getattr(self, f"_{name}")
+        minimize = getattr(optimizer, "minimize", None)  # tf_keras only
         with (
-            mock.patch.object(self, "training", True),
-            mock.patch.object(model, "compute_loss", keep_loss),
-            mock.patch.object(optimizer, "minimize", keep_minimized, create=True),
-            mock.patch.object(optimizer, name, record_and_apply),
+            mock.patch.object(self, "_training", True),
+            mock.patch.object(model, "compute_loss", functools.partial(self._compute_loss, model.compute_loss)),
+            mock.patch.object(optimizer, "minimize", functools.partial(self._minimize, minimize), create=True),
+            mock.patch.object(optimizer, name, functools.partial(apply, getattr(optimizer, name))),
         ):
-            result = self.recorded(iterator)
-        self.traced = True
+            result = self._recorded(iterator)
+        self._traced = True
         return result
 
-    def clipping(self) -> tuple[str, float] | None:
-        """Return the argument and the limit by which the optimizer clips the recorded gradients, or None."""
-        optimizer = getattr(self.model.optimizer, "inner_optimizer", self.model.optimizer)  # if it scales the loss
-        sums = getattr(optimizer, "gradient_accumulation_steps", None)
-        if sums or self.model.distribute_strategy.num_replicas_in_sync > 1:  # it clips sums, or one replica's gradients
-            return None
-        limits = ((name, getattr(optimizer, name, None)) for name in ("clipnorm", "global_clipnorm", "clipvalue"))
-        return next(((name, float(limit)) for name, limit in limits if limit), None)
+    def _compute_loss(self, compute_loss: Any, *args: Any, **kwargs: Any) -> Any:
+        self._thread.loss = compute_loss(*args, **kwargs)
+        return self._thread.loss
+
+    def _minimize(self, minimize: Any, loss: Any, *args: Any, **kwargs: Any) -> Any:
+        if not callable(loss):
+            self._thread.loss = loss  # a train_step of tf_keras need not call compute_loss
+        return minimize(loss, *args, **kwargs)
+
+    def _apply(self, apply: Any, gradients: Any, trainable_variables: Any = None) -> Any:
+        gradients, variables = list(gradients), trainable_variables
+        if variables is None:
+            variables = self.model.trainable_variables
+        scale = self.model.optimizer.scale_loss(1.0)  # by which LossScaleOptimizer and loss_scale_factor multiply it
+        self._record(gradients, variables, vars(self._thread).pop("loss", None), scale)
+        return apply(gradients, trainable_variables)
+
+    def _apply_gradients(self, apply_gradients: Any, pairs: Any, *args: Any, **kwargs: Any) -> Any:
+        pairs = list(pairs)
+        gradients, variables = zip(*pairs, strict=True)
+        self._record(gradients, variables, vars(self._thread).pop("loss", None), 1.0)
+        return apply_gradients(pairs, *args, **kwargs)
+
+
+def clipping_of(model: Any) -> dict[str, float]:
+    """Return the argument and the limit by which the optimizer clips the recorded gradients."""
+    optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)  # if it scales the loss
+    sums = getattr(optimizer, "gradient_accumulation_steps", None)
+    if sums or model.distribute_strategy.num_replicas_in_sync > 1:  # it clips sums, or one replica's gradients
+        return {}
+    arguments = ("clipnorm", "global_clipnorm", "clipvalue")
+    return {name: float(getattr(optimizer, name)) for name in arguments if getattr(optimizer, name, None)}

@@ -19,8 +19,11 @@ def names_of(variables: Any, known: tuple[str, ...], *, new: bool, updates: bool
             f"GradientLog.record: variables holds {some([_sources.describe(v) for v in flat]) or 'nothing'}. "
             "Variables or tensors are needed. Write log.record(gradients, variables); build a Keras model before."
         )
-    if wrong := [v for v in flat if _sources.watchable(v)[1] is None]:
-        raise TypeError(f"GradientLog.record: variables holds {_sources.refusal(wrong[0])}")
+    for variable in flat:
+        if _sources.watchable(variable)[1] is None:
+            raise TypeError(f"GradientLog.record: variables holds {_sources.refusal(variable)}")
+        if updates and _sources.as_variable(variable) is None:
+            raise TypeError("GradientLog.record: updates=True follows the weights. Tensors have none; give variables.")
     # Keras numbers layers anew, and leaves the name of a Sequential out when it loads one
     own = [["/".join(re.sub(r"_\d+(?=/|$)", "", name).split("/")[-2:]) for name in each] for each in (names, known)]
     names = known if new and own[0] == own[1] else names
@@ -29,8 +32,6 @@ def names_of(variables: Any, known: tuple[str, ...], *, new: bool, updates: bool
             f"GradientLog.record: the variables are {some(names)}, and were {some(known)}. One log holds the "
             "same variables at every step. Make a GradientLog for each set of variables."
         )
-    if updates and any(_sources.as_variable(v) is None for v in flat):
-        raise TypeError("GradientLog.record: updates=True follows the weights. Tensors have none; give variables.")
     return names
 
 
@@ -38,8 +39,6 @@ def as_gradient(gradient: Any, variable: Any, name: str) -> Any:
     """Return `gradient` as a tensor or slices. Raise an error if it cannot be the gradient of `variable`."""
     if gradient is None:
         return None
-    if isinstance(gradient, np.ndarray) and gradient.dtype.kind in "fc":
-        gradient = tf.convert_to_tensor(gradient)
     if isinstance(gradient, tf.IndexedSlices) and gradient.dense_shape is None:
         gradient = tf.IndexedSlices(gradient.values, gradient.indices, tf.shape(variable))
     tensor = isinstance(gradient, (tf.Tensor, tf.IndexedSlices)) and _sources.is_float(gradient)
@@ -64,17 +63,13 @@ def as_loss(loss: Any) -> tf.Tensor:
     raise TypeError(f"GradientLog.record: loss is {what}. A number or a tensor is needed. Write loss=None without one.")
 
 
-def sum_over_replicas(replica: Any, gradients: list, loss: tf.Tensor) -> tuple[list, tf.Tensor]:
-    """Return the sums of gradients and losses over the replicas; a Keras optimizer applies these sums."""
+def sum_over_replicas(gradients: list, loss: tf.Tensor) -> tuple[list, tf.Tensor, bool]:
+    """Return the sums of gradients and losses, which an optimizer applies, and whether this replica writes them."""
+    replica = tf.distribute.get_replica_context()
+    if replica is None or replica.num_replicas_in_sync == 1:
+        return gradients, loss, True
     present = _sources.dense([g for g in gradients if g is not None])
     loss, *summed = replica.all_reduce(tf.distribute.ReduceOp.SUM, [loss, *present])
-    return [None if g is None else summed.pop(0) for g in gradients], loss
-
-
-def role_of(replica: Any) -> tuple[bool, bool]:
-    """Return whether this replica is the first of its process, and whether the process writes the files."""
-    first = tf.get_static_value(replica.replica_id_in_sync_group) % len(replica.strategy.extended.worker_devices) == 0
-    cluster = replica.strategy.cluster_resolver
-    if cluster is None or cluster.task_type in (None, "", "chief"):
-        return first, True
-    return first, "chief" not in cluster.cluster_spec().jobs and (cluster.task_type, cluster.task_id) == ("worker", 0)
+    gradients = [None if g is None else summed.pop(0) for g in gradients]
+    own = len(replica.strategy.extended.worker_devices)  # the replicas of this process
+    return gradients, loss, tf.get_static_value(replica.replica_id_in_sync_group) % own == 0

@@ -1,28 +1,27 @@
 """`GradientLog`: statistics of the gradients of every training step, in your own loop and in Keras `fit`."""
 
+import dataclasses
+import functools
 import operator
 import os
-import sys
 import threading
 import time
 import warnings
 from typing import Any
 
-import keras
 import numpy as np
 import tensorflow as tf
 
 from tapekit import _sources
 from tapekit.logs import files, inputs
-from tapekit.logs.fit import FitRecorder
+from tapekit.logs.fit import FitCallback, clipping_of
 from tapekit.logs.records import Records
-from tapekit.logs.ring import NO_COUNTS, Ring
+from tapekit.logs.ring import STATISTICS, Ring, Rows
 
 SECONDS = 5.0  # between two writes to `path` and `logdir`
-RUNNING = ("_fit", "_lock", "_model", "_outputs", "_ring", "path", "logdir", "variables")  # not part of a copy
 
 
-class GradientLog(Records, keras.callbacks.Callback):
+class GradientLog(Records, FitCallback):
     """A record of the gradients of every step, in any loop and in `fit(callbacks=[log])` of Keras 3 and of tf_keras.
 
     The statistics are computed on the device of the gradients and wait there in a ring buffer of `capacity` rows.
@@ -65,23 +64,21 @@ class GradientLog(Records, keras.callbacks.Callback):
         logdir: str | os.PathLike | None = None,
         capacity: int | None = None,
     ):
-        keras.callbacks.Callback.__init__(self)
+        FitCallback.__init__(self)
         for name, value in {"every": every, "histograms": histograms, "capacity": capacity}.items():
-            kinds = (int, np.integer) if name == "every" else (int, np.integer, type(None))
-            if not isinstance(value, kinds) or isinstance(value, bool) or (value is not None and value < 1):
+            positive = isinstance(value, (int, np.integer)) and not isinstance(value, bool) and value > 0
+            if not positive and (value is not None or name == "every"):
                 raise ValueError(f"GradientLog: {name} is {value!r}. A positive integer is needed. Write {name}=1.")
-        self.every, self.updates, self.histograms, self.path, self.logdir = every, updates, histograms, path, logdir
+        self.every, self.updates, self.histograms = every, updates, histograms
         self.capacity = capacity or min(1024, 64 * (histograms or 1024))
         csv = [] if path is None else [files.CsvFile(files.path_of("GradientLog: path", path, ".npz"))]
         events = [] if logdir is None else [files.EventFile(files.path_of("GradientLog: logdir", logdir))]
         self._outputs: list[Any] = [*csv, *events]
-        self.names, self.variables, self.has_loss = (), [], False  # `lost` and `clipping` are defaults of `Records`
-        self._blocks: list[tuple[np.ndarray, ...]] = []  # steps, rows and counts, as fetched
-        self._ring: Ring | None = None
+        self._ring: Any = None
+        self._blocks: list[Rows] = []  # as fetched
         self._next = 0  # the row to fetch next
         self._since, self._drained = 0, time.monotonic()  # steps since the last drain, and its time
         self._lock = threading.RLock()  # one thread at a time fetches rows
-        self._fit = FitRecorder(self._record)
 
     @tf.autograph.experimental.do_not_convert
     def record(self, gradients: Any, variables: Any, loss: Any = None) -> None:
@@ -96,8 +93,8 @@ class GradientLog(Records, keras.callbacks.Callback):
             TypeError: a member of `gradients` is not a gradient, or `loss` is not a number.
             ValueError: `gradients` do not fit `variables`, or `variables` are not those of the earlier steps.
         """
-        if self._fit.training:  # as a callback too: the gradients are recorded when the optimizer receives them
-            self._fit.thread.loss = vars(self._fit.thread).get("loss") if loss is None else loss
+        if self._training:  # as a callback too: the gradients are recorded when the optimizer receives them
+            self._thread.loss = vars(self._thread).get("loss") if loss is None else loss
         else:
             self._record(gradients, variables, loss, 1.0)
 
@@ -112,18 +109,9 @@ class GradientLog(Records, keras.callbacks.Callback):
             self._follow(variables, flat)
         gradients = [inputs.as_gradient(*each) for each in zip(given, flat, self.names, strict=True)]
         self.has_loss |= loss is not None
-        loss = inputs.as_loss(loss)
-        replica = tf.distribute.get_replica_context()
-        if replica is not None and replica.num_replicas_in_sync > 1:
-            gradients, loss = inputs.sum_over_replicas(replica, gradients, loss)
-            first, chief = inputs.role_of(replica)
-            self._outputs = self._outputs if chief else []
-            if not first:
-                return  # another replica writes the sum
-        if self._ring is None:
-            weights = [_sources.as_variable(v) for v in flat] if self.updates else []
-            self._ring = Ring(len(flat), weights, self.every, self.histograms or 0, self.capacity, self._next)
-            self._write(self._records())  # report now, not after an epoch, that a file cannot be written
+        gradients, loss, writes = inputs.sum_over_replicas(gradients, inputs.as_loss(loss))
+        if not writes:
+            return
         if tf.executing_eagerly():
             self._count_steps(1)  # before this step is written: its update ratio is not known yet
             self._ring.write_eagerly(gradients, loss, scale)
@@ -134,26 +122,19 @@ class GradientLog(Records, keras.callbacks.Callback):
         """Record these variables from now on. They must have the names of the earlier ones."""
         self.names = inputs.names_of(variables, self.names, new=not self.variables, updates=self.updates)
         self.variables = flat
-        if self.updates:  # the ring holds a copy of the weights of other variables
+        if not tf.distribute.get_strategy().extended.should_save_summary:
+            self._outputs = []  # the chief worker writes them
+        if self._ring is None or self.updates:  # the ring holds a copy of the weights
+            weights = [_sources.as_variable(v) for v in flat] if self.updates else []
             with tf.init_scope():  # outside of the step that is being traced
                 self.drain()
-            self._ring = None
-
-    def __getattr__(self, name: str) -> Any:
-        # tf_keras asks a callback for methods that its own base class has
-        legacy = getattr(getattr(sys.modules.get("tf_keras"), "callbacks", None), "Callback", None)
-        if not hasattr(legacy, name) or name.startswith("__"):
-            raise AttributeError(f"GradientLog has no attribute {name!r}.", name=name, obj=self)
-        return getattr(legacy, name).__get__(self)
+                self._ring = Ring(len(flat), weights, self.every, self.histograms or 0, self.capacity, self._next)
+                self.drain()  # report now, not after an epoch, that a file cannot be written
 
     def on_train_begin(self, logs: Any = None) -> None:
-        self._fit.begin(self.model)
-        clipping = self._fit.clipping()
-        self.clipping = (*clipping, self._next * self.every) if clipping else self.clipping
-
-    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
-        self._batch = batch
-        self._fit.arm()
+        super().on_train_begin(logs)
+        for argument, limit in clipping_of(self.model).items():
+            self.clipping = (argument, limit, self._next * self.every)
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         if self._ring is None:
@@ -183,19 +164,21 @@ class GradientLog(Records, keras.callbacks.Callback):
             raise RuntimeError("GradientLog: read inside a tf.function, where tensors have no values. Read it outside.")
         with self._lock:
             self._since, self._drained = 0, time.monotonic()
-            numbers, rows, counts = self._ring.fetch(self._next)
-            if not len(numbers):
+            rows = self._ring.fetch(self._next)
+            if self._blocks and not len(rows.steps):
                 return
-            lost, self._next = int(numbers[0]) - self._next, int(numbers[-1]) + 1
+            lost = int(rows.steps[0]) // self.every - self._next if len(rows.steps) else 0
+            self._next += lost + len(rows.steps)
             self.lost += lost
-            self._blocks = [*self._blocks, (numbers * self.every, rows, counts)]  # a copy of the log keeps the old list
-            self._write(self._records(*self._blocks[-1]))
+            self._blocks.append(rows)
+            self._write(rows)
         if lost:
             mend = "Read the log more often (log.drain()) or make it with a larger capacity."
             warnings.warn(f"GradientLog: {lost} rows lost, the ring holds {self.capacity}. {mend}", stacklevel=2)
 
-    def _write(self, records: Records) -> None:
+    def _write(self, rows: Rows) -> None:
         """Write rows to the files. After an error, warn once and stop writing to that file."""
+        records = Records(self.names, rows, self.has_loss)
         for output in list(self._outputs):
             try:
                 output.write(records)
@@ -204,21 +187,15 @@ class GradientLog(Records, keras.callbacks.Callback):
                 memory = "Training goes on, and all rows are kept in memory. Write them elsewhere with log.save(path)."
                 warnings.warn(f"GradientLog: cannot write {output.path}: {error}. {memory}", stacklevel=2)
 
-    def read(self) -> Records:
-        """Return all rows at this moment, which stay the same while another thread goes on to record."""
+    def _joined(self) -> Rows:
         with self._lock:
             self.drain()
             if len(self._blocks) > 1:
-                steps, rows, counts = zip(*self._blocks, strict=True)
-                self._blocks = [(np.concatenate(steps), np.concatenate(rows), np.concatenate(counts, 1))]
-            return self._records(*self._blocks[0]) if self._blocks else self._records()
+                self._blocks = [Rows(*map(np.concatenate, zip(*self._blocks, strict=True)))]
+            nothing = np.zeros([0, len(STATISTICS), len(self.names)], np.float32)
+            return self._blocks[0] if self._blocks else Rows(table=nothing)
 
-    def _records(self, steps: Any = (), rows: Any = (), counts: Any = NO_COUNTS) -> Records:
-        rows = np.reshape(rows, [len(steps), 2 + len(self.kinds) * len(self.names)])
-        state = (self.updates, self.has_loss, self.clipping, self.lost, self.variables)
-        return Records(self.names, np.asarray(steps, np.int64), rows, counts, *state)
-
-    steps = property(lambda self: self.read().steps, doc="The step of each row, `[rows]`.")
+    rows = property(_joined, doc="All rows at this moment.")
 
     def save(self, path: str | os.PathLike) -> None:
         """Write all rows and histograms to one compressed NumPy archive, which `load` reads back."""
@@ -230,27 +207,26 @@ class GradientLog(Records, keras.callbacks.Callback):
 
         New records continue with the next step, and in the same csv file.
         """
-        end, records = files.load(path)
-        log, steps = cls(updates=bool(records.updates)), records.steps
-        log.names, log.has_loss, log.clipping = records.names, records.has_loss, records.clipping
-        log.lost = int(records.lost)
-        if end is not None:
-            log.path, log._outputs = path, [files.CsvFile(os.fspath(path), end)]
-        if len(steps):
-            log._blocks = [(steps, records.rows, records.counts)]
-            log.every = int(np.diff(steps).min()) if len(steps) > 1 else 1
-            log._next = int(steps[-1]) // log.every + 1
+        records, outputs = files.load(path)
+        every = int(min(np.diff(records.steps), default=1))
+        log = cls._resumed(records, every=every, updates="update_ratio" in records.kinds)
+        log._outputs = outputs
         return log
+
+    @classmethod
+    def _resumed(cls, records: Records, **settings: Any) -> "GradientLog":
+        """Return a log that goes on after these rows."""
+        log = cls(**settings)
+        log.names, log.has_loss = records.names, records.has_loss
+        log.clipping, log.lost = records.clipping, records.lost
+        log._blocks = [records.rows] if records.names else []
+        log._next = int(records.steps[-1]) // log.every + 1 if len(records) else 0
+        return log
+
+    def __reduce__(self) -> tuple:
+        settings = {name: getattr(self, name) for name in ("every", "updates", "histograms", "capacity")}
+        return functools.partial(self._resumed, **settings), (dataclasses.replace(self.read(), variables=()),)
 
     def to_tensorboard(self, logdir: str | os.PathLike) -> None:
         """Write all rows and histograms to a folder for TensorBoard, as `logdir=` does while the model trains."""
         files.EventFile(files.path_of("GradientLog.to_tensorboard: logdir", logdir)).write(self.read())
-
-    def __getstate__(self) -> dict[str, Any]:
-        with self._lock:
-            self.read()
-            return {name: value for name, value in vars(self).items() if name not in RUNNING}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        GradientLog.__init__(self)
-        self.__dict__.update(state)

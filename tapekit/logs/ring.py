@@ -5,7 +5,7 @@ float64. Large ones are summed in float32, and again in float64 in the rare step
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -15,19 +15,28 @@ from tapekit import _sources
 STATISTICS = ("norm", "mean", "std", "max_abs", "zero_fraction", "nonfinite")
 SMALL = 1 << 16  # up to this number of elements, float64 costs nothing that can be measured
 CODES = 1 << 10  # the number of bins of a distribution
-NO_COUNTS = np.zeros([4, 0], np.int64)  # as `Records.counts`
+
+
+class Rows(NamedTuple):
+    """Rows as arrays, the first step first. By default there are none."""
+
+    steps: np.ndarray = np.zeros([0], np.int64)  # `[rows]`
+    loss: np.ndarray = np.zeros([0], np.float32)  # `[rows]`
+    global_norm: np.ndarray = np.zeros([0], np.float32)  # `[rows]`
+    table: np.ndarray = np.zeros([0, len(STATISTICS), 0], np.float32)  # `[rows, statistics, variables]`
+    histogram_steps: np.ndarray = np.zeros([0], np.int64)  # `[histograms]`
+    counts: np.ndarray = np.zeros([0, 0, CODES], np.int32)  # `[histograms, variables, codes]`
 
 
 class Ring:
     """A ring buffer of the last `capacity` rows, and the number of steps so far.
 
-    A row is ``[loss, global norm, norm of each gradient, mean of each, ...]``; row r is step r * `every`. If
-    `histograms` is n > 0, every n-th row has counts too. If `weights` are given, a copy of them is kept, and the update
-    ratio of a step is written when the next step begins.
+    Row r is step r * `every`. If `histograms` is n > 0, every n-th row has counts too. If `weights` are given, a copy
+    of them is kept, and the update ratio of a step is written when the next step begins.
     """
 
     def __init__(self, gradients: int, weights: list, every: int, histograms: int, capacity: int, start: int):
-        self.weights, self.histograms = weights, histograms
+        self.gradients, self.weights, self.histograms = gradients, weights, histograms
         self.every, self.capacity, self.start = every, capacity, start
         held = capacity // histograms + 1 if histograms else 0
         self._compiled: dict[tuple, Any] = {}
@@ -35,12 +44,11 @@ class Ring:
         def variable(value: Any) -> tf.Variable:  # under a strategy, the variable of the first replica
             return tf.distribute.get_strategy().experimental_local_results(tf.Variable(value, trainable=False))[0]
 
-        with tf.init_scope():  # outside of any graph
-            self.steps = variable(tf.constant(start * every, tf.int64))
-            self.rows = variable(tf.zeros([capacity, 2 + gradients * len(STATISTICS)]))
-            self.counts = variable(tf.zeros([held, gradients, CODES], tf.int64))
-            self.ratios = variable(tf.zeros([capacity, len(weights)]))
-            self.before = [variable(tf.zeros(v.shape, v.dtype)) for v in weights]
+        self.steps = variable(tf.constant(start * every, tf.int64))
+        self.rows = variable(tf.zeros([capacity, 2 + gradients * len(STATISTICS)]))
+        self.counts = variable(tf.zeros([held, gradients, CODES], tf.int64))
+        self.ratios = variable(tf.zeros([capacity, len(weights)]))
+        self.before = [variable(tf.zeros(v.shape, v.dtype)) for v in weights]
 
     def write(self, gradients: list, loss: tf.Tensor, scale: Any) -> None:
         """Add the operations of one step to the graph: the last step's update ratio, and the row if it is due."""
@@ -72,27 +80,22 @@ class Ring:
         compiled = self._compiled[key]
         tf.raw_ops.StatefulPartitionedCall(args=[*given, *compiled.captured_inputs], Tout=[], f=compiled.name)
 
-    def fetch(self, first: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return the row numbers from `first` on, the rows with their update ratios, and `Records.counts`."""
+    def fetch(self, first: int) -> Rows:
+        """Return the rows from number `first` on."""
         steps = int(self.steps)
         end = -(-steps // self.every)
         numbers = np.arange(max(first, end - self.capacity), end)
-        rows = tf.gather(self.rows, numbers % self.capacity).numpy()
-        if self.weights and len(rows):
+        rows = _take(self.rows, numbers)
+        table = rows[:, 2:].reshape(len(rows), len(STATISTICS), self.gradients)
+        if self.weights:
             if (steps - 1) % self.every == 0:  # there is no next step yet that writes the last ratio
                 self._write_ratios(tf.constant(steps - 1, tf.int64))
-            ratios = tf.gather(self.ratios, numbers % self.capacity).numpy()
-            if not ratios[-1].any():  # the last update has not been applied yet
-                ratios[-1] = np.nan
-            rows = np.hstack([rows, ratios])
-        if not self.histograms:
-            return numbers, rows, NO_COUNTS
-        counted = numbers[numbers % self.histograms == 0]
-        counts = tf.gather(self.counts, counted // self.histograms % self.counts.shape[0]).numpy()
-        filled = counts > 0
-        filled[:, :1, 0] = True  # the step is listed, even if every gradient is None
-        which, *places = np.nonzero(filled)
-        return numbers, rows, np.stack([counted[which] * self.every, *places, counts[filled]])
+            ratios = _take(self.ratios, numbers)
+            ratios[-1:][~ratios[-1:].any(1)] = np.nan  # the last update has not been applied yet
+            table = np.concatenate([table, ratios[:, np.newaxis]], 1)
+        counted = numbers[numbers % self.histograms == 0] if self.histograms else numbers[:0]
+        counts = _take(self.counts, counted // self.histograms).astype(np.int32)
+        return Rows(numbers * self.every, rows[:, 0], rows[:, 1], table, counted * self.every, counts)
 
     def _write_row(self, step: tf.Tensor, gradients: list, loss: tf.Tensor, scale: Any) -> Any:
         gradients = real_and_dense(gradients)
@@ -118,6 +121,10 @@ def _put(ring: tf.Variable, place: tf.Tensor, value: tf.Tensor) -> Any:
     """Write in place, where ``ring[place].assign(value)`` would copy the whole ring."""
     where = {"resource": ring.handle, "indices": [place % ring.shape[0]]}
     return tf.raw_ops.ResourceScatterUpdate(updates=value[tf.newaxis], **where)
+
+
+def _take(ring: tf.Variable, places: np.ndarray) -> np.ndarray:
+    return tf.gather(ring, places % ring.shape[0]).numpy()
 
 
 def real_and_dense(gradients: Sequence) -> list:

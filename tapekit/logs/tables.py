@@ -14,6 +14,7 @@ SHOWN = 10  # the most variables in a notebook
 
 def table(log: Any) -> str:
     """Return the last row as text, one line for each variable."""
+    log = log.read()
     if not len(log):
         return _title(log)
     return f"{_title(log)}\n{text_table(_cells(log, range(len(log.names))), range(1, 9))}"
@@ -21,6 +22,7 @@ def table(log: Any) -> str:
 
 def log_html(log: Any) -> Html:
     """Return the last row, with a bar for each norm: of all variables, or of the ten farthest from the median norm."""
+    log = log.read()
     if not len(log):
         return block(_title(log))
     with np.errstate(divide="ignore"):

@@ -13,7 +13,7 @@ import tensorflow as tf
 
 import tapekit
 from tapekit.logs import GradientLog
-from tapekit.logs.fit import FitRecorder
+from tapekit.logs.fit import FitCallback
 
 X = np.random.default_rng(0).normal(size=(32, 5)).astype("float32")
 Y = np.random.default_rng(1).normal(size=(32, 3)).astype("float32")
@@ -575,7 +575,7 @@ def test_models_that_the_log_cannot_follow_say_so():
     model_of_two = small_model()
     with pytest.raises(RuntimeError, match=r"model\.train_function is not what it was.* Use one log in a fit"):
         fit(model_of_two, GradientLog(), GradientLog())
-    assert getattr(model_of_two.train_function, "__func__", None) is not FitRecorder.train
+    assert getattr(model_of_two.train_function, "__func__", None) is not FitCallback._train
     model.compile(optimizer=None, loss="mse")
     with pytest.raises(ValueError, match="the model has no optimizer"):
         fit(model, GradientLog())

@@ -137,6 +137,13 @@ def test_a_variable_is_read_by_itself():
         log[3]
     with pytest.raises(KeyError, match="nothing is called 'v'"):
         log[tf.Variable([1.0], name="v")]
+    for read in (lambda log: log[tf.Variable([1.0, 2.0])], lambda log: log.histogram(tf.Variable([1.0, 2.0]))):
+        with pytest.raises(
+            KeyError, match=r"a float32 variable of shape \(2,\) was not recorded\. The names are w, w_1\."
+        ):
+            read(log)
+    with pytest.raises(KeyError, match=r"a float32 variable of shape \(\) was not recorded\. The names are not known"):
+        GradientLog()[tf.Variable(1.0)]
 
 
 def test_a_disk_that_fills_up_warns_once_and_training_goes_on(tmp_path, monkeypatch):
