@@ -17,7 +17,7 @@ from tapekit._sources import describe
 from tapekit.logs.records import Records
 from tapekit.logs.ring import CODES, STATISTICS, Rows
 
-HEAD = ["step", "loss", "global_norm"]  # with which a csv file begins
+HEAD = b"step,loss,global_norm"  # with which a csv file begins
 SCALARS, HISTOGRAMS = ({"plugin_data": {"plugin_name": name}} for name in ("scalars", "histograms"))  # of TensorBoard
 
 
@@ -35,7 +35,7 @@ def path_of(what: str, path: Any, refused: str = "") -> str:
 
 @dataclasses.dataclass
 class CsvFile:
-    """Writes rows as csv after the first `end` bytes of a file.
+    """Writes the columns of `to_dict` after the first `end` bytes of a file.
 
     The file is closed after each write, so that a killed process loses no row that was written.
     """
@@ -45,15 +45,13 @@ class CsvFile:
 
     def write(self, records: Records) -> None:
         """Append the rows, with a header before the first. An incomplete line after `end` is cut off."""
-        text, rows = io.StringIO(), records.rows
-        columns = [*HEAD, *(f"{name}.{kind}" for kind in records.kinds for name in records.names)]
+        text, columns = io.StringIO(), records.to_dict()
         if not self.end:
             if os.path.isfile(self.path) and os.path.getsize(self.path):
                 raise ValueError(f"GradientLog: {self.path} exists. Continue it with GradientLog.load(path).")
             csv.writer(text, lineterminator="\n").writerow(columns)
-        table = rows.table.reshape(len(rows.steps), len(columns) - len(HEAD))
-        numbers = np.column_stack([rows.steps, rows.loss, rows.global_norm, table])
-        np.savetxt(text, numbers, "%d" + ",%.9g" * (len(columns) - 1))  # 9 digits restore a float32 exactly
+        formats = "%d" + ",%.9g" * (len(columns) - 1)  # 9 digits restore a float32 exactly
+        np.savetxt(text, np.column_stack(list(columns.values())), formats)
         data = text.getvalue().encode()
         with open(self.path, "ab") as file:
             file.truncate(self.end)
@@ -112,12 +110,11 @@ def load(path: Any) -> tuple[Records, list[CsvFile]]:
     path = path_of("GradientLog.load: path", path)
     data = pathlib.Path(path).read_bytes()
     try:
-        if data[:2] != b"PK":  # with which a zip archive begins
-            data, records = _read_csv(data)
-            return records, [CsvFile(path, len(data))]
-        with np.load(io.BytesIO(data)) as file:
-            names, *state = json.loads(str(file["state"]))
-            return Records(tuple(names), Rows(*(file[field] for field in Rows._fields)), *state), []
+        if data[:2] == b"PK":  # with which a zip archive begins
+            with np.load(io.BytesIO(data)) as file:
+                names, *state = json.loads(str(file["state"]))
+                return Records(tuple(names), Rows(*(file[field] for field in Rows._fields)), *state), []
+        return _read_csv(path, data)
     except (KeyError, ValueError, ZeroDivisionError, zipfile.BadZipFile) as error:
         raise ValueError(
             f"GradientLog.load: {path} is not a file of GradientLog ({error}). Give a file that GradientLog(path=...) "
@@ -125,19 +122,19 @@ def load(path: Any) -> tuple[Records, list[CsvFile]]:
         ) from error
 
 
-def _read_csv(data: bytes) -> tuple[bytes, Records]:
-    """Return the complete lines of a file, and their rows."""
-    head = ",".join(HEAD).encode()
-    if not head.startswith(data[: len(head)]):
+def _read_csv(path: str, data: bytes) -> tuple[Records, list[CsvFile]]:
+    if not HEAD.startswith(data[: len(HEAD)]):
         raise ValueError(f"it begins with {data[:40].decode(errors='replace').splitlines()[0]!r}")
     data = data[: data.rfind(b"\n") + 1]  # a process that was killed may leave an incomplete last line
     if not data:
-        return data, Records()
-    header, *lines = data.decode().splitlines()
-    columns = next(csv.reader([header]))[len(HEAD) :]
-    names = tuple(column.removesuffix(".norm") for column in columns if column.endswith(".norm"))
-    numbers = np.loadtxt(lines, ndmin=2, delimiter=",") if lines else np.zeros([0, len(HEAD) + len(columns)])
-    steps, numbers = numbers[:, 0].astype(np.int64), numbers.astype(np.float32)
-    table = numbers[:, len(HEAD) :].reshape(len(steps), len(columns) // len(names), len(names))
-    rows = Rows(steps, numbers[:, 1], numbers[:, 2], table, counts=np.zeros([0, len(names), CODES], np.int32))
-    return data, Records(names, rows, has_loss=bool(np.isfinite(rows.loss).any()))
+        return Records(), [CsvFile(path)]
+    lines = data.decode().splitlines()
+    header = next(csv.reader(lines))
+    names = tuple(column.removesuffix(".norm") for column in header if column.endswith(".norm"))
+    numbers = np.loadtxt(lines[1:], delimiter=",", ndmin=2) if lines[1:] else np.zeros([0, len(header)])
+    _, loss, norm, *columns = numbers.astype(np.float32).T
+    table = np.reshape(columns, [len(columns) // len(names), len(names), len(numbers)]).transpose(2, 0, 1)
+    table[:, STATISTICS.index("nonfinite")][table[:, -1] > 0] = np.nan  # the last columns tell what is missing
+    counts = np.zeros([0, len(names), CODES], np.int32)
+    rows = Rows(numbers[:, 0].astype(np.int64), loss, norm, table[:, :-1], counts=counts)
+    return Records(names, rows, bool(np.isfinite(loss).any())), [CsvFile(path, len(data))]

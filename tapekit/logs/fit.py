@@ -71,7 +71,7 @@ class FitCallback(keras.callbacks.Callback):
             return self._plain(iterator)
         vars(self._thread).clear()
         name = "apply" if hasattr(optimizer, "apply") else "apply_gradients"
-        apply = getattr(self, f"_{name}")
+        apply = self._apply if name == "apply" else self._apply_gradients
         minimize = getattr(optimizer, "minimize", None)  # tf_keras only
         with (
             mock.patch.object(self, "_training", True),
@@ -93,9 +93,8 @@ class FitCallback(keras.callbacks.Callback):
         return minimize(loss, *args, **kwargs)
 
     def _apply(self, apply: Any, gradients: Any, trainable_variables: Any = None) -> Any:
-        gradients, variables = list(gradients), trainable_variables
-        if variables is None:
-            variables = self.model.trainable_variables
+        gradients = list(gradients)
+        variables = self.model.trainable_variables if trainable_variables is None else trainable_variables
         scale = self.model.optimizer.scale_loss(1.0)  # by which LossScaleOptimizer and loss_scale_factor multiply it
         self._record(gradients, variables, vars(self._thread).pop("loss", None), scale)
         return apply(gradients, trainable_variables)

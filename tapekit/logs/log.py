@@ -16,7 +16,7 @@ from tapekit import _sources
 from tapekit.logs import files, inputs
 from tapekit.logs.fit import FitCallback, clipping_of
 from tapekit.logs.records import Records
-from tapekit.logs.ring import STATISTICS, Ring, Rows
+from tapekit.logs.ring import Ring, Rows
 
 SECONDS = 5.0  # between two writes to `path` and `logdir`
 
@@ -48,10 +48,6 @@ class GradientLog(Records, FitCallback):
         >>> log.record([2.0 * w], [w], loss=tf.reduce_sum(w**2))
         >>> log["w"].norm.tolist(), log.loss.tolist()
         ([10.0], [25.0])
-        >>> print(log)
-        step 0 (row 1), loss 25, global norm 10
-        variable  norm  mean  std  max_abs  zeros  not finite
-        w           10     7    1        8     0%           0
     """
 
     def __init__(
@@ -120,7 +116,7 @@ class GradientLog(Records, FitCallback):
 
     def _follow(self, variables: Any, flat: list) -> None:
         """Record these variables from now on. They must have the names of the earlier ones."""
-        self.names = inputs.names_of(variables, self.names, new=not self.variables, updates=self.updates)
+        names = inputs.names_of(variables, self.names, new=not self.variables, updates=self.updates)
         self.variables = flat
         if not tf.distribute.get_strategy().extended.should_save_summary:
             self._outputs = []  # the chief worker writes them
@@ -129,7 +125,10 @@ class GradientLog(Records, FitCallback):
             with tf.init_scope():  # outside of the step that is being traced
                 self.drain()
                 self._ring = Ring(len(flat), weights, self.every, self.histograms or 0, self.capacity, self._next)
-                self.drain()  # report now, not after an epoch, that a file cannot be written
+                nothing = self._ring.fetch(self._next)
+                self._blocks = self._blocks or [nothing]
+                self.names = names  # after the rows: another thread may read both now
+                self._write(nothing)  # to report now, not after an epoch, that a file cannot be written
 
     def on_train_begin(self, logs: Any = None) -> None:
         super().on_train_begin(logs)
@@ -165,9 +164,9 @@ class GradientLog(Records, FitCallback):
         with self._lock:
             self._since, self._drained = 0, time.monotonic()
             rows = self._ring.fetch(self._next)
-            if self._blocks and not len(rows.steps):
+            if not len(rows.steps):
                 return
-            lost = int(rows.steps[0]) // self.every - self._next if len(rows.steps) else 0
+            lost = int(rows.steps[0]) // self.every - self._next
             self._next += lost + len(rows.steps)
             self.lost += lost
             self._blocks.append(rows)
@@ -187,15 +186,14 @@ class GradientLog(Records, FitCallback):
                 memory = "Training goes on, and all rows are kept in memory. Write them elsewhere with log.save(path)."
                 warnings.warn(f"GradientLog: cannot write {output.path}: {error}. {memory}", stacklevel=2)
 
-    def _joined(self) -> Rows:
+    @property
+    def rows(self) -> Rows:  # type: ignore[override]
+        """All rows at this moment."""
         with self._lock:
             self.drain()
             if len(self._blocks) > 1:
                 self._blocks = [Rows(*map(np.concatenate, zip(*self._blocks, strict=True)))]
-            nothing = np.zeros([0, len(STATISTICS), len(self.names)], np.float32)
-            return self._blocks[0] if self._blocks else Rows(table=nothing)
-
-    rows = property(_joined, doc="All rows at this moment.")
+            return self._blocks[0] if self._blocks else Rows()
 
     def save(self, path: str | os.PathLike) -> None:
         """Write all rows and histograms to one compressed NumPy archive, which `load` reads back."""
@@ -208,24 +206,21 @@ class GradientLog(Records, FitCallback):
         New records continue with the next step, and in the same csv file.
         """
         records, outputs = files.load(path)
-        every = int(min(np.diff(records.steps), default=1))
-        log = cls._resumed(records, every=every, updates="update_ratio" in records.kinds)
+        log = cls(every=int(min(np.diff(records.steps), default=1)), updates="update_ratio" in records.kinds)
+        log.__setstate__(records)
         log._outputs = outputs
-        return log
-
-    @classmethod
-    def _resumed(cls, records: Records, **settings: Any) -> "GradientLog":
-        """Return a log that goes on after these rows."""
-        log = cls(**settings)
-        log.names, log.has_loss = records.names, records.has_loss
-        log.clipping, log.lost = records.clipping, records.lost
-        log._blocks = [records.rows] if records.names else []
-        log._next = int(records.steps[-1]) // log.every + 1 if len(records) else 0
         return log
 
     def __reduce__(self) -> tuple:
         settings = {name: getattr(self, name) for name in ("every", "updates", "histograms", "capacity")}
-        return functools.partial(self._resumed, **settings), (dataclasses.replace(self.read(), variables=()),)
+        return functools.partial(type(self), **settings), (), dataclasses.replace(self.read(), variables=())
+
+    def __setstate__(self, records: Records) -> None:
+        """Go on after these rows."""
+        self.names, self.has_loss = records.names, records.has_loss
+        self.clipping, self.lost = records.clipping, records.lost
+        self._blocks = [records.rows] if records.names else []
+        self._next = int(records.steps[-1]) // self.every + 1 if len(records) else 0
 
     def to_tensorboard(self, logdir: str | os.PathLike) -> None:
         """Write all rows and histograms to a folder for TensorBoard, as `logdir=` does while the model trains."""
