@@ -10,9 +10,8 @@ Files, in reading order:
     inputs        checks what `record` receives, and adds it over replicas
     ring          computes statistics and distributions, and keeps the rows on the device
     fit           finds the gradients of Keras `fit`
-    records       reads the rows as arrays
+    records       reads the rows as arrays and as tables
     findings      says in sentences what is wrong
-    tables        prints the last row, as text and as HTML
     files         writes and reads csv, npz and the event files of TensorBoard
 """
 

@@ -26,10 +26,8 @@ def path_of(what: str, path: Any, refused: str = "") -> str:
     if not isinstance(path, (str, os.PathLike)):
         raise TypeError(f"{what} is {describe(path)}. A name is needed. Write it as a string.")
     if refused and (os.fspath(path).endswith(refused) or os.path.isdir(path)):
-        raise ValueError(
-            f"{what} is {os.fspath(path)!r}. Rows are written as csv while it trains, or saved as one NumPy archive "
-            "afterwards. Write GradientLog(path='run.csv') or log.save('run.npz')."
-        )
+        kinds = "Rows are written as csv while it trains, and saved as a NumPy archive"
+        raise ValueError(f"{what} is {str(path)!r}. {kinds}. Write GradientLog(path='run.csv') or log.save('run.npz').")
     return os.fspath(path)
 
 
@@ -116,10 +114,8 @@ def load(path: Any) -> tuple[Records, list[CsvFile]]:
                 return Records(tuple(names), Rows(*(file[field] for field in Rows._fields)), *state), []
         return _read_csv(path, data)
     except (KeyError, ValueError, ZeroDivisionError, zipfile.BadZipFile) as error:
-        raise ValueError(
-            f"GradientLog.load: {path} is not a file of GradientLog ({error}). Give a file that GradientLog(path=...) "
-            "or log.save(...) wrote."
-        ) from error
+        what = f"GradientLog.load: {path} is not a file of GradientLog ({error})"
+        raise ValueError(f"{what}. Give a file that GradientLog(path=...) or log.save(...) wrote.") from error
 
 
 def _read_csv(path: str, data: bytes) -> tuple[Records, list[CsvFile]]:

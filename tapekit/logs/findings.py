@@ -18,7 +18,6 @@ UPDATE = (1e-4, 1e-2)  # a factor of 10 below and above 1e-3, which trains most 
 
 def findings(log: Any) -> tuple[str, ...]:
     """Return what is wrong, in sentences that name the first step, the variables and the threshold."""
-    log = log.read()
     kinds = (_nonfinite, _missing, _depth, _spikes, _fading, _clipping, _updates) if len(log) else ()
     lost = [f"{log.lost} rows are lost: they were overwritten before the log was read."] if log.lost else []
     with np.errstate(all="ignore"), warnings.catch_warnings():
@@ -34,9 +33,8 @@ def _nonfinite(log: Any) -> Iterator[str]:
     first = int(bad[row].argmax())
     story = "Not finite: "
     if begin < row:
-        (low, start), (high, end) = ((log.global_norm[r], log.steps[r]) for r in (begin - 1, row - 1))
-        story = f"Explosion: the global norm rose from {low:.3g} at step {start} to {high:.3g} at step {end}, "
-        story += f"beginning at step {log.steps[begin]}; then "
+        low, high = (f"{log.global_norm[r]:.3g} at step {log.steps[r]}" for r in (begin - 1, row - 1))
+        story = f"Explosion: the global norm rose from {low} to {high}, beginning at step {log.steps[begin]}; then "
     counts = _counts(log, bad, "had NaN or infinite elements")
     yield f"{story}{counts} ({log.nonfinite[row, first]} elements of {log.names[first]})."
 
@@ -81,11 +79,10 @@ def _depth(log: Any) -> Iterator[str]:
     word, sign = ("Vanishing", -1) if middle < 0 else ("Exploding", 1)
     if sign * middle > np.log(DEPTH) and -sign * slope * len(layers) > np.log(DEPTH):
         first, last = (log.names[layers[end]] for end in (0, -1))
-        step, each = log.steps[(sign * falls > np.log(DEPTH)).argmax()], np.exp(middle / (len(layers) - 1))
-        yield (
-            f"{word} towards the input: the gradient (root mean square) of {first} is {np.exp(middle):.2g} times that "
-            f"of {last} in the median row, or {each:.3g} times per layer, first at step {step} (threshold: {DEPTH:g})."
-        )
+        what = f"the gradient (root mean square) of {first} is {np.exp(middle):.2g} times that of {last}"
+        each = f"{np.exp(middle / (len(layers) - 1)):.3g} times per layer"
+        begin = f"first at step {log.steps[(sign * falls > np.log(DEPTH)).argmax()]} (threshold: {DEPTH:g})"
+        yield f"{word} towards the input: {what} in the median row, or {each}, {begin}."
 
 
 def _spikes(log: Any) -> Iterator[str]:
@@ -94,25 +91,21 @@ def _spikes(log: Any) -> Iterator[str]:
     times[_explosion(log) :] = 0  # the sentence about the explosion tells of these
     spikes = np.flatnonzero(times > SPIKE)
     if len(spikes):
-        yield (
-            f"Spikes: the global norm is more than {SPIKE:g} times the median of the {BEFORE} rows before it in "
-            f"{len(spikes)} rows, first at step {log.steps[spikes[0]]} ({times[spikes[0]]:.3g} times)."
-        )
+        rows = f"in {len(spikes)} rows, first at step {log.steps[spikes[0]]} ({times[spikes[0]]:.3g} times)"
+        yield f"Spikes: the global norm is more than {SPIKE:g} times the median of the {BEFORE} rows before it {rows}."
 
 
 def _fading(log: Any) -> Iterator[str]:
     if len(log) < BEFORE:
         return
     tenth = len(log) // 10
-    ends = [slice(tenth), slice(len(log) - tenth, None)]
-    norm, loss = ([float(np.median(x[end])) for end in ends] for x in (log.global_norm, log.loss))
+    norm, loss = ((np.median(x[:tenth]), np.median(x[-tenth:])) for x in (log.global_norm, log.loss))
     if 0 < norm[1] < FADED * norm[0] and not loss[0] - loss[1] > FELL * abs(loss[0]):
         step = log.steps[(log.global_norm < FADED * norm[0]).argmax()]
+        fall = f"from {norm[0]:.3g} to {norm[1]:.3g} (medians of the first and last {tenth} rows)"
+        first = f"first below {FADED:g} times the former at step {step}"
         losses = f"went from {loss[0]:.3g} to {loss[1]:.3g}" if log.has_loss else "is not recorded"
-        yield (
-            f"Fading: the global norm fell from {norm[0]:.3g} to {norm[1]:.3g} (medians of the first and last {tenth} "
-            f"rows), first below {FADED:g} times the former at step {step}. The loss {losses}."
-        )
+        yield f"Fading: the global norm fell {fall}, {first}. The loss {losses}."
 
 
 def _clipping(log: Any) -> Iterator[str]:
@@ -121,10 +114,9 @@ def _clipping(log: Any) -> Iterator[str]:
     rows = log.steps >= begin
     clipped = (sizes[argument] > limit).any(1) & rows
     if clipped.any():
-        yield (
-            f"Clipping: {argument}={limit:g} made gradients smaller in {clipped.sum()} of {rows.sum()} rows, first at "
-            f"step {log.steps[clipped.argmax()]}. The log holds the gradients before clipping."
-        )
+        what = f"{argument}={limit:g} made gradients smaller in {clipped.sum()} of {rows.sum()} rows"
+        begin = f"first at step {log.steps[clipped.argmax()]}"
+        yield f"Clipping: {what}, {begin}. The log holds the gradients before clipping."
 
 
 def _updates(log: Any) -> Iterator[str]:
@@ -132,17 +124,14 @@ def _updates(log: Any) -> Iterator[str]:
     ratios = np.where(np.isfinite(log.update_ratio), log.update_ratio, np.nan)[begin:]
     moved = (ratios > 0).any(1)
     ratios = ratios[moved] if moved.any() else ratios  # with gradient accumulation, most steps update nothing
-    known = ~np.isnan(ratios).all(0) & np.array([not is_bias(name) for name in log.names])  # biases begin at 0
-    middles = np.nanmedian(ratios[:, known], axis=0)
+    middles = np.where([is_bias(name) for name in log.names], np.nan, np.nanmedian(ratios, 0))  # biases begin at 0
     for word, off in (("small", middles < UPDATE[0]), ("large", middles > UPDATE[1])):
-        far = sorted(np.flatnonzero(off).tolist(), key=lambda v: -abs(np.log(middles[v] / 1e-3 + 1e-30)))
-        names = np.array(log.names)[known][far].tolist()
-        also = f" Updates of {some(names[1:])} are too {word} as well." if names[1:] else ""
+        far = sorted(np.flatnonzero(off), key=lambda v: -abs(np.log(middles[v] / 1e-3 + 1e-30)))
         if far:
-            yield (
-                f"Updates too {word}: a step changes {names[0]} by {middles[far[0]]:.1e} of its norm (the median from "
-                f"step {log.steps[begin]} on).{also} About 1e-3 is usual (thresholds {UPDATE[0]:g} and {UPDATE[1]:g})."
-            )
+            names, usual = [log.names[v] for v in far], f"(thresholds {UPDATE[0]:g} and {UPDATE[1]:g})"
+            change = f"{middles[far[0]]:.1e} of its norm (the median from step {log.steps[begin]} on)"
+            also = f" Updates of {some(names[1:])} are too {word} as well." if names[1:] else ""
+            yield f"Updates too {word}: a step changes {names[0]} by {change}.{also} About 1e-3 is usual {usual}."
 
 
 def _counts(log: Any, which: np.ndarray, what: str) -> str:
@@ -152,7 +141,5 @@ def _counts(log: Any, which: np.ndarray, what: str) -> str:
         alike.setdefault((log.steps[which[:, v].argmax()], which[:, v].sum()), []).append(log.names[v])
     groups = sorted(alike.items())
     rest = sum(len(names) for _, names in groups[4:])
-    told = [
-        f"{some(names)} {what} in {rows} of {len(log)} rows, first at step {step}" for (step, rows), names in groups[:4]
-    ]
-    return "; ".join(told) + (f"; and {rest} more variables" if rest else "")
+    found = [f"{some(names)} {what} in {n} of {len(log)} rows, first at step {step}" for (step, n), names in groups]
+    return "; ".join(found[:4]) + (f"; and {rest} more variables" if rest else "")

@@ -1,14 +1,14 @@
-"""The gradients of Keras `fit`: `FitCallback`, which `GradientLog` is.
+"""The gradients of Keras `fit`: `FitCallback`, the part of `GradientLog` that is a callback.
 
 A callback does not receive gradients, but `train_step` passes them to `optimizer.apply` (in tf_keras, which is Keras 2,
-to `apply_gradients`). Therefore the model's train_function is replaced during each batch by one in which
-`compute_loss` and `apply` also record. Keras calls no callback after an exception or Ctrl-C, so every replacement is
-undone before the batch ends, and the compiled function that records is never left in the model.
+to `apply_gradients`). Therefore the model's train_function is replaced during each batch by one that also records.
+Keras calls no callback after an exception or Ctrl-C, so every replacement is undone before the batch ends.
 """
 
 import functools
 import sys
 import threading
+from collections.abc import Sequence
 from typing import Any
 from unittest import mock
 
@@ -16,9 +16,7 @@ import keras
 
 
 class FitCallback(keras.callbacks.Callback):
-    """Calls ``self._record(gradients, variables, loss, scale)`` with the gradients that the optimizer receives."""
-
-    _record: Any
+    """Calls ``_record(gradients, variables, loss, scale)`` with the gradients that the optimizer receives."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -52,16 +50,29 @@ class FitCallback(keras.callbacks.Callback):
             model.make_train_function(force=True)  # the model's own may be compiled already, without records
             self._recorded, model.train_function, self._traced = model.train_function, self._plain, False
         self._history = model.history
+        optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)  # if it scales the loss
+        sums = getattr(optimizer, "gradient_accumulation_steps", None)
+        if not sums and model.distribute_strategy.num_replicas_in_sync == 1:  # else it clips other gradients
+            for name in ("clipnorm", "global_clipnorm", "clipvalue"):
+                if limit := getattr(optimizer, name, None):
+                    self.clipping: Sequence | None = (name, float(limit), self._next * self.every)
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
         self._batch = batch
         if self.model.train_function is not self._plain:
             self.model.train_function = self._plain
-            raise RuntimeError(
-                "GradientLog: model.train_function is not what it was when fit began: there are two logs, or a "
-                "callback compiles the model. Use one log in a fit."
-            )
+            why = "model.train_function is not what it was: there are two logs, or a callback compiled the model"
+            raise RuntimeError(f"GradientLog: {why}. Use one log in a fit.")
         self.model.train_function = self._train
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        if self._ring is None:
+            why = "the first batch did not call model.optimizer.apply, so there was nothing to record"
+            raise RuntimeError(f"GradientLog: {why}. Call log.record(...) in a train_step with other optimizers.")
+        self._count_steps(batch - self._batch + 1)
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        self.drain()
 
     def _train(self, iterator: Any) -> Any:
         """Train on one batch and record it, in place of the model's train_function."""
@@ -104,13 +115,3 @@ class FitCallback(keras.callbacks.Callback):
         gradients, variables = zip(*pairs, strict=True)
         self._record(gradients, variables, vars(self._thread).pop("loss", None), 1.0)
         return apply_gradients(pairs, *args, **kwargs)
-
-
-def clipping_of(model: Any) -> dict[str, float]:
-    """Return the argument and the limit by which the optimizer clips the recorded gradients."""
-    optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)  # if it scales the loss
-    sums = getattr(optimizer, "gradient_accumulation_steps", None)
-    if sums or model.distribute_strategy.num_replicas_in_sync > 1:  # it clips sums, or one replica's gradients
-        return {}
-    arguments = ("clipnorm", "global_clipnorm", "clipvalue")
-    return {name: float(getattr(optimizer, name)) for name in arguments if getattr(optimizer, name, None)}

@@ -15,10 +15,9 @@ def names_of(variables: Any, known: tuple[str, ...], *, new: bool, updates: bool
     """Return the names of `variables`. They must be the `known` names; in a `new` model, numbers may differ."""
     names, flat = tuple(_sources.names(variables)), tf.nest.flatten(variables)
     if not flat or not all(hasattr(v, "shape") for v in flat):
-        raise TypeError(
-            f"GradientLog.record: variables holds {some([_sources.describe(v) for v in flat]) or 'nothing'}. "
-            "Variables or tensors are needed. Write log.record(gradients, variables); build a Keras model before."
-        )
+        what = some([_sources.describe(v) for v in flat]) or "nothing"
+        needed = "Variables or tensors are needed. Give model.trainable_variables; build a Keras model before."
+        raise TypeError(f"GradientLog.record: variables holds {what}. {needed}")
     for variable in flat:
         if _sources.watchable(variable)[1] is None:
             raise TypeError(f"GradientLog.record: variables holds {_sources.refusal(variable)}")
@@ -28,10 +27,8 @@ def names_of(variables: Any, known: tuple[str, ...], *, new: bool, updates: bool
     own = [["/".join(re.sub(r"_\d+(?=/|$)", "", name).split("/")[-2:]) for name in each] for each in (names, known)]
     names = known if new and own[0] == own[1] else names
     if known and names != known:
-        raise ValueError(
-            f"GradientLog.record: the variables are {some(names)}, and were {some(known)}. One log holds the "
-            "same variables at every step. Make a GradientLog for each set of variables."
-        )
+        needed = "One log holds the same variables at every step. Make a GradientLog for each set of variables."
+        raise ValueError(f"GradientLog.record: the variables are {some(names)}, and were {some(known)}. {needed}")
     return names
 
 

@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from tapekit import _sources
 from tapekit.logs import files, inputs
-from tapekit.logs.fit import FitCallback, clipping_of
+from tapekit.logs.fit import FitCallback
 from tapekit.logs.records import Records
 from tapekit.logs.ring import Ring, Rows
 
@@ -34,14 +34,12 @@ class GradientLog(Records, FitCallback):
         histograms: keep the distribution of each gradient, as float32, in every n-th row; None for no row.
         path: a csv file to which the chief worker appends the rows, without histograms. `load` reads it back.
         logdir: a folder to which the chief worker writes rows and histograms for TensorBoard: after each epoch, every
-            few seconds of an eager loop or of `fit`, and at each `drain`. The `tensorboard` package is needed only to
-            look at them, with ``tensorboard --logdir``.
+            few seconds of an eager loop or of `fit`, and at each `drain`. Only to look at them needs `tensorboard`.
         capacity: the number of rows in the ring buffer; by default 1024, or fewer if these would hold more than 64
             histograms (8 kB per variable). A `tf.function` that writes more between two reads loses the oldest rows.
 
     Raises:
-        TypeError: `path` or `logdir` is not the name of a file.
-        ValueError: `every`, `histograms` or `capacity` is not a positive integer, or `path` is not for csv.
+        TypeError, ValueError: a number is not a positive integer, or `path` or `logdir` does not name such a file.
 
     Example:
         >>> w, log = tf.Variable([3.0, 4.0], name="w"), GradientLog()
@@ -86,8 +84,7 @@ class GradientLog(Records, FitCallback):
             loss: a number or tensor. If it is not scalar, the sum of its elements is recorded.
 
         Raises:
-            TypeError: a member of `gradients` is not a gradient, or `loss` is not a number.
-            ValueError: `gradients` do not fit `variables`, or `variables` are not those of the earlier steps.
+            TypeError, ValueError: `gradients` do not fit `variables`, or these are not those of the earlier steps.
         """
         if self._training:  # as a callback too: the gradients are recorded when the optimizer receives them
             self._thread.loss = vars(self._thread).get("loss") if loss is None else loss
@@ -99,8 +96,8 @@ class GradientLog(Records, FitCallback):
         given, flat = tf.nest.flatten(gradients), tf.nest.flatten(variables)
         if len(given) != len(flat):
             what = f"gradients is {_sources.describe(gradients)}, variables is {_sources.describe(variables)}"
-            needed = "Each variable needs its gradient, or None. Give the list of tape.gradient(loss, variables)."
-            raise ValueError(f"GradientLog.record: {len(given)} gradients for {len(flat)} variables: {what}. {needed}")
+            counts = f"{len(given)} gradients for {len(flat)} variables"
+            raise ValueError(f"GradientLog.record: {counts}: {what}. Give the list of tape.gradient(loss, variables).")
         if len(flat) != len(self.variables) or not all(map(operator.is_, flat, self.variables)) or not flat:
             self._follow(variables, flat)
         gradients = [inputs.as_gradient(*each) for each in zip(given, flat, self.names, strict=True)]
@@ -129,22 +126,6 @@ class GradientLog(Records, FitCallback):
                 self._blocks = self._blocks or [nothing]
                 self.names = names  # after the rows: another thread may read both now
                 self._write(nothing)  # to report now, not after an epoch, that a file cannot be written
-
-    def on_train_begin(self, logs: Any = None) -> None:
-        super().on_train_begin(logs)
-        for argument, limit in clipping_of(self.model).items():
-            self.clipping = (argument, limit, self._next * self.every)
-
-    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        if self._ring is None:
-            raise RuntimeError(
-                "GradientLog: the first batch did not call model.optimizer.apply, so there was nothing to record. In a "
-                "train_step with other optimizers call log.record(gradients, variables) yourself, with a log for each."
-            )
-        self._count_steps(batch - self._batch + 1)
-
-    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        self.drain()
 
     def _count_steps(self, steps: int) -> None:
         self._since += steps

@@ -1,19 +1,22 @@
-"""The rows of a `GradientLog` as arrays: `Records` of all variables, `VariableLog` and `Histogram` of one."""
+"""The rows of a `GradientLog`, as arrays and tables: `Records`, and for one variable `VariableLog` and `Histogram`."""
 
 import dataclasses
 from collections import namedtuple
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from tapekit import _sources
 from tapekit._names import place_of, some
+from tapekit._tables import Html, block, html_table, text_table
 from tapekit.logs.findings import findings
 from tapekit.logs.ring import STATISTICS, Rows
-from tapekit.logs.tables import log_html, table, variable_html
 
 KINDS = (*STATISTICS, "update_ratio")
+FORMATS = {"mean": ".3g", "std": ".3g", "zero_fraction": ".0%", "nonfinite": "d", "update_ratio": ".1e"}
+HEADS = {"zero_fraction": "zeros", "nonfinite": "not finite", "update_ratio": "update"}
+SHOWN = 10  # the most variables in a notebook
 # Two bins an octave for each sign (the bit of 512). The codes below FINITE stand for 0 and for numbers below the
 # smallest normal float32 number, those above for infinity and NaN.
 FINITE = slice(2, 510)
@@ -24,7 +27,12 @@ EDGES = np.concatenate([-MAGNITUDES[::-1], MAGNITUDES])
 class VariableLog(namedtuple("_Rows", "steps norm mean std max_abs zero_fraction nonfinite missing update_ratio")):
     """The rows of one variable, as arrays `[rows]`."""
 
-    _repr_html_ = variable_html
+    def _repr_html_(self) -> Html:
+        norms = np.sort(self.norm[~np.isnan(self.norm)])
+        sizes = f"{norms[len(norms) // 2]:.4g} (median), {norms[0]:.4g} to {norms[-1]:.4g}" if len(norms) else "unknown"
+        steps = f", steps {self.steps[0]} to {self.steps[-1]}" if len(self.steps) else ""
+        none, bad = np.count_nonzero(self.missing), np.count_nonzero(self.nonfinite)
+        return block(f"{len(self.steps)} rows{steps}: norm {sizes}; None in {none}, not finite in {bad}")
 
 
 class Histogram(NamedTuple):
@@ -75,16 +83,12 @@ class Records:
 
     def index(self, variable: Any) -> int:
         """Return the index in `names` of a variable, given as itself, its name or the end of its name."""
-        if _sources.as_variable(variable) is None:
-            return place_of("GradientLog", self.names, variable)
-        for index, each in enumerate(self.variables):
-            if each is variable:
-                return index
-        (name,) = _sources.names(variable)
-        if name == "vars":  # which has no name
-            what = f"{_sources.describe(variable)} was not recorded"
-            raise KeyError(f"GradientLog: {what}. The names are {some(self.names) or 'not known yet'}.")
-        return place_of("GradientLog", self.names, name)
+        known = [index for index, each in enumerate(self.variables) if each is variable]
+        name = variable if _sources.as_variable(variable) is None else _sources.names(variable)[0]
+        if known or name is variable or name != "vars":  # which stands for no name
+            return known[0] if known else place_of("GradientLog", self.names, name)
+        what = f"{_sources.describe(variable)} was not recorded"
+        raise KeyError(f"GradientLog: {what}. The names are {some(self.names) or 'not known yet'}.")
 
     def __len__(self) -> int:
         return len(self.rows.steps)
@@ -135,6 +139,44 @@ class Records:
             columns |= zip((f"{name}.{kind}" for name in log.names), getattr(log, kind).T, strict=True)
         return columns
 
-    findings = findings
-    __repr__ = table
-    _repr_html_ = log_html
+    def findings(self) -> tuple[str, ...]:
+        """Return what is wrong, in sentences that name the first step, the variable and the threshold."""
+        return findings(self.read())
+
+    def __repr__(self) -> str:
+        log = self.read()
+        return log._title() + ("\n" + text_table(log._cells(range(len(log.names))), range(1, 9)) if len(log) else "")
+
+    def _repr_html_(self) -> Html:
+        """Return the last row, with a bar for each norm: of all variables, or of the ten farthest from the median."""
+        log = self.read()
+        if not len(log):
+            return block(log._title())
+        sizes = np.ma.masked_where(log.nonfinite[-1] > 0, np.ma.log10(log.norm[-1].astype(float)))
+        distances = np.ma.filled(np.abs(sizes - np.ma.median(sizes)), np.inf)
+        shown = np.sort(np.argsort(-distances, kind="stable")[:SHOWN])
+        widths = np.ma.filled(4 + 96 * (sizes - sizes.min()) / (sizes.max() - sizes.min() or 1), 0)
+        rows = log._cells(shown)
+        rows[0].insert(2, "log scale")
+        for row, width in zip(rows[1:], widths[shown], strict=True):
+            row.insert(2, Html(f'<div style="background:#0072B2;height:0.7em;width:{width:.0f}px"></div>'))
+        more = len(log.names) - SHOWN
+        note = [f"and {more} more variables, whose norms are nearer to the median"] if more > 0 else []
+        return block(log._title(), html_table(rows, (1, *range(3, 9))), *note)
+
+    def _title(self) -> str:
+        if not len(self):
+            return "GradientLog: no rows yet"
+        loss = f"{self.loss[-1]:.4g}" if self.has_loss else "not recorded"
+        lost = f", {self.lost} rows lost" if self.lost else ""
+        return f"step {self.steps[-1]} (row {len(self)}), loss {loss}, global norm {self.global_norm[-1]:.4g}{lost}"
+
+    def _cells(self, indices: Iterable[int]) -> list[list[str]]:
+        """Return the head of the table, and the cells of each of these variables in the last row."""
+        rows = [["variable", *(HEADS.get(kind, kind) for kind in self.kinds)]]
+        last, missing = {kind: getattr(self, kind)[-1] for kind in self.kinds}, self.missing[-1]
+        for index in indices:
+            cells = [f"{values[index]:{FORMATS.get(kind, '.4g')}}" for kind, values in last.items()]
+            none = ["None"] + [""] * (len(cells) - 1)
+            rows.append([self.names[index], *(none if missing[index] else cells)])
+        return rows

@@ -4,6 +4,7 @@ Each sum is one pass over memory, which was measured to be cheaper than fused pa
 float64. Large ones are summed in float32, and again in float64 in the rare step in which that is inaccurate.
 """
 
+import functools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -57,27 +58,21 @@ class Ring:
         if self.weights:
             due = (step > self.start * self.every) & ((step - 1) % self.every == 0)
             written.append(tf.cond(due, lambda: self._write_ratios(step - 1), tf.no_op))
-        if self.every == 1:
-            written.append(self._write_row(step, gradients, loss, scale))
-        else:
-            due = step % self.every == 0
-            written.append(tf.cond(due, lambda: self._write_row(step, gradients, loss, scale), tf.no_op))
+        row = functools.partial(self._write_row, step, gradients, loss, scale)
+        written.append(row() if self.every == 1 else tf.cond(step % self.every == 0, row, tf.no_op))
         # The step counts only after its row is written, as another thread may read. If the data runs out or a check
         # fails, the gradients are not computed, and the step does not count.
         with tf.control_dependencies([*written, *(getattr(g, "values", g) for g in gradients if g is not None)]):
             self.steps.assign_add(1)
 
     def write_eagerly(self, gradients: list, loss: tf.Tensor, scale: Any) -> None:
-        """Write one step eagerly, by a function that is compiled once for each set of dtypes and shapes.
-
-        It is called as a raw operation: to call a `tf.function` takes twice as long as the statistics of a small model.
-        """
+        """Write one step eagerly, by a function that is compiled once for each set of dtypes and shapes."""
         gradients = real_and_dense(gradients)
-        key = (isinstance(scale, float) and scale, *(g is not None and (g.dtype, g.shape) for g in gradients))
+        key = (isinstance(scale, float) and scale, *((g.dtype, g.shape) for g in gradients))
         if key not in self._compiled:
             self._compiled[key] = tf.function(self.write, autograph=False).get_concrete_function(gradients, loss, scale)
         given = [value for value in (*gradients, loss, scale) if isinstance(value, tf.Tensor)]
-        compiled = self._compiled[key]
+        compiled = self._compiled[key]  # to call it as a tf.function takes twice as long as small statistics
         tf.raw_ops.StatefulPartitionedCall(args=[*given, *compiled.captured_inputs], Tout=[], f=compiled.name)
 
     def fetch(self, first: int) -> Rows:
@@ -100,7 +95,7 @@ class Ring:
     def _write_row(self, step: tf.Tensor, gradients: list, loss: tf.Tensor, scale: Any) -> Any:
         gradients = real_and_dense(gradients)
         if not isinstance(scale, float) or scale != 1.0:
-            gradients = [None if g is None else tf.cast(g, tf.float32) / scale for g in gradients]
+            gradients = [tf.cast(g, tf.float32) / scale for g in gradients]
         table, global_norm = summarize(gradients)
         for before, weight in zip(self.before, self.weights, strict=True):
             before.assign(weight)
@@ -128,24 +123,18 @@ def _take(ring: tf.Variable, places: np.ndarray) -> np.ndarray:
 
 
 def real_and_dense(gradients: Sequence) -> list:
-    """Return each gradient as one real tensor: repeated rows of `tf.IndexedSlices` added, complex numbers as two."""
-    return [
-        tf.stack([tf.math.real(g), tf.math.imag(g)]) if g is not None and g.dtype.is_complex else g
-        for g in _sources.dense(gradients)
-    ]
+    """Return each gradient as one real tensor, complex numbers as two of its elements. A None is an empty tensor."""
+    dense = [tf.zeros([0]) if g is None else g for g in _sources.dense(gradients)]
+    return [tf.stack([tf.math.real(g), tf.math.imag(g)]) if g.dtype.is_complex else g for g in dense]
 
 
-def summarize(gradients: Sequence[tf.Tensor | None]) -> tuple[tf.Tensor, tf.Tensor]:
+def summarize(gradients: Sequence[tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
     """Return the `STATISTICS` of dense gradients, `[statistics, gradients]` float32, and their global norm, a scalar.
 
     ``nonfinite`` counts the NaN and infinite elements; the other statistics are over the finite elements, and NaN if
-    there are none. Where a gradient is None, every statistic is NaN, including ``nonfinite``.
-
-    >>> table, global_norm = summarize([tf.constant([3.0, -4.0]), None])
-    >>> table.numpy()[:, 0].tolist(), float(global_norm)
-    ([5.0, -0.5, 3.5, 4.0, 0.0, 0.0], 5.0)
+    there are none. Where a gradient is empty, every statistic is NaN, including ``nonfinite``.
     """
-    flat = [tf.reshape([] if g is None else g, [-1]) for g in gradients]
+    flat = [tf.reshape(g, [-1]) for g in gradients]
     groups: dict[Any, list[int]] = {}  # small gradients of one size are the rows of one matrix, to save operations
     for i, g in enumerate(flat):
         size = g.shape.num_elements()
@@ -157,21 +146,20 @@ def summarize(gradients: Sequence[tf.Tensor | None]) -> tuple[tf.Tensor, tf.Tens
     std = tf.sqrt(tf.maximum(squares / count - mean**2, 0.0))  # sqrt(E[x²] - E[x]²)
     largest = tf.maximum(tf.maximum(highest, -lowest), 0.0)
     norm, largest = (tf.where(count > 0, x, np.nan) for x in (tf.sqrt(squares), largest))
-    table = tf.stack([norm, mean, std, largest, 1 - nonzero / count, nonfinite])
+    table = tf.stack([norm, mean, std, largest, 1 - nonzero / count, tf.where(sizes > 0, nonfinite, np.nan)])
     table = tf.gather(table, np.argsort(np.concatenate(list(groups.values()))), axis=1)
-    table += np.where([g is None for g in gradients], np.nan, 0.0)
     global_norm = tf.sqrt(tf.where(tf.reduce_any(count > 0), tf.reduce_sum(squares), np.nan))
     return tf.cast(table, tf.float32), tf.cast(global_norm, tf.float32)
 
 
-def count(gradients: Sequence[tf.Tensor | None]) -> tf.Tensor:
-    """Return how many elements of each dense gradient have each code, `[gradients, codes]` int64; zeros for None.
+def count(gradients: Sequence[tf.Tensor]) -> tf.Tensor:
+    """Return how many elements of each dense gradient have each code, `[gradients, codes]` int64.
 
     The code of an element is the first ten bits of the float32: the sign, the exponent and one bit of the mantissa.
     """
     rows = []
     for gradient in gradients:
-        elements = tf.cast(tf.reshape([] if gradient is None else gradient, [-1]), tf.float32)
+        elements = tf.cast(tf.reshape(gradient, [-1]), tf.float32)
         codes = tf.bitwise.right_shift(tf.bitcast(elements, tf.uint32), tf.constant(22, tf.uint32))
         # tf.math.bincount computes its size, which XLA does not allow
         options = {"size": CODES, "weights": tf.zeros([0], tf.int32), "binary_output": False}

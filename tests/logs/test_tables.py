@@ -4,7 +4,6 @@ import numpy as np
 import tensorflow as tf
 
 import tapekit
-from tapekit.logs.tables import log_html, variable_html
 from tests.core.test_tables import Page
 
 
@@ -22,7 +21,7 @@ def widths(page):
 
 
 def test_a_log_shows_its_last_step_with_a_bar_for_each_norm():
-    page = Page(log_html(a_log(3)))
+    page = Page(a_log(3)._repr_html_())
     assert [row[:2] for row in page.rows[1:]] == [
         ["block_0/kernel", "5"],
         ["block_1/kernel", "0.5"],
@@ -38,7 +37,7 @@ def test_of_200_variables_the_ten_most_telling_are_shown():
     gradients = [tf.constant([norm, 0.0], tf.float32) for norm in norms]
     gradients[100], gradients[101], gradients[102] = None, tf.constant([np.nan, 1.0]), tf.zeros([2])
     log.record(gradients, [tf.Variable(tf.ones([2]), name=name) for name in names])
-    page = Page(log_html(log))
+    page = Page(log._repr_html_())
     shown = [row[0] for row in page.rows[1:]]
     assert len(shown) == 10
     assert {"block_100/kernel", "block_101/kernel", "block_102/kernel", "block_0/kernel", "block_199/kernel"} <= set(
@@ -50,15 +49,15 @@ def test_of_200_variables_the_ten_most_telling_are_shown():
 
 
 def test_an_empty_log_and_one_without_numbers_are_shown():
-    assert Page(log_html(tapekit.GradientLog())).text == "GradientLog: no rows yet"
+    assert Page(tapekit.GradientLog()._repr_html_()).text == "GradientLog: no rows yet"
     log, w = tapekit.GradientLog(), tf.Variable([1.0], name="w")
     log.record([None], [w])
-    assert Page(log_html(log)).rows[1][:2] == ["w", "None"]
+    assert Page(log._repr_html_()).rows[1][:2] == ["w", "None"]
 
 
 def test_the_rows_of_a_variable_are_one_line():
     log, w = tapekit.GradientLog(), tf.Variable([0.0, 0.0], name="w")
     for gradient in ([3.0, 4.0], [6.0, 8.0], None, [np.nan, 2.0], [0.3, 0.4]):
         log.record([None if gradient is None else tf.constant(gradient)], [w])
-    text = Page(variable_html(log["w"])).text
+    text = Page(log["w"]._repr_html_()).text
     assert text == "5 rows, steps 0 to 4: norm 5 (median), 0.5 to 10; None in 1, not finite in 1"
