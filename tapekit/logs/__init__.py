@@ -6,10 +6,9 @@ gradients which `train_step` passes to the optimizer.
 
 Files, in reading order:
 
-    log           `GradientLog`: records steps, in a loop and as a callback
-    inputs        checks what `record` receives, and adds it over replicas
+    log           `GradientLog`: checks and records steps
     ring          computes statistics and distributions, and keeps the rows on the device
-    fit           finds the gradients of Keras `fit`
+    fit           the callback: finds the gradients of Keras `fit`
     records       reads the rows as arrays and as tables
     findings      says in sentences what is wrong
     files         writes and reads csv, npz and the event files of TensorBoard

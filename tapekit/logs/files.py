@@ -33,10 +33,7 @@ def path_of(what: str, path: Any, refused: str = "") -> str:
 
 @dataclasses.dataclass
 class CsvFile:
-    """Writes the columns of `to_dict` after the first `end` bytes of a file.
-
-    The file is closed after each write, so that a killed process loses no row that was written.
-    """
+    """Writes the columns of `to_dict` after the first `end` bytes of a file."""
 
     path: str
     end: int = 0
@@ -51,7 +48,7 @@ class CsvFile:
         formats = "%d" + ",%.9g" * (len(columns) - 1)  # 9 digits restore a float32 exactly
         np.savetxt(text, np.column_stack(list(columns.values())), formats)
         data = text.getvalue().encode()
-        with open(self.path, "ab") as file:
+        with open(self.path, "ab") as file:  # closed after each write: a killed process loses no row that was written
             file.truncate(self.end)
             file.write(data)
         self.end += len(data)

@@ -18,6 +18,7 @@ UPDATE = (1e-4, 1e-2)  # a factor of 10 below and above 1e-3, which trains most 
 
 def findings(log: Any) -> tuple[str, ...]:
     """Return what is wrong, in sentences that name the first step, the variables and the threshold."""
+    log = log.read()
     kinds = (_nonfinite, _missing, _depth, _spikes, _fading, _clipping, _updates) if len(log) else ()
     lost = [f"{log.lost} rows are lost: they were overwritten before the log was read."] if log.lost else []
     with np.errstate(all="ignore"), warnings.catch_warnings():

@@ -18,14 +18,12 @@ import keras
 class FitCallback(keras.callbacks.Callback):
     """Calls ``_record(gradients, variables, loss, scale)`` with the gradients that the optimizer receives."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._history: Any = None  # identifies the fit that is recorded
-        self._plain: Any = None  # the model's own train_function
-        self._recorded: Any = None  # the same function, compiled with the records
-        self._traced = False  # whether `_recorded` has run once: an exception may leave it half traced
-        self._training = False  # whether `_recorded` runs now
-        self._thread = threading.local()  # each replica runs in a thread of its own, and holds its `loss` there
+    _history: Any = None  # identifies the fit that is recorded
+    _plain: Any = None  # the model's own train_function
+    _recorded: Any = None  # the same function, compiled with the records
+    _traced = False  # whether `_recorded` has run once: an exception may leave it half traced
+    _training = False  # whether `_recorded` runs now
+    _thread = threading.local()  # each replica runs in a thread of its own, and holds its `loss` there
 
     def __getattr__(self, name: str) -> Any:
         # tf_keras asks a callback for methods that its own base class has
@@ -42,9 +40,8 @@ class FitCallback(keras.callbacks.Callback):
             raise RuntimeError(f"GradientLog: Keras runs on {backend} here; tapekit reads TensorFlow's tape. {instead}")
         if model.optimizer is None:
             raise ValueError("GradientLog: the model has no optimizer. Call log.record(...) in your own train_step.")
-        stale = getattr(model.train_function, "__self__", None)
-        if isinstance(stale, FitCallback):  # an exception was raised between the begin of a batch and its training
-            model.train_function = stale._plain
+        stale = getattr(model.train_function, "__self__", None)  # if a fit was interrupted before `_train`
+        model.train_function = stale._plain if isinstance(stale, FitCallback) else model.train_function
         if not self._traced or self._plain is not model.train_function:
             self._plain = model.train_function
             model.make_train_function(force=True)  # the model's own may be compiled already, without records
@@ -61,14 +58,14 @@ class FitCallback(keras.callbacks.Callback):
         self._batch = batch
         if self.model.train_function is not self._plain:
             self.model.train_function = self._plain
-            why = "model.train_function is not what it was: there are two logs, or a callback compiled the model"
-            raise RuntimeError(f"GradientLog: {why}. Use one log in a fit.")
+            raise RuntimeError("GradientLog: model.train_function is not what it was at first. Use one log in a fit.")
         self.model.train_function = self._train
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         if self._ring is None:
-            why = "the first batch did not call model.optimizer.apply, so there was nothing to record"
-            raise RuntimeError(f"GradientLog: {why}. Call log.record(...) in a train_step with other optimizers.")
+            raise RuntimeError(
+                "GradientLog: train_step did not call model.optimizer.apply. Call log.record(...) in it."
+            )
         self._count_steps(batch - self._batch + 1)
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
@@ -112,6 +109,6 @@ class FitCallback(keras.callbacks.Callback):
 
     def _apply_gradients(self, apply_gradients: Any, pairs: Any, *args: Any, **kwargs: Any) -> Any:
         pairs = list(pairs)
-        gradients, variables = zip(*pairs, strict=True)
+        gradients, variables = [g for g, _ in pairs], [v for _, v in pairs]
         self._record(gradients, variables, vars(self._thread).pop("loss", None), 1.0)
         return apply_gradients(pairs, *args, **kwargs)

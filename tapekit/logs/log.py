@@ -1,9 +1,11 @@
 """`GradientLog`: statistics of the gradients of every training step, in your own loop and in Keras `fit`."""
 
+import contextlib
 import dataclasses
 import functools
 import operator
 import os
+import re
 import threading
 import time
 import warnings
@@ -13,10 +15,11 @@ import numpy as np
 import tensorflow as tf
 
 from tapekit import _sources
-from tapekit.logs import files, inputs
+from tapekit._names import some
+from tapekit.logs import files
 from tapekit.logs.fit import FitCallback
 from tapekit.logs.records import Records
-from tapekit.logs.ring import Ring, Rows
+from tapekit.logs.ring import Ring, Rows, sum_over_replicas
 
 SECONDS = 5.0  # between two writes to `path` and `logdir`
 
@@ -58,7 +61,7 @@ class GradientLog(Records, FitCallback):
         logdir: str | os.PathLike | None = None,
         capacity: int | None = None,
     ):
-        FitCallback.__init__(self)
+        FitCallback.__init__(self)  # of Keras
         for name, value in {"every": every, "histograms": histograms, "capacity": capacity}.items():
             positive = isinstance(value, (int, np.integer)) and not isinstance(value, bool) and value > 0
             if not positive and (value is not None or name == "every"):
@@ -100,9 +103,9 @@ class GradientLog(Records, FitCallback):
             raise ValueError(f"GradientLog.record: {counts}: {what}. Give the list of tape.gradient(loss, variables).")
         if len(flat) != len(self.variables) or not all(map(operator.is_, flat, self.variables)) or not flat:
             self._follow(variables, flat)
-        gradients = [inputs.as_gradient(*each) for each in zip(given, flat, self.names, strict=True)]
+        gradients = [g if g is None else as_gradient(g, v, n) for g, v, n in zip(given, flat, self.names, strict=True)]
         self.has_loss |= loss is not None
-        gradients, loss, writes = inputs.sum_over_replicas(gradients, inputs.as_loss(loss))
+        gradients, loss, writes = sum_over_replicas(gradients, as_loss(loss))
         if not writes:
             return
         if tf.executing_eagerly():
@@ -113,7 +116,7 @@ class GradientLog(Records, FitCallback):
 
     def _follow(self, variables: Any, flat: list) -> None:
         """Record these variables from now on. They must have the names of the earlier ones."""
-        names = inputs.names_of(variables, self.names, new=not self.variables, updates=self.updates)
+        names = names_of(variables, self.names, new=not self.variables, updates=self.updates)
         self.variables = flat
         if not tf.distribute.get_strategy().extended.should_save_summary:
             self._outputs = []  # the chief worker writes them
@@ -153,8 +156,8 @@ class GradientLog(Records, FitCallback):
             self._blocks.append(rows)
             self._write(rows)
         if lost:
-            mend = "Read the log more often (log.drain()) or make it with a larger capacity."
-            warnings.warn(f"GradientLog: {lost} rows lost, the ring holds {self.capacity}. {mend}", stacklevel=2)
+            what = f"{lost} rows lost, the ring holds {self.capacity}"
+            warnings.warn(f"GradientLog: {what}. Call log.drain() more often, or give a capacity.", stacklevel=2)
 
     def _write(self, rows: Rows) -> None:
         """Write rows to the files. After an error, warn once and stop writing to that file."""
@@ -206,3 +209,50 @@ class GradientLog(Records, FitCallback):
     def to_tensorboard(self, logdir: str | os.PathLike) -> None:
         """Write all rows and histograms to a folder for TensorBoard, as `logdir=` does while the model trains."""
         files.EventFile(files.path_of("GradientLog.to_tensorboard: logdir", logdir)).write(self.read())
+
+
+def names_of(variables: Any, known: tuple[str, ...], *, new: bool, updates: bool) -> tuple[str, ...]:
+    """Return the names of `variables`. They must be the `known` names; in a `new` model, numbers may differ."""
+    names, flat = tuple(_sources.names(variables)), tf.nest.flatten(variables)
+    if not flat or not all(hasattr(v, "shape") for v in flat):
+        what = some([_sources.describe(v) for v in flat]) or "nothing"
+        needed = "Variables or tensors are needed. Give model.trainable_variables; build a Keras model before."
+        raise TypeError(f"GradientLog.record: variables holds {what}. {needed}")
+    for variable in flat:
+        if _sources.watchable(variable)[1] is None:
+            raise TypeError(f"GradientLog.record: variables holds {_sources.refusal(variable)}")
+        if updates and _sources.as_variable(variable) is None:
+            raise TypeError("GradientLog.record: updates=True follows the weights. Tensors have none; give variables.")
+    # Keras numbers layers anew, and leaves the name of a Sequential out when it loads one
+    own = [["/".join(re.sub(r"_\d+(?=/|$)", "", name).split("/")[-2:]) for name in each] for each in (names, known)]
+    names = known if new and own[0] == own[1] else names
+    if known and names != known:
+        needed = "One log holds the same variables at every step. Make a GradientLog for each set of variables."
+        raise ValueError(f"GradientLog.record: the variables are {some(names)}, and were {some(known)}. {needed}")
+    return names
+
+
+def as_gradient(gradient: Any, variable: Any, name: str) -> Any:
+    """Return `gradient` as a tensor or slices. Raise an error if it cannot be the gradient of `variable`."""
+    if isinstance(gradient, tf.IndexedSlices) and gradient.dense_shape is None:
+        gradient = tf.IndexedSlices(gradient.values, gradient.indices, tf.shape(variable))
+    tensor = isinstance(gradient, (tf.Tensor, tf.IndexedSlices)) and _sources.is_float(gradient)
+    if tensor and gradient.shape.is_compatible_with(variable.shape):
+        return gradient
+    what = f"GradientLog.record: the gradient of {name!r} is {_sources.describe(gradient)}"
+    if tensor:
+        raise ValueError(f"{what}; the variable has shape {variable.shape}. Give both lists in the same order.")
+    raise TypeError(f"{what}. A float tensor of TensorFlow or None is needed. Write log.record(gradients, variables).")
+
+
+def as_loss(loss: Any) -> tf.Tensor:
+    """Return the loss as a float32 scalar, the sum of its elements; NaN for None."""
+    if isinstance(loss, tf.Tensor) and loss.dtype == tf.float32 and loss.shape.rank == 0:
+        return loss  # saves two eager operations
+    with contextlib.suppress(TypeError, ValueError, OverflowError):
+        loss = np.nan if loss is None else loss
+        tensor = tf.convert_to_tensor(np.float64(loss) if type(loss) in (int, float) else loss)  # also above float32
+        if tensor.dtype.is_floating or tensor.dtype.is_integer:
+            return tf.reduce_sum(tf.cast(tensor, tf.float32))
+    what = _sources.describe(loss)
+    raise TypeError(f"GradientLog.record: loss is {what}. A number or a tensor is needed. Write loss=None without one.")

@@ -17,9 +17,7 @@ KINDS = (*STATISTICS, "update_ratio")
 FORMATS = {"mean": ".3g", "std": ".3g", "zero_fraction": ".0%", "nonfinite": "d", "update_ratio": ".1e"}
 HEADS = {"zero_fraction": "zeros", "nonfinite": "not finite", "update_ratio": "update"}
 SHOWN = 10  # the most variables in a notebook
-# Two bins an octave for each sign (the bit of 512). The codes below FINITE stand for 0 and for numbers below the
-# smallest normal float32 number, those above for infinity and NaN.
-FINITE = slice(2, 510)
+# two bins an octave for each sign
 MAGNITUDES = np.append(np.outer(2.0 ** np.arange(-126, 128), [1.0, 1.5]), 2.0**128)
 EDGES = np.concatenate([-MAGNITUDES[::-1], MAGNITUDES])
 
@@ -61,16 +59,11 @@ class Records:
     std = property(lambda self: self.column("std"), doc="Standard deviations, `[rows, variables]`.")
     max_abs = property(lambda self: self.column("max_abs"), doc="Largest magnitudes, `[rows, variables]`.")
     zero_fraction = property(lambda self: self.column("zero_fraction"), doc="Share of zeros, `[rows, variables]`.")
+    nonfinite = property(lambda self: np.nan_to_num(self.column("nonfinite")).astype(int), doc="How many NaN or inf.")
     missing = property(lambda self: np.isnan(self.column("nonfinite")), doc="Whether None, `[rows, variables]`.")
     update_ratio = property(lambda self: self.column("update_ratio"), doc="||update|| / ||w||, `[rows, variables]`.")
     histogram_steps = property(lambda self: self.rows.histogram_steps, doc="The steps with histograms.")
-
     kinds = property(lambda self: KINDS[: self.rows.table.shape[1]], doc="The statistics in the rows.")
-
-    @property
-    def nonfinite(self) -> np.ndarray:
-        """Number of NaN and infinite elements, which the other statistics leave out, `[rows, variables]`."""
-        return np.nan_to_num(self.column("nonfinite")).astype(np.int64)
 
     def column(self, name: str) -> np.ndarray:
         """Return one statistic of every variable, `[rows, variables]`; NaN if the rows do not hold it."""
@@ -128,8 +121,8 @@ class Records:
             raise ValueError(f"GradientLog.histogram: step {step!r} has no histograms. {have}. {instead}.")
         place = step if step < 0 else steps.index(step)
         positive, negative = np.split(log.rows.counts[place, index], 2)
-        zeros = positive[: FINITE.start].sum() + negative[: FINITE.start].sum()
-        return Histogram(EDGES, np.concatenate([negative[FINITE][::-1], [zeros], positive[FINITE]]))
+        codes = np.concatenate([negative[::-1], positive])  # from -NaN to NaN; two codes at each end are not finite
+        return Histogram(EDGES, np.concatenate([codes[2:510], [codes[510:514].sum()], codes[514:-2]]))
 
     def to_dict(self) -> dict[str, np.ndarray]:
         """Return columns for `pandas.DataFrame`: step, loss, global_norm, ``dense/kernel.norm`` and so on."""
@@ -139,9 +132,7 @@ class Records:
             columns |= zip((f"{name}.{kind}" for name in log.names), getattr(log, kind).T, strict=True)
         return columns
 
-    def findings(self) -> tuple[str, ...]:
-        """Return what is wrong, in sentences that name the first step, the variable and the threshold."""
-        return findings(self.read())
+    findings = findings
 
     def __repr__(self) -> str:
         log = self.read()

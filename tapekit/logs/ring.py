@@ -1,7 +1,6 @@
 """Statistics and histograms, computed and kept on the device of the gradients: `Ring`, `summarize`, `count`.
 
-Each sum is one pass over memory, which was measured to be cheaper than fused passes. Small gradients are summed in
-float64. Large ones are summed in float32, and again in float64 in the rare step in which that is inaccurate.
+Each sum is one pass over memory, which was measured to be cheaper than fused passes.
 """
 
 import functools
@@ -96,11 +95,10 @@ class Ring:
         gradients = real_and_dense(gradients)
         if not isinstance(scale, float) or scale != 1.0:
             gradients = [tf.cast(g, tf.float32) / scale for g in gradients]
-        table, global_norm = summarize(gradients)
         for before, weight in zip(self.before, self.weights, strict=True):
             before.assign(weight)
         row = step // self.every
-        written = [_put(self.rows, row, tf.concat([[loss, global_norm], tf.reshape(table, [-1])], 0))]
+        written = [_put(self.rows, row, tf.concat([[loss], summarize(gradients)], 0))]
         if self.histograms:
             place, due = row // self.histograms, row % self.histograms == 0
             written.append(tf.cond(due, lambda: _put(self.counts, place, count(gradients)), tf.no_op))
@@ -122,14 +120,26 @@ def _take(ring: tf.Variable, places: np.ndarray) -> np.ndarray:
     return tf.gather(ring, places % ring.shape[0]).numpy()
 
 
+def sum_over_replicas(gradients: list, loss: tf.Tensor) -> tuple[list, tf.Tensor, bool]:
+    """Return the sums of gradients and losses, which an optimizer applies, and whether this replica writes them."""
+    replica = tf.distribute.get_replica_context()
+    if replica is None or replica.num_replicas_in_sync == 1:
+        return gradients, loss, True
+    present = _sources.dense([g for g in gradients if g is not None])
+    loss, *summed = replica.all_reduce(tf.distribute.ReduceOp.SUM, [loss, *present])
+    gradients = [None if g is None else summed.pop(0) for g in gradients]
+    own = len(replica.strategy.extended.worker_devices)  # the replicas of this process
+    return gradients, loss, tf.get_static_value(replica.replica_id_in_sync_group) % own == 0
+
+
 def real_and_dense(gradients: Sequence) -> list:
     """Return each gradient as one real tensor, complex numbers as two of its elements. A None is an empty tensor."""
     dense = [tf.zeros([0]) if g is None else g for g in _sources.dense(gradients)]
     return [tf.stack([tf.math.real(g), tf.math.imag(g)]) if g.dtype.is_complex else g for g in dense]
 
 
-def summarize(gradients: Sequence[tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
-    """Return the `STATISTICS` of dense gradients, `[statistics, gradients]` float32, and their global norm, a scalar.
+def summarize(gradients: Sequence[tf.Tensor]) -> tf.Tensor:
+    """Return the global norm of dense gradients, and their `STATISTICS`: each norm, then each mean and so on, float32.
 
     ``nonfinite`` counts the NaN and infinite elements; the other statistics are over the finite elements, and NaN if
     there are none. Where a gradient is empty, every statistic is NaN, including ``nonfinite``.
@@ -149,7 +159,7 @@ def summarize(gradients: Sequence[tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
     table = tf.stack([norm, mean, std, largest, 1 - nonzero / count, tf.where(sizes > 0, nonfinite, np.nan)])
     table = tf.gather(table, np.argsort(np.concatenate(list(groups.values()))), axis=1)
     global_norm = tf.sqrt(tf.where(tf.reduce_any(count > 0), tf.reduce_sum(squares), np.nan))
-    return tf.cast(table, tf.float32), tf.cast(global_norm, tf.float32)
+    return tf.cast(tf.concat([[global_norm], tf.reshape(table, [-1])], 0), tf.float32)
 
 
 def count(gradients: Sequence[tf.Tensor]) -> tf.Tensor:
