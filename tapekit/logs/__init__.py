@@ -1,8 +1,7 @@
 """What happens while it trains? `GradientLog` records statistics of the gradients of every step, in any kind of loop.
 
-The statistics of each gradient, and at some steps its distribution, are computed on the gradient's own device and
-written into a ring buffer there. Reading the log fetches them. In Keras `fit`, the log is a callback that records the
-gradients which `train_step` passes to the optimizer.
+The statistics of each gradient, and at some steps its distribution, are computed and kept in a ring buffer on its
+device. Reading the log fetches them. In Keras `fit`, the log is a callback.
 
 Files, in reading order:
 

@@ -44,8 +44,7 @@ def _explosion(log: Any) -> int:
     """Return the first row of the spikes that lead up to the first nonfinite row; the number of rows if none do."""
     norms = log.global_norm[: (log.nonfinite > 0).any(1).argmax()]
     lowest = np.fmin.accumulate(norms[::-1])[::-1]  # the least norm from each row on
-    begins = np.flatnonzero(lowest > SPIKE * _usual(norms))
-    return int(begins[0]) if len(begins) else len(log)
+    return int(min(np.flatnonzero(lowest > SPIKE * _usual(norms)), default=len(log)))
 
 
 def _usual(norms: np.ndarray) -> np.ndarray:
@@ -97,11 +96,9 @@ def _spikes(log: Any) -> Iterator[str]:
 
 
 def _fading(log: Any) -> Iterator[str]:
-    if len(log) < BEFORE:
-        return
     tenth = len(log) // 10
     norm, loss = ((np.median(x[:tenth]), np.median(x[-tenth:])) for x in (log.global_norm, log.loss))
-    if 0 < norm[1] < FADED * norm[0] and not loss[0] - loss[1] > FELL * abs(loss[0]):
+    if len(log) >= BEFORE and 0 < norm[1] < FADED * norm[0] and not loss[0] - loss[1] > FELL * abs(loss[0]):
         step = log.steps[(log.global_norm < FADED * norm[0]).argmax()]
         fall = f"from {norm[0]:.3g} to {norm[1]:.3g} (medians of the first and last {tenth} rows)"
         first = f"first below {FADED:g} times the former at step {step}"

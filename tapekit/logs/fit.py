@@ -34,8 +34,7 @@ class FitCallback(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: Any = None) -> None:
         model = self.model
-        backend = keras.backend.backend() if isinstance(model, keras.Model) else "tensorflow"
-        if backend != "tensorflow":
+        if isinstance(model, keras.Model) and (backend := keras.backend.backend()) != "tensorflow":
             instead = "Set KERAS_BACKEND=tensorflow before Keras is imported."
             raise RuntimeError(f"GradientLog: Keras runs on {backend} here; tapekit reads TensorFlow's tape. {instead}")
         if model.optimizer is None:
@@ -96,8 +95,7 @@ class FitCallback(keras.callbacks.Callback):
         return self._thread.loss
 
     def _minimize(self, minimize: Any, loss: Any, *args: Any, **kwargs: Any) -> Any:
-        if not callable(loss):
-            self._thread.loss = loss  # a train_step of tf_keras need not call compute_loss
+        self._thread.loss = None if callable(loss) else loss  # such a train_step need not call compute_loss
         return minimize(loss, *args, **kwargs)
 
     def _apply(self, apply: Any, gradients: Any, trainable_variables: Any = None) -> Any:

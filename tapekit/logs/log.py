@@ -36,8 +36,7 @@ class GradientLog(Records, FitCallback):
         updates: also record ||w_new - w_old|| / ||w_old||, from a copy of the weights before the update.
         histograms: keep the distribution of each gradient, as float32, in every n-th row; None for no row.
         path: a csv file to which the chief worker appends the rows, without histograms. `load` reads it back.
-        logdir: a folder to which the chief worker writes rows and histograms for TensorBoard: after each epoch, every
-            few seconds of an eager loop or of `fit`, and at each `drain`. Only to look at them needs `tensorboard`.
+        logdir: a folder for TensorBoard, to which the chief worker writes rows and histograms every few seconds.
         capacity: the number of rows in the ring buffer; by default 1024, or fewer if these would hold more than 64
             histograms (8 kB per variable). A `tf.function` that writes more between two reads loses the oldest rows.
 
@@ -45,32 +44,28 @@ class GradientLog(Records, FitCallback):
         TypeError, ValueError: a number is not a positive integer, or `path` or `logdir` does not name such a file.
 
     Example:
-        >>> w, log = tf.Variable([3.0, 4.0], name="w"), GradientLog()
+        >>> w, log = tf.Variable([3.0, 4.0], name="w"), GradientLog(histograms=1)
         >>> log.record([2.0 * w], [w], loss=tf.reduce_sum(w**2))
         >>> log["w"].norm.tolist(), log.loss.tolist()
         ([10.0], [25.0])
+        >>> edges, counts = log.histogram("w")
+        >>> edges[:-1][counts > 0].tolist(), counts[counts > 0].tolist()
+        ([6.0, 8.0], [1, 1])
     """
 
     def __init__(
-        self,
-        *,
-        every: int = 1,
-        updates: bool = False,
-        histograms: int | None = None,
-        path: str | os.PathLike | None = None,
-        logdir: str | os.PathLike | None = None,
-        capacity: int | None = None,
-    ):
-        FitCallback.__init__(self)  # of Keras
+        self, *, every: int = 1, updates: bool = False, histograms: int | None = None, capacity: int | None = None,
+        path: str | os.PathLike | None = None, logdir: str | os.PathLike | None = None,
+    ):  # fmt: skip
+        FitCallback.__init__(self)
         for name, value in {"every": every, "histograms": histograms, "capacity": capacity}.items():
             positive = isinstance(value, (int, np.integer)) and not isinstance(value, bool) and value > 0
             if not positive and (value is not None or name == "every"):
                 raise ValueError(f"GradientLog: {name} is {value!r}. A positive integer is needed. Write {name}=1.")
         self.every, self.updates, self.histograms = every, updates, histograms
         self.capacity = capacity or min(1024, 64 * (histograms or 1024))
-        csv = [] if path is None else [files.CsvFile(files.path_of("GradientLog: path", path, ".npz"))]
-        events = [] if logdir is None else [files.EventFile(files.path_of("GradientLog: logdir", logdir))]
-        self._outputs: list[Any] = [*csv, *events]
+        self._outputs: list = [] if path is None else [files.CsvFile(files.path_of("GradientLog: path", path, ".npz"))]
+        self._outputs += [] if logdir is None else [files.EventFile(files.path_of("GradientLog: logdir", logdir))]
         self._ring: Any = None
         self._blocks: list[Rows] = []  # as fetched
         self._next = 0  # the row to fetch next
@@ -105,13 +100,11 @@ class GradientLog(Records, FitCallback):
             self._follow(variables, flat)
         gradients = [g if g is None else as_gradient(g, v, n) for g, v, n in zip(given, flat, self.names, strict=True)]
         self.has_loss |= loss is not None
-        gradients, loss, writes = sum_over_replicas(gradients, as_loss(loss))
-        if not writes:
-            return
-        if tf.executing_eagerly():
+        gradients, loss, writes = sum_over_replicas(gradients, as_loss(np.nan if loss is None else loss))
+        if writes and tf.executing_eagerly():
             self._count_steps(1)  # before this step is written: its update ratio is not known yet
             self._ring.write_eagerly(gradients, loss, scale)
-        else:
+        elif writes:
             self._ring.write(gradients, loss, scale)
 
     def _follow(self, variables: Any, flat: list) -> None:
@@ -137,10 +130,7 @@ class GradientLog(Records, FitCallback):
             self.drain()
 
     def drain(self) -> None:
-        """Fetch the rows that wait on the device, and write them to `path` and `logdir`. Every read calls it.
-
-        Call it now and then in a loop over your own `tf.function`, so that no row is overwritten before it is read.
-        """
+        """Fetch the rows on the device and write them to the files. Call it at times in a loop over a `tf.function`."""
         if self._ring is None:
             return
         if not tf.executing_eagerly():
@@ -161,10 +151,9 @@ class GradientLog(Records, FitCallback):
 
     def _write(self, rows: Rows) -> None:
         """Write rows to the files. After an error, warn once and stop writing to that file."""
-        records = Records(self.names, rows, self.has_loss)
         for output in list(self._outputs):
             try:
-                output.write(records)
+                output.write(Records(self.names, rows, self.has_loss))
             except (OSError, tf.errors.OpError) as error:
                 self._outputs.remove(output)
                 memory = "Training goes on, and all rows are kept in memory. Write them elsewhere with log.save(path)."
@@ -185,10 +174,7 @@ class GradientLog(Records, FitCallback):
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> "GradientLog":
-        """Return the log in a file that `path=` or `save` wrote, without an incomplete last line.
-
-        New records continue with the next step, and in the same csv file.
-        """
+        """Return the log in a file that `path=` or `save` wrote. It goes on with the next step and in the same csv."""
         records, outputs = files.load(path)
         log = cls(every=int(min(np.diff(records.steps), default=1)), updates="update_ratio" in records.kinds)
         log.__setstate__(records)
@@ -214,10 +200,8 @@ class GradientLog(Records, FitCallback):
 def names_of(variables: Any, known: tuple[str, ...], *, new: bool, updates: bool) -> tuple[str, ...]:
     """Return the names of `variables`. They must be the `known` names; in a `new` model, numbers may differ."""
     names, flat = tuple(_sources.names(variables)), tf.nest.flatten(variables)
-    if not flat or not all(hasattr(v, "shape") for v in flat):
-        what = some([_sources.describe(v) for v in flat]) or "nothing"
-        needed = "Variables or tensors are needed. Give model.trainable_variables; build a Keras model before."
-        raise TypeError(f"GradientLog.record: variables holds {what}. {needed}")
+    if not flat:
+        raise TypeError("GradientLog.record: variables holds nothing. Give variables; build a Keras model before.")
     for variable in flat:
         if _sources.watchable(variable)[1] is None:
             raise TypeError(f"GradientLog.record: variables holds {_sources.refusal(variable)}")
@@ -237,22 +221,21 @@ def as_gradient(gradient: Any, variable: Any, name: str) -> Any:
     if isinstance(gradient, tf.IndexedSlices) and gradient.dense_shape is None:
         gradient = tf.IndexedSlices(gradient.values, gradient.indices, tf.shape(variable))
     tensor = isinstance(gradient, (tf.Tensor, tf.IndexedSlices)) and _sources.is_float(gradient)
-    if tensor and gradient.shape.is_compatible_with(variable.shape):
+    shape = getattr(variable, "shape", ())  # a number has none
+    if tensor and gradient.shape.is_compatible_with(shape):
         return gradient
     what = f"GradientLog.record: the gradient of {name!r} is {_sources.describe(gradient)}"
     if tensor:
-        raise ValueError(f"{what}; the variable has shape {variable.shape}. Give both lists in the same order.")
+        raise ValueError(f"{what}; the variable has shape {shape}. Give both lists in the same order.")
     raise TypeError(f"{what}. A float tensor of TensorFlow or None is needed. Write log.record(gradients, variables).")
 
 
 def as_loss(loss: Any) -> tf.Tensor:
-    """Return the loss as a float32 scalar, the sum of its elements; NaN for None."""
+    """Return the loss as a float32 scalar, the sum of its elements."""
     if isinstance(loss, tf.Tensor) and loss.dtype == tf.float32 and loss.shape.rank == 0:
         return loss  # saves two eager operations
     with contextlib.suppress(TypeError, ValueError, OverflowError):
-        loss = np.nan if loss is None else loss
         tensor = tf.convert_to_tensor(np.float64(loss) if type(loss) in (int, float) else loss)  # also above float32
         if tensor.dtype.is_floating or tensor.dtype.is_integer:
             return tf.reduce_sum(tf.cast(tensor, tf.float32))
-    what = _sources.describe(loss)
-    raise TypeError(f"GradientLog.record: loss is {what}. A number or a tensor is needed. Write loss=None without one.")
+    raise TypeError(f"GradientLog.record: loss is {_sources.describe(loss)}. A number or a tensor is needed, or None.")

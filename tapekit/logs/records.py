@@ -3,7 +3,7 @@
 import dataclasses
 from collections import namedtuple
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -17,9 +17,9 @@ KINDS = (*STATISTICS, "update_ratio")
 FORMATS = {"mean": ".3g", "std": ".3g", "zero_fraction": ".0%", "nonfinite": "d", "update_ratio": ".1e"}
 HEADS = {"zero_fraction": "zeros", "nonfinite": "not finite", "update_ratio": "update"}
 SHOWN = 10  # the most variables in a notebook
-# two bins an octave for each sign
-MAGNITUDES = np.append(np.outer(2.0 ** np.arange(-126, 128), [1.0, 1.5]), 2.0**128)
+MAGNITUDES = np.append(np.outer(2.0 ** np.arange(-126, 128), [1.0, 1.5]), 2.0**128)  # two bins an octave
 EDGES = np.concatenate([-MAGNITUDES[::-1], MAGNITUDES])
+Histogram = namedtuple("Histogram", "edges counts")
 
 
 class VariableLog(namedtuple("_Rows", "steps norm mean std max_abs zero_fraction nonfinite missing update_ratio")):
@@ -31,13 +31,6 @@ class VariableLog(namedtuple("_Rows", "steps norm mean std max_abs zero_fraction
         steps = f", steps {self.steps[0]} to {self.steps[-1]}" if len(self.steps) else ""
         none, bad = np.count_nonzero(self.missing), np.count_nonzero(self.nonfinite)
         return block(f"{len(self.steps)} rows{steps}: norm {sizes}; None in {none}, not finite in {bad}")
-
-
-class Histogram(NamedTuple):
-    """The number of elements between each edge and the next. The middle bin, -2⁻¹²⁶ to 2⁻¹²⁶, holds the zeros."""
-
-    edges: np.ndarray  # float64 `[bins + 1]`
-    counts: np.ndarray  # int64 `[bins]`
 
 
 @dataclasses.dataclass(eq=False, repr=False)
@@ -95,23 +88,17 @@ class Records:
         return VariableLog._make([log.steps, *(getattr(log, kind)[:, index] for kind in VariableLog._fields[1:])])
 
     def histogram(self, variable: Any, step: int = -1) -> Histogram:
-        """Return edges and counts of the distribution of one gradient. NaN and infinite elements are not counted.
+        """Return the distribution of one gradient: how many of its finite elements lie between each edge and the next.
 
         Args:
             variable: the variable, its name or the end of its name.
             step: one of `histogram_steps`; a negative number counts from the end.
 
+        Returns:
+            ``(edges, counts)``, `[bins + 1]` and `[bins]`. The bin in the middle, -2⁻¹²⁶ to 2⁻¹²⁶, holds the zeros.
+
         Raises:
             KeyError, ValueError: there is no such variable, or that step has no histograms.
-
-        Example:
-            >>> import tensorflow as tf
-            >>> from tapekit import GradientLog
-            >>> w, log = tf.Variable([1.0, 2.0], name="w"), GradientLog(histograms=1)
-            >>> log.record([tf.constant([0.0, 0.6])], [w])
-            >>> edges, counts = log.histogram("w")
-            >>> edges[counts.nonzero()].tolist(), counts[counts.nonzero()].tolist()
-            ([-1.1754943508222875e-38, 0.5], [1, 1])
         """
         log, index = self.read(), self.index(variable)
         steps = log.histogram_steps.tolist()
@@ -168,6 +155,5 @@ class Records:
         last, missing = {kind: getattr(self, kind)[-1] for kind in self.kinds}, self.missing[-1]
         for index in indices:
             cells = [f"{values[index]:{FORMATS.get(kind, '.4g')}}" for kind, values in last.items()]
-            none = ["None"] + [""] * (len(cells) - 1)
-            rows.append([self.names[index], *(none if missing[index] else cells)])
+            rows.append([self.names[index], *(["None", *[""] * (len(cells) - 1)] if missing[index] else cells)])
         return rows

@@ -14,7 +14,7 @@ from tapekit import _sources
 
 STATISTICS = ("norm", "mean", "std", "max_abs", "zero_fraction", "nonfinite")
 SMALL = 1 << 16  # up to this number of elements, float64 costs nothing that can be measured
-CODES = 1 << 10  # the number of bins of a distribution
+CODES = 1 << 10  # of the first ten bits of a float32: the sign, the exponent and one bit of the mantissa
 
 
 class Rows(NamedTuple):
@@ -29,16 +29,14 @@ class Rows(NamedTuple):
 
 
 class Ring:
-    """A ring buffer of the last `capacity` rows, and the number of steps so far.
+    """A ring buffer of the last `capacity` rows. Row r is step r * `every`; the rows r * `histograms` have counts.
 
-    Row r is step r * `every`. If `histograms` is n > 0, every n-th row has counts too. If `weights` are given, a copy
-    of them is kept, and the update ratio of a step is written when the next step begins.
+    A copy of the `weights` is kept, and the update ratio of a step is written when the next step begins.
     """
 
     def __init__(self, gradients: int, weights: list, every: int, histograms: int, capacity: int, start: int):
         self.gradients, self.weights, self.histograms = gradients, weights, histograms
         self.every, self.capacity, self.start = every, capacity, start
-        held = capacity // histograms + 1 if histograms else 0
         self._compiled: dict[tuple, Any] = {}
 
         def variable(value: Any) -> tf.Variable:  # under a strategy, the variable of the first replica
@@ -46,7 +44,7 @@ class Ring:
 
         self.steps = variable(tf.constant(start * every, tf.int64))
         self.rows = variable(tf.zeros([capacity, 2 + gradients * len(STATISTICS)]))
-        self.counts = variable(tf.zeros([held, gradients, CODES], tf.int64))
+        self.counts = variable(tf.zeros([capacity // histograms + 1 if histograms else 0, gradients, CODES], tf.int64))
         self.ratios = variable(tf.zeros([capacity, len(weights)]))
         self.before = [variable(tf.zeros(v.shape, v.dtype)) for v in weights]
 
@@ -59,8 +57,7 @@ class Ring:
             written.append(tf.cond(due, lambda: self._write_ratios(step - 1), tf.no_op))
         row = functools.partial(self._write_row, step, gradients, loss, scale)
         written.append(row() if self.every == 1 else tf.cond(step % self.every == 0, row, tf.no_op))
-        # The step counts only after its row is written, as another thread may read. If the data runs out or a check
-        # fails, the gradients are not computed, and the step does not count.
+        # a step counts after its row is written, as another thread may read, and not if its gradients have failed
         with tf.control_dependencies([*written, *(getattr(g, "values", g) for g in gradients if g is not None)]):
             self.steps.assign_add(1)
 
@@ -79,16 +76,16 @@ class Ring:
         steps = int(self.steps)
         end = -(-steps // self.every)
         numbers = np.arange(max(first, end - self.capacity), end)
-        rows = _take(self.rows, numbers)
+        rows = tf.gather(self.rows, numbers % self.capacity).numpy()
         table = rows[:, 2:].reshape(len(rows), len(STATISTICS), self.gradients)
         if self.weights:
             if (steps - 1) % self.every == 0:  # there is no next step yet that writes the last ratio
                 self._write_ratios(tf.constant(steps - 1, tf.int64))
-            ratios = _take(self.ratios, numbers)
+            ratios = tf.gather(self.ratios, numbers % self.capacity).numpy()
             ratios[-1:][~ratios[-1:].any(1)] = np.nan  # the last update has not been applied yet
             table = np.concatenate([table, ratios[:, np.newaxis]], 1)
         counted = numbers[numbers % self.histograms == 0] if self.histograms else numbers[:0]
-        counts = _take(self.counts, counted // self.histograms).astype(np.int32)
+        counts = tf.gather(self.counts, counted // self.histograms % self.counts.shape[0]).numpy().astype(np.int32)
         return Rows(numbers * self.every, rows[:, 0], rows[:, 1], table, counted * self.every, counts)
 
     def _write_row(self, step: tf.Tensor, gradients: list, loss: tf.Tensor, scale: Any) -> Any:
@@ -116,10 +113,6 @@ def _put(ring: tf.Variable, place: tf.Tensor, value: tf.Tensor) -> Any:
     return tf.raw_ops.ResourceScatterUpdate(updates=value[tf.newaxis], **where)
 
 
-def _take(ring: tf.Variable, places: np.ndarray) -> np.ndarray:
-    return tf.gather(ring, places % ring.shape[0]).numpy()
-
-
 def sum_over_replicas(gradients: list, loss: tf.Tensor) -> tuple[list, tf.Tensor, bool]:
     """Return the sums of gradients and losses, which an optimizer applies, and whether this replica writes them."""
     replica = tf.distribute.get_replica_context()
@@ -141,8 +134,7 @@ def real_and_dense(gradients: Sequence) -> list:
 def summarize(gradients: Sequence[tf.Tensor]) -> tf.Tensor:
     """Return the global norm of dense gradients, and their `STATISTICS`: each norm, then each mean and so on, float32.
 
-    ``nonfinite`` counts the NaN and infinite elements; the other statistics are over the finite elements, and NaN if
-    there are none. Where a gradient is empty, every statistic is NaN, including ``nonfinite``.
+    All but ``nonfinite`` are over the finite elements, NaN if there are none. All are NaN if the gradient is empty.
     """
     flat = [tf.reshape(g, [-1]) for g in gradients]
     groups: dict[Any, list[int]] = {}  # small gradients of one size are the rows of one matrix, to save operations
@@ -163,17 +155,13 @@ def summarize(gradients: Sequence[tf.Tensor]) -> tf.Tensor:
 
 
 def count(gradients: Sequence[tf.Tensor]) -> tf.Tensor:
-    """Return how many elements of each dense gradient have each code, `[gradients, codes]` int64.
-
-    The code of an element is the first ten bits of the float32: the sign, the exponent and one bit of the mantissa.
-    """
-    rows = []
+    """Return how many elements of each dense gradient have each code, `[gradients, codes]` int64."""
+    rows, one = [], tf.zeros([0], tf.int32)  # no weights: each element counts as one
     for gradient in gradients:
-        elements = tf.cast(tf.reshape(gradient, [-1]), tf.float32)
-        codes = tf.bitwise.right_shift(tf.bitcast(elements, tf.uint32), tf.constant(22, tf.uint32))
+        bits = tf.bitcast(tf.cast(tf.reshape(gradient, [-1]), tf.float32), tf.uint32)
+        codes = tf.cast(tf.bitwise.right_shift(bits, tf.constant(22, tf.uint32)), tf.int32)
         # tf.math.bincount computes its size, which XLA does not allow
-        options = {"size": CODES, "weights": tf.zeros([0], tf.int32), "binary_output": False}
-        rows.append(tf.raw_ops.DenseBincount(input=tf.cast(codes, tf.int32), **options))
+        rows.append(tf.raw_ops.DenseBincount(input=codes, size=CODES, weights=one))
     return tf.cast(tf.stack(rows), tf.int64)
 
 
@@ -193,11 +181,9 @@ def _accurate_sums(matrices: list[tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
 
 def _sums(x: tf.Tensor) -> tf.Tensor:
     """Return ``[sum of x², sum of x, maximum, minimum, number of nonzero elements]`` of each row, `[sums, rows]`."""
-
-    def squares(x: tf.Tensor) -> tf.Tensor:
-        return 2 * tf.nn.l2_loss(x)[tf.newaxis] if x.shape[0] == 1 else tf.reduce_sum(x * x, 1)  # without a copy
-
-    sums = [squares(x), tf.reduce_sum(x, 1), tf.reduce_max(x, 1), tf.reduce_min(x, 1), squares(tf.sign(x))]
+    one = x.shape[0] == 1  # then no copy is needed
+    squares, nonzero = (2 * tf.nn.l2_loss(y)[tf.newaxis] if one else tf.reduce_sum(y * y, 1) for y in (x, tf.sign(x)))
+    sums = [squares, tf.reduce_sum(x, 1), tf.reduce_max(x, 1), tf.reduce_min(x, 1), nonzero]
     return tf.cast(tf.stack(sums), tf.float64)
 
 

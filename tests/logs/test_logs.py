@@ -785,10 +785,22 @@ def test_a_log_is_not_read_inside_a_function_that_is_traced():
         tf.function(lambda: tf.constant(len(log)))()
 
 
-@pytest.mark.parametrize(("gradients", "variables"), [([], []), ([tf.ones([])], [1.0]), (None, None)])
-def test_what_has_no_gradient_is_no_variable(gradients, variables):
-    with pytest.raises(TypeError, match=r"GradientLog.record: variables holds .*build a Keras model before"):
+@pytest.mark.parametrize(
+    ("gradients", "variables", "words"),
+    [([], [], "nothing.*build a Keras model before"), (None, None, "None. Give a tf.Variable, a Keras variable")],
+)
+def test_what_has_no_gradient_is_no_variable(gradients, variables, words):
+    with pytest.raises(TypeError, match=f"GradientLog.record: variables holds {words}"):
         GradientLog().record(gradients, variables)
+
+
+def test_numbers_and_arrays_are_recorded_as_any_source():
+    log = GradientLog()
+    for step in (1.0, 2.0):
+        log.record([tf.constant(3.0 * step), tf.constant([0.0, step])], [step, np.array([step, 1.0])])
+    assert log.norm.tolist() == [[3.0, 1.0], [6.0, 2.0]]
+    with pytest.raises(ValueError, match=r"is a float32 tensor of shape \(2,\); the variable has shape \(\)"):
+        log.record([tf.zeros([2]), tf.zeros([2])], [1.0, np.zeros(2)])
 
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # Keras' own, when it saves
