@@ -123,7 +123,7 @@ def _read_csv(path: str, data: bytes) -> tuple[Records, list[CsvFile]]:
         return Records(), [CsvFile(path)]
     lines = data.decode().splitlines()
     header = next(csv.reader(lines))
-    names = tuple(column.removesuffix(".norm") for column in header if column.endswith(".norm"))
+    names = tuple(column.removesuffix(".missing") for column in header if column.endswith(".missing"))
     numbers = np.loadtxt(lines[1:], delimiter=",", ndmin=2) if lines[1:] else np.zeros([0, len(header)])
     _, loss, norm, *columns = numbers.astype(np.float32).T
     table = np.reshape(columns, [len(columns) // len(names), len(names), len(numbers)]).transpose(2, 0, 1)

@@ -113,8 +113,8 @@ def _clipping(log: Any) -> Iterator[str]:
     clipped = (sizes[argument] > limit).any(1) & rows
     if clipped.any():
         what = f"{argument}={limit:g} made gradients smaller in {clipped.sum()} of {rows.sum()} rows"
-        begin = f"first at step {log.steps[clipped.argmax()]}"
-        yield f"Clipping: {what}, {begin}. The log holds the gradients before clipping."
+        step = log.steps[clipped.argmax()]
+        yield f"Clipping: {what}, first at step {step}. The log holds the gradients before clipping."
 
 
 def _updates(log: Any) -> Iterator[str]:

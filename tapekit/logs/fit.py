@@ -57,14 +57,14 @@ class FitCallback(keras.callbacks.Callback):
         self._batch = batch
         if self.model.train_function is not self._plain:
             self.model.train_function = self._plain
-            raise RuntimeError("GradientLog: model.train_function is not what it was at first. Use one log in a fit.")
+            why = "model.train_function is not what it was: there are two logs, or a callback compiled the model"
+            raise RuntimeError(f"GradientLog: {why}. Use one log in a fit.")
         self.model.train_function = self._train
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         if self._ring is None:
-            raise RuntimeError(
-                "GradientLog: train_step did not call model.optimizer.apply. Call log.record(...) in it."
-            )
+            why = "the first batch did not call model.optimizer.apply, so there was nothing to record"
+            raise RuntimeError(f"GradientLog: {why}. Call log.record(...) in a train_step with other optimizers.")
         self._count_steps(batch - self._batch + 1)
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:

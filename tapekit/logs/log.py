@@ -36,7 +36,8 @@ class GradientLog(Records, FitCallback):
         updates: also record ||w_new - w_old|| / ||w_old||, from a copy of the weights before the update.
         histograms: keep the distribution of each gradient, as float32, in every n-th row; None for no row.
         path: a csv file to which the chief worker appends the rows, without histograms. `load` reads it back.
-        logdir: a folder for TensorBoard, to which the chief worker writes rows and histograms every few seconds.
+        logdir: a folder to which the chief worker writes rows and histograms for TensorBoard: after each epoch, every
+            few seconds of an eager loop or of `fit`, and at each `drain`.
         capacity: the number of rows in the ring buffer; by default 1024, or fewer if these would hold more than 64
             histograms (8 kB per variable). A `tf.function` that writes more between two reads loses the oldest rows.
 
@@ -130,7 +131,7 @@ class GradientLog(Records, FitCallback):
             self.drain()
 
     def drain(self) -> None:
-        """Fetch the rows on the device and write them to the files. Call it at times in a loop over a `tf.function`."""
+        """Fetch the rows before they are overwritten, and write them to the files. Every read calls it."""
         if self._ring is None:
             return
         if not tf.executing_eagerly():

@@ -52,7 +52,7 @@ class Records:
     std = property(lambda self: self.column("std"), doc="Standard deviations, `[rows, variables]`.")
     max_abs = property(lambda self: self.column("max_abs"), doc="Largest magnitudes, `[rows, variables]`.")
     zero_fraction = property(lambda self: self.column("zero_fraction"), doc="Share of zeros, `[rows, variables]`.")
-    nonfinite = property(lambda self: np.nan_to_num(self.column("nonfinite")).astype(int), doc="How many NaN or inf.")
+    nonfinite = property(lambda self: np.nan_to_num(self.column("nonfinite")).astype(int), doc="Count of NaN and inf.")
     missing = property(lambda self: np.isnan(self.column("nonfinite")), doc="Whether None, `[rows, variables]`.")
     update_ratio = property(lambda self: self.column("update_ratio"), doc="||update|| / ||w||, `[rows, variables]`.")
     histogram_steps = property(lambda self: self.rows.histogram_steps, doc="The steps with histograms.")
@@ -71,10 +71,10 @@ class Records:
         """Return the index in `names` of a variable, given as itself, its name or the end of its name."""
         known = [index for index, each in enumerate(self.variables) if each is variable]
         name = variable if _sources.as_variable(variable) is None else _sources.names(variable)[0]
-        if known or name is variable or name != "vars":  # which stands for no name
-            return known[0] if known else place_of("GradientLog", self.names, name)
-        what = f"{_sources.describe(variable)} was not recorded"
-        raise KeyError(f"GradientLog: {what}. The names are {some(self.names) or 'not known yet'}.")
+        if not known and name == "vars" and name is not variable:  # a variable without a name
+            what = f"{_sources.describe(variable)} was not recorded"
+            raise KeyError(f"GradientLog: {what}. The names are {some(self.names) or 'not known yet'}.")
+        return known[0] if known else place_of("GradientLog", self.names, name)
 
     def __len__(self) -> int:
         return len(self.rows.steps)
@@ -119,7 +119,7 @@ class Records:
             columns |= zip((f"{name}.{kind}" for name in log.names), getattr(log, kind).T, strict=True)
         return columns
 
-    findings = findings
+    findings = findings  # the function is the method
 
     def __repr__(self) -> str:
         log = self.read()

@@ -1,7 +1,4 @@
-"""Statistics and histograms, computed and kept on the device of the gradients: `Ring`, `summarize`, `count`.
-
-Each sum is one pass over memory, which was measured to be cheaper than fused passes.
-"""
+"""Statistics and histograms, computed and kept on the device of the gradients: `Ring`, `summarize`, `count`."""
 
 import functools
 from collections.abc import Sequence
@@ -68,7 +65,7 @@ class Ring:
         if key not in self._compiled:
             self._compiled[key] = tf.function(self.write, autograph=False).get_concrete_function(gradients, loss, scale)
         given = [value for value in (*gradients, loss, scale) if isinstance(value, tf.Tensor)]
-        compiled = self._compiled[key]  # to call it as a tf.function takes twice as long as small statistics
+        compiled = self._compiled[key]  # to call a tf.function takes longer than the statistics of a small model
         tf.raw_ops.StatefulPartitionedCall(args=[*given, *compiled.captured_inputs], Tout=[], f=compiled.name)
 
     def fetch(self, first: int) -> Rows:
@@ -77,15 +74,15 @@ class Ring:
         end = -(-steps // self.every)
         numbers = np.arange(max(first, end - self.capacity), end)
         rows = tf.gather(self.rows, numbers % self.capacity).numpy()
-        table = rows[:, 2:].reshape(len(rows), len(STATISTICS), self.gradients)
         if self.weights:
             if (steps - 1) % self.every == 0:  # there is no next step yet that writes the last ratio
                 self._write_ratios(tf.constant(steps - 1, tf.int64))
             ratios = tf.gather(self.ratios, numbers % self.capacity).numpy()
             ratios[-1:][~ratios[-1:].any(1)] = np.nan  # the last update has not been applied yet
-            table = np.concatenate([table, ratios[:, np.newaxis]], 1)
+            rows = np.hstack([rows, ratios])
         counted = numbers[numbers % self.histograms == 0] if self.histograms else numbers[:0]
         counts = tf.gather(self.counts, counted // self.histograms % self.counts.shape[0]).numpy().astype(np.int32)
+        table = rows[:, 2:].reshape(len(rows), len(STATISTICS) + bool(self.weights), self.gradients)
         return Rows(numbers * self.every, rows[:, 0], rows[:, 1], table, counted * self.every, counts)
 
     def _write_row(self, step: tf.Tensor, gradients: list, loss: tf.Tensor, scale: Any) -> Any:
@@ -156,12 +153,12 @@ def summarize(gradients: Sequence[tf.Tensor]) -> tf.Tensor:
 
 def count(gradients: Sequence[tf.Tensor]) -> tf.Tensor:
     """Return how many elements of each dense gradient have each code, `[gradients, codes]` int64."""
-    rows, one = [], tf.zeros([0], tf.int32)  # no weights: each element counts as one
+    rows, ones = [], tf.zeros([0], tf.int32)  # without weights, each element counts as one
     for gradient in gradients:
         bits = tf.bitcast(tf.cast(tf.reshape(gradient, [-1]), tf.float32), tf.uint32)
         codes = tf.cast(tf.bitwise.right_shift(bits, tf.constant(22, tf.uint32)), tf.int32)
         # tf.math.bincount computes its size, which XLA does not allow
-        rows.append(tf.raw_ops.DenseBincount(input=codes, size=CODES, weights=one))
+        rows.append(tf.raw_ops.DenseBincount(input=codes, size=CODES, weights=ones))
     return tf.cast(tf.stack(rows), tf.int64)
 
 
@@ -181,7 +178,8 @@ def _accurate_sums(matrices: list[tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
 
 def _sums(x: tf.Tensor) -> tf.Tensor:
     """Return ``[sum of x², sum of x, maximum, minimum, number of nonzero elements]`` of each row, `[sums, rows]`."""
-    one = x.shape[0] == 1  # then no copy is needed
+    # each sum is one pass over memory, which was measured to be cheaper than fused passes
+    one = x.shape[0] == 1  # a vector, for which l2_loss makes no copy
     squares, nonzero = (2 * tf.nn.l2_loss(y)[tf.newaxis] if one else tf.reduce_sum(y * y, 1) for y in (x, tf.sign(x)))
     sums = [squares, tf.reduce_sum(x, 1), tf.reduce_max(x, 1), tf.reduce_min(x, 1), nonzero]
     return tf.cast(tf.stack(sums), tf.float64)

@@ -222,8 +222,9 @@ def test_a_foreign_file_is_refused_in_a_sentence(tmp_path):
     plt.close("all")
     (tmp_path / "torn.npz").write_bytes(b"PK\x03\x04" + b"x" * 100)
     (tmp_path / "other.csv").write_text("step,loss,global_norm,a.norm\n0,1,x,y\n")
+    (tmp_path / "columns.csv").write_text("step,loss,global_norm,a.norm,a.mean\n0,1,2,2,1\n")
     (tmp_path / "one_line.txt").write_bytes(b"\x89no line ends here")
-    for name in ("foreign.npz", "picture.png", "torn.npz", "other.csv", "one_line.txt"):
+    for name in ("foreign.npz", "picture.png", "torn.npz", "other.csv", "columns.csv", "one_line.txt"):
         with pytest.raises(
             ValueError, match=rf"GradientLog.load: .*{name} is not a file of GradientLog \(.*Give a file"
         ):
