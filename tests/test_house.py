@@ -22,7 +22,7 @@ MAY_IMPORT = {
 }
 ROOMS = sorted(set(MAY_IMPORT) - {"core"})
 # what each has at most; `explaining` is half words
-LINES = dict.fromkeys(MAY_IMPORT, 1000) | {"explaining": 1200, "checking": 1372, "plots": 1100}
+LINES = dict.fromkeys(MAY_IMPORT, 1000) | {"explaining": 1200, "plots": 1100}
 ONLY_IN = {"keras": {"logs"}, "matplotlib": {"plots"}, "tensorflow": set(MAY_IMPORT) - {"plots"}}
 
 

@@ -2,16 +2,15 @@
 
 import dataclasses
 from collections.abc import Callable
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any
 
 import tensorflow as tf  # noqa: F401  (the example above)
 
 from tapekit._sources import Call, bind
-from tapekit.checking.comparison import compare
-from tapekit.checking.messages import source_check
-from tapekit.checking.results import GradientCheck
-from tapekit.checking.tape import second_order
+from tapekit.checking.comparison import Comparison
+from tapekit.checking.results import GradientCheck, SourceCheck
+from tapekit.checking.tape import second_order, tape_gradient
 from tapekit.graphs.capture import require_eager
 from tapekit.graphs.state import ONE_AT_A_TIME, all_variables_kept, draws_kept, undisturbed
 from tapekit.jacobians import variable_scope_kept
@@ -30,10 +29,9 @@ def check_gradient(
 ) -> GradientCheck:
     """Compare the gradient of `fn` with differences of its own values, and return a verdict for each source.
 
-    The tape computes the gradient of the outputs' sum with random weights (a random cotangent), in the caller's dtype;
-    the differences are taken in float64 where `fn` is the same function there. Up to 2,048 elements (256 if `fn` cannot
-    be traced; a complex one counts twice), each is checked by itself. Of more, blocks of elements move together, and a
-    block that fails is divided until the wrong element is found.
+    The tape computes the gradient of the sum of the outputs, weighted by a random cotangent, in the caller's dtype; the
+    differences are taken in float64 where `fn` is the same function there. Up to 2,048 elements (256 if `fn` cannot be
+    traced; a complex one counts twice) are checked one by one, more in blocks, of which those that fail are divided.
 
     The verdict on a source is ``pass`` (they agree), ``fail`` (they differ by more than tolerance and uncertainty),
     ``kink`` (there is no slope: left and right differ, or it grows without bound), ``nondeterministic`` (`fn` returns
@@ -49,13 +47,11 @@ def check_gradient(
         progress: show how much is done, on stderr; with None, in a terminal or a notebook after a few seconds.
 
     Returns:
-        A `GradientCheck`: print it. `fn` is traced, or, if it cannot be, called for every difference. Every variable
-        has its value again afterwards.
+        A `GradientCheck`: print it. Every variable has its value again afterwards.
 
     Raises:
         TypeError: if `fn` returns no float tensor, or a source is not one.
-        ValueError: if `order`, `seed`, `rtol` or `atol` is out of range, or `vars` is empty; or if `fn` closes over a
-            source that is a tensor, which only a graph can replace, and cannot be traced.
+        ValueError: if an option is out of range, `vars` is empty, or `fn` closes over a tensor and cannot be traced.
         RuntimeError: if called inside a `tf.function`, or a strategy's scope.
 
     Example:
@@ -64,32 +60,39 @@ def check_gradient(
 
     Source: Press et al., Numerical Recipes, section 5.7; the random cotangent as in autograd's `check_vjp`.
     """
+    _require_valid(order, rtol, atol, seed, progress)
     call = bind("check_gradient", fn, vars)
-    _require_valid(order, rtol, atol, seed)
     require_eager(call)
     once, places = _once(call)
     weighted: list[str] = []
     with ONE_AT_A_TIME, variable_scope_kept(), draws_kept(), undisturbed(), all_variables_kept():
         for number, each in enumerate((once, second_order(once, seed))[: int(order)], 1):
-            found = compare(each, rtol=rtol, atol=atol, seed=seed, progress=progress)
-            checks = tuple(source_check(found, place, name) for place, name in zip(places, call.names, strict=True))
-            if found.tape.weighted:
+            tape = tape_gradient(each, seed)
+            if tape.weighted:
                 weighted.append("the gradient" if number == 2 else "the result of fn")
-            result = GradientCheck(checks, number, tuple(weighted))
+            if tape.problem:
+                checks = [SourceCheck(name, *tape.problem) for name in call.names]
+            else:
+                found = Comparison(each, tape, rtol, atol, seed, progress)
+                checks = [found.source_check(place, name) for place, name in zip(places, call.names, strict=True)]
+            result = GradientCheck(tuple(checks), number, tuple(weighted))
             if not result:
                 break
     return result
 
 
-def _require_valid(order: int, rtol: float | None, atol: float | None, seed: int) -> None:
-    """Raise a ValueError for an option that is out of range."""
-    if order not in (1, 2):
-        raise ValueError(f"check_gradient: order is {order!r}. It is 1 (the gradient) or 2 (its gradient as well).")
-    for name, value in (("rtol", rtol), ("atol", atol)):
-        if value is not None and not (isinstance(value, Real) and value >= 0):
-            raise ValueError(f"check_gradient: {name} is {value!r}. A number from 0 on is needed. Write {name}=1e-4.")
-    if not isinstance(seed, int) or seed < 0:
-        raise ValueError(f"check_gradient: seed is {seed!r}. A whole number is needed, 0 or more. Write seed=0.")
+def _require_valid(order: Any, rtol: Any, atol: Any, seed: Any, progress: Any) -> None:
+    """Raise a ValueError for an option that is out of range, or that is a bool and should be a number."""
+    number = "A number from 0 on is needed"
+    for name, value, valid, need, example in (
+        ("order", order, order in (1, 2), "It is 1, or 2 for the second order", 2),
+        ("rtol", rtol, rtol is None or (isinstance(rtol, Real) and float(rtol) >= 0), number, 1e-4),
+        ("atol", atol, atol is None or (isinstance(atol, Real) and float(atol) >= 0), number, 1e-4),
+        ("seed", seed, isinstance(seed, Integral) and int(seed) >= 0, "A whole number is needed, 0 or more", 0),
+        ("progress", progress, progress in (None, True, False), "It is True, False or None", True),
+    ):
+        if not valid or (isinstance(value, bool) and name != "progress"):
+            raise ValueError(f"check_gradient: {name} is {value!r}. {need}. Write {name}={example}.")
 
 
 def _once(call: Call) -> tuple[Call, list[int]]:

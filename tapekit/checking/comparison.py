@@ -1,184 +1,243 @@
-"""The gradient of the tape beside measured slopes: `compare` returns a `Comparison`.
+"""The gradient of the tape beside measured slopes: a `Comparison`, with a `Judgement` for each line.
 
-`compare` computes the gradient with the tape, chooses the lines on which it is compared with differences, measures
-their slopes at few steps, and again at many steps where the two disagree. A block of elements that fails is divided
-until the wrong element is found.
+The lines on which the two are compared are chosen and measured at few steps, and again at many steps where the two
+disagree. A block of elements that fails is divided until the wrong element is found.
 """
 
 import contextlib
-import dataclasses
 import functools
 import itertools
-from collections.abc import Collection, Iterable
+import math
+from collections.abc import Iterable
 
 import numpy as np
 import tensorflow as tf
 
-from tapekit._sources import Call, describe
-from tapekit.checking.differences import Slopes, measure_slopes
-from tapekit.checking.dtypes import epsilon
+from tapekit._sources import Call, values_of
 from tapekit.checking.float64 import Float64
-from tapekit.checking.judgement import RTOL, judge
-from tapekit.checking.lines import Lines, leaves_at
-from tapekit.checking.tape import TapeGradient, as_vector, pull_back, tape_gradient
+from tapekit.checking.results import VERDICTS, SourceCheck
+from tapekit.checking.slopes import SURE, Lines, Slopes, leaves_at, measure_slopes
+from tapekit.checking.tape import TINY, TapeGradient, as_vector, epsilon, floats, pull_back, real
 
+RTOL = {"float16": 2e-2, "bfloat16": 1e-1, "float32": 3e-4, "float64": 1e-7}  # relative errors of right gradients
+CLOSE = 4.0  # the tape and the differences agree if they differ by at most so many uncertainties
+KNOWN = 0.02  # a slope that is known to this part of the largest gradient of its source tells right from wrong
+WORN = 10.0  # rtols by which the two sides of a slope differ at a kink
 ONE_BY_ONE = 2048  # elements up to which each is checked by itself; more are checked in blocks
 WIDTH = 256  # elements of a block, at least: one wrong element among so many is still visible
 EVALUATED = 7e7  # coordinates that all blocks together may copy: the larger the point, the fewer and wider the blocks
 OPENED = 16  # doubtful blocks that are divided: enough to name a wrong element of each source
-NEIGHBOURS = 8  # points a few roundings away: all of them agree by chance once in a million times
-
+SAMPLER = "a sampler: its gradient is that of the expected value, which differences of one draw do not show"
 Key = tuple[int, int]  # a line: the first coordinate that it moves, and how many
 
 
-@dataclasses.dataclass
 class Comparison:
-    """One order of one function: the gradient of the ``tape``, and the measured slopes of its lines, in ``rows``.
+    """The gradient of the ``tape`` and the judgements on the lines, in ``rows``. ``coarsest`` is a dtype in `fn`."""
 
-    ``lines`` is None if nothing was measured, because the gradient raises or changes from call to call. ``eps`` is that
-    of the coarsest dtype in `fn`, and ``peaks`` are the largest gradients of the sources. ``samplers`` are the indices
-    of the sources that are parameters of a random operation.
-    """
+    def __init__(
+        self, call: Call, tape: TapeGradient, rtol: float | None, atol: float | None, seed: int, progress: bool | None
+    ) -> None:
+        self.call, self.tape, self.rows = call, tape, dict[Key, Judgement]()
+        self.dtypes = [each.dtype.real_dtype for each in (*call.sources, *tape.outputs)]
+        self.coarsest = max(self.dtypes, key=epsilon)
+        self.samplers: set[int] = set()
+        lines = None
+        with contextlib.suppress(Exception):  # whatever keeps fn from being computed in float64
+            float64 = Float64(call, tape)
+            self.coarsest, self.samplers = max(self.coarsest, float64.coarsest, key=epsilon), float64.samplers
+            wide = Lines(float64.values(), tape, tf.float64, float64, seed, progress)
+            pairs, eps = zip(map(real, tape.outputs), map(real, wide.outputs), strict=True), epsilon(self.coarsest)
+            if all(np.allclose(y, y0, np.sqrt(eps), eps * wide.largest, equal_nan=True) for y, y0 in pairs):
+                lines = wide  # they show the function that the tape saw
+        self.lines = lines or Lines(call, tape, self.coarsest, None, seed, progress)
+        self.rtol, self.atol = RTOL[self.coarsest.name] if rtol is None else rtol, atol or 0.0
+        if len(tape.vector):
+            self._measure()
 
-    call: Call
-    tape: TapeGradient
-    lines: Lines = None  # type: ignore[assignment]  # without lines there are no rows, and nothing asks for them
-    eps: float = 0.0
-    rtol: float = 0.0
-    atol: float = 0.0
-    samplers: Collection[int] = ()
-    peaks: np.ndarray = None  # type: ignore[assignment]
-    rows: dict[Key, Slopes] = dataclasses.field(default_factory=dict)
-
-    def gradient(self, point: tf.Tensor, cotangents: list) -> np.ndarray:
-        """Return the gradient of the tape at another point, under other cotangents, in the dtype of the caller."""
-        _, back = pull_back(self.call, leaves_at(self.call, point))
-        return as_vector(self.call, back(cotangents), self.tape.scale)
+    def _gradient(self, cotangents: list, move: float = 0.0) -> np.ndarray:
+        """Return the gradient of the tape under other cotangents, at a point that is `move` roundings away."""
+        leaves = leaves_at(self.call, self.lines.point * (1 + move * epsilon(self.lines.narrow)))
+        return as_vector(self.call, pull_back(self.call, leaves)[1](cotangents), self.tape.scale)
 
     @functools.cached_property
-    def fine(self) -> np.ndarray | None:
-        """The gradient of the tape in float64, if `fn` is coarser and can be differentiated there."""
+    def exact(self) -> tuple[np.ndarray, np.ndarray]:
+        """The gradient in float64 and the rounding of the tape; without it, that of the tape, and its change nearby."""
+        lines, tape = self.lines, self.tape
+        with contextlib.suppress(Exception):  # whatever keeps the gradient from being computed in float64
+            if lines.float64 and epsilon(self.coarsest) > lines.eps:
+                fine = as_vector(self.call, lines.float64.gradient(leaves_at(lines.call, lines.point)), tape.scale)
+                return fine, tape.vector - fine
+        with contextlib.suppress(Exception):  # beyond its domain fn may raise
+            near = [self._gradient(tape.cotangents, move) for move in range(-64, 65, 16)]
+            return tape.vector, SURE * np.ptp(near, axis=0)
+        return tape.vector, np.zeros_like(tape.vector)
+
+    @functools.cached_property
+    def absorbed(self) -> float:
+        """How far a slope may be from the gradient because an output is so large that no step changes it."""
         lines = self.lines
-        with contextlib.suppress(Exception):
-            if self.eps > lines.eps and lines.float64:
-                return as_vector(self.call, lines.float64.gradient(leaves_at(lines.call, lines.point)), self.tape.scale)
-        return None
-
-    @functools.cached_property
-    def neighbours(self) -> np.ndarray:
-        """The gradients of the tape at points a few roundings away: their differences are rounding."""
-        point, rng = self.lines.point.numpy(), np.random.default_rng(0)
-        eps = max(epsilon(source.dtype) for source in self.call.sources)
-        moves = [rng.integers(1, 64, len(point)) * rng.choice([-1, 1], len(point)) * eps for _ in range(NEIGHBOURS)]
-        with contextlib.suppress(Exception):
-            return np.array([self.gradient(tf.constant(point * (1 + move)), self.tape.cotangents) for move in moves])
-        return self.tape.vector[None]
-
-    @functools.cached_property
-    def constant(self) -> np.ndarray:
-        """The gradient of those outputs that are constant."""
-        with contextlib.suppress(Exception):
-            if self.lines.constant_size:
-                return self.gradient(self.lines.point, self.lines.constant)
-        return np.zeros_like(self.tape.vector)
+        with contextlib.suppress(Exception):  # beyond its domain fn may raise
+            there = floats(lines.call(leaves_at(lines.call, lines.point + 0.1 * lines.direction)))
+            pairs = zip(self.tape.cotangents, lines.outputs, there, strict=True)
+            if self._gradient([tf.where(y == y0, c, tf.zeros_like(c)) for c, y, y0 in pairs]).any():
+                return 10 * lines.eps * lines.largest  # a slope is at most 10 times the change by this step
+        return 0.0
 
     def along(self, gradient: np.ndarray, key: Key) -> tuple[float, float]:
         """Return the slope that a gradient predicts on a line, and the norm of its part there."""
         moved = gradient[key[0] : sum(key)]
-        moved = moved if key[1] == 1 else moved * self.lines.direction[key[0] : sum(key)]
+        moved = moved if key[1] == 1 else moved * self.lines.direction[key[0] : sum(key)].numpy()
         return float(moved.sum()), float(np.linalg.norm(moved))
 
-    def touching(self, index: int) -> list[Key]:
-        """Return the lines that move a part of the source `index`."""
+    def _touching(self, index: int) -> list[Key]:
+        """Return the lines that move a part of the source `index`, the gravest last."""
         low, high = (int(end) for end in np.append(0, self.lines.ends)[index : index + 2])
-        return [key for key in self.rows if key[0] < high and sum(key) > low]
+        touching = [key for key in self.rows if key[0] < high and sum(key) > low]
+        return sorted(touching, key=lambda key: self.rows[key].gravity)
+
+    def _measure(self) -> None:
+        """Measure every line at few steps; the doubtful lines and the worst element of each source at all steps."""
+        self._measure_lines(self._choose(), quick=True)
+        doubtful = [key for key, judgement in self.rows.items() if judgement.verdict != "pass"]
+        doubtful.sort(key=lambda key: self.rows[key].gravity, reverse=True)
+        worst = [key for index in range(len(self.call.sources)) for key in self._touching(index)[-1:] if key[1] == 1]
+        if doubtful or worst:
+            self._measure_lines(dict.fromkeys([*doubtful, *worst]))
+        for key in doubtful[:OPENED]:
+            self._open(key)
+
+    def _choose(self) -> Iterable[Key]:
+        """Choose the lines: an element each, or, of many elements, blocks."""
+        total, lines = len(self.tape.vector), self.lines
+        if total <= (ONE_BY_ONE if lines.graph else ONE_BY_ONE // 8):
+            return [(start, 1) for start in range(total)]
+        count = min(total // WIDTH, max(3, int(EVALUATED / total))) if lines.graph else 32
+        starts = np.linspace(0, total, count, endpoint=False).astype(int)
+        if count >= 4 * len(self.call.sources):
+            starts = np.union1d(starts, lines.ends[:-1])
+        return zip(starts.tolist(), np.diff(starts, append=total).tolist(), strict=True)
+
+    def _measure_lines(self, keys: Iterable[Key], quick: bool = False) -> None:
+        keys = list(keys)
+        starts, widths = np.transpose(keys)
+        for key, row in zip(keys, measure_slopes(self.lines, starts, widths, quick=quick), strict=True):
+            self.rows[key] = Judgement(self, key, row)
+
+    def _open(self, block: Key) -> None:
+        """Divide a block that fails, at the ends of sources or in half, and again its worst part."""
+        start, width = block
+        if self.rows[block].verdict == "fail" and width > 1:
+            cuts = [int(end) for end in self.lines.ends if start < end < start + width] or [start + width // 2]
+            parts = [(a, b - a) for a, b in itertools.pairwise([start, *cuts, start + width])]
+            del self.rows[block]
+            self._measure_lines(parts)
+            self._open(max(parts, key=lambda key: self.rows[key].gravity))
+
+    def source_check(self, index: int, name: str) -> SourceCheck:
+        """Return the verdict on source number `index`, with the numbers of its worst line."""
+        source, raw, keys = values_of(self.call.sources[index]), self.tape.raw[index], self._touching(index)
+        size, parts, blocks = source.shape.num_elements(), 1 + source.dtype.is_complex, sum(key[1] > 1 for key in keys)
+        checked = f"{size} of {size} elements" + (f" in {blocks} blocks" if blocks else "")
+        if raw is not None and raw.shape != source.shape:
+            words = f"wrong shape: the gradient is {tuple(raw.shape)}, the source {tuple(source.shape)}"
+            return SourceCheck(name, "fail", words, checked=checked)
+        if not keys:
+            return SourceCheck(name, "pass", "", checked=checked)
+        start, judgement, row = keys[-1][0], self.rows[keys[-1]], self.rows[keys[-1]].row
+        verdict, cause = judgement.verdict, judgement.cause
+        if self.tape.upstream[index] and verdict != "kink":
+            verdict, cause = "fail", self.tape.upstream[index]
+        elif index in self.samplers and verdict != "pass":
+            verdict, cause = "inconclusive", SAMPLER
+        at = max((start - int(self.lines.ends[index])) // parts + size, 0)
+        place = tuple(map(int, np.unravel_index(at, source.shape))) if source.shape.rank else ()
+        numbers = judgement.gradient, float(row.numeric), float(row.uncertainty)
+        curve = tuple(row.steps.tolist()), tuple(row.curve.tolist())
+        return SourceCheck(name, verdict, cause, place, *numbers, checked, float(row.step), *curve)
 
 
-def compare(call: Call, *, rtol: float | None, atol: float | None, seed: int, progress: bool | None) -> Comparison:
-    """Compare the gradient of `call` with differences, element by element or in blocks."""
-    tape = tape_gradient(call, seed)
-    if tape.random or tape.raises:
-        return Comparison(call, tape)
-    lines, eps, samplers = _lines(call, tape, seed, progress)
-    if rtol is None:
-        rtol = max(allowed for name, allowed in RTOL.items() if epsilon(name) <= eps)
-    parts = np.split(np.abs(np.nan_to_num(tape.vector)), lines.ends[:-1])
-    peaks = np.array([part.max(initial=0.0) for part in parts])
-    found = Comparison(call, tape, lines, eps, rtol, atol or 0.0, samplers, peaks)
-    if len(tape.vector):
-        _measure(found)
-    return found
+class Judgement:
+    """The judgement on one line: the ``verdict`` with its ``cause``, the ``gravity`` by which lines are sorted, and the
+    numbers that the rules compare."""
 
+    def __init__(self, found: Comparison, key: Key, row: Slopes) -> None:
+        self.found, self.key, self.row, self.eps = found, key, row, epsilon(found.coarsest)
+        self.source = int(np.searchsorted(found.lines.ends, key[0], side="right"))
+        self.peak = np.abs(np.nan_to_num(np.split(found.tape.vector, found.lines.ends[:-1])[self.source])).max()
+        self.gradient, norm = found.along(found.tape.vector, key)
+        self.error = abs(self.gradient - row.numeric)
+        self.margin, self.bend = SURE * row.uncertainty, WORN * found.rtol * max(abs(row.left), abs(row.right))
+        self.whole = max(abs(self.gradient), abs(row.numeric), norm)
+        # A block is judged by a typical element: one wrong element has to show.
+        self.reference = self.whole if key[1] == 1 else norm / math.sqrt(key[1])
+        # The rounding of the slope, in units of eps, where intermediate numbers cancel.
+        self.cancelling = found.lines.largest / (abs(found.lines.direction.numpy()[key[0]]) if key[1] == 1 else 1.0)
+        # A gradient below the smallest number of its dtype becomes 0, which is no mistake.
+        self.allowed = found.rtol * self.reference + found.atol + max(TINY[dtype.name] for dtype in found.dtypes)
+        with np.errstate(all="ignore"):  # what is not finite is judged by rules of its own
+            self.verdict, self.cause = self._judge(f"the slope is {row.numeric:.6g}")
+            doubt = self.error / (self.allowed + CLOSE * row.uncertainty + 1e-300)
+        self.gravity = VERDICTS.index(self.verdict), len(row.steps), doubt if math.isfinite(doubt) else math.inf
 
-def _lines(call: Call, tape: TapeGradient, seed: int, progress: bool | None) -> tuple[Lines, float, Collection[int]]:
-    """Return `fn` on lines, in float64 if it is the same function there; its coarsest eps; the samplers."""
-    lines_of = functools.partial(Lines, tape=tape, seed=seed, progress=progress)
-    eps, samplers = max(epsilon(each.dtype) for each in (*call.sources, *tape.outputs)), set()
-    with contextlib.suppress(Exception):  # whatever keeps fn from being computed in float64
-        float64 = Float64(call, tape)
-        eps, samplers = max(eps, epsilon(float64.coarsest)), float64.samplers
-        lines = lines_of(float64.values(), float64=float64, eps=epsilon("float64"))
-        if lines.agrees(eps):
-            return lines, eps, samplers
-    variables = [isinstance(source, tf.Variable) for source in call.sources]
-    if not call.takes_vars and not all(variables):
-        name, source = call.names[variables.index(False)], call.sources[variables.index(False)]
-        raise ValueError(
-            f"check_gradient: source {name!r} is {describe(source)} that fn closes over, and fn cannot be traced to a "
-            "float64 graph in which to move it. Let fn take it: check_gradient(lambda x: ..., x), or make it a "
-            "tf.Variable."
-        )
-    with contextlib.suppress(Exception):  # whatever keeps fn from being a graph
-        lines = lines_of(call, eps=eps)
-        if lines.agrees(eps):
-            return lines, eps, samplers
-    return lines_of(call, eps=eps, graph=False), eps, samplers
+    def _judge(self, slope: str) -> tuple[str, str]:
+        """Return the verdict of the first rule that applies, and the cause."""
+        row, found = self.row, self.found
+        if row.diverges:
+            return "kink", "kink: the slope grows without bound as the step shrinks (a jump, or a vertical tangent)"
+        if self._is_kink(SURE):
+            kink = f"kink: the slope is {row.left + 0:.4g} on the left and {row.right + 0:.4g} on the right"
+            far = max(min(row.left, row.right) - self.gradient, self.gradient - max(row.left, row.right))
+            if far > self.bend + found.atol + 2 * row.sides:
+                return "fail", f"{kink}; the gradient is not between them, it is {self.gradient:.4g}"
+            return "kink", kink
+        if not math.isfinite(row.numeric):
+            return "inconclusive", "fn is not finite here, or raises, on both sides: there is nothing to compare with"
+        if not math.isfinite(self.gradient):
+            fits = abs(row.numeric) < min(float(dtype.max) for dtype in found.dtypes) / 2
+            return "fail" if fits else "inconclusive", f"the gradient is {self.gradient}, {slope}"
+        if self._agrees(self.error, self.allowed):
+            return "pass", ""
+        if math.isfinite(self.margin) and (opinion := self._second_opinion(slope)):
+            return opinion
+        return "inconclusive", f"too noisy to tell in {found.lines.dtype.name}: {slope}, give or take {self.margin:.2g}"
 
+    def _agrees(self, error: float, allowed: float) -> bool:
+        """Whether an error is allowed, or within the uncertainty of a slope that is known well enough."""
+        near = error <= CLOSE * self.row.uncertainty and self.margin <= KNOWN * self.peak
+        return bool(error <= allowed or near)
 
-def _measure(found: Comparison) -> None:
-    """Measure every line at few steps; then at all steps the doubtful lines and the worst element of each source."""
-    _measure_lines(found, _choose(found), quick=True)
-    judged = {key: judge(found, key) for key in found.rows}
-    doubtful = [key for key in judged if judged[key].verdict != "pass" or judged[key].reason]
-    doubtful.sort(key=lambda key: -judged[key].doubt)
-    mine = filter(None, map(found.touching, range(len(found.tape.raw))))
-    worst = [max(keys, key=lambda key: judged[key].doubt) for keys in mine]
-    todo = list(dict.fromkeys([*doubtful, *(key for key in worst if key[1] == 1)]))
-    if todo:
-        _measure_lines(found, todo)
-    for key in doubtful[:OPENED]:
-        _open(found, key)
+    def _is_kink(self, times: float) -> bool:
+        """Whether the slopes of the two sides differ by more than the tolerance and `times` their uncertainty."""
+        return abs(self.row.right - self.row.left) > max(times * self.row.sides, self.bend)
 
+    def _second_opinion(self, slope: str) -> tuple[str, str] | None:
+        """Judge by the tape in float64, or at neighbouring points: an error that is absent there is rounding."""
+        found, lines, (exact, rounding) = self.found, self.found.lines, self.found.exact
+        error = abs(found.along(exact, self.key)[0] - self.row.numeric)
+        spread = found.along(rounding, self.key)[1]
+        # Only values in float64 show a slope of 0. If they change by rounding alone, the gradient may cancel likewise.
+        cancels = lines.eps * self.cancelling if self.row.numeric else 0.0
+        is_zero = lines.dtype == tf.float64 and abs(self.row.numeric) <= self.margin
+        if is_zero and abs(self.gradient) <= SURE * spread + cancels:
+            return "pass", "the slope is 0 up to rounding"
+        if exact is not found.tape.vector and self._agrees(error, RTOL["float64"] * self.reference):
+            lost = f"right in float64, lost to rounding in {found.coarsest.name}: it is {self.gradient:.6g}, {slope}"
+            minor = max(WORN * found.rtol * self.whole, 16 * self.eps * self.peak)
+            return ("pass", "") if spread <= minor else ("inconclusive", lost)
+        if exact is found.tape.vector and self.eps > lines.eps:  # the tape is coarser than the values
+            spread += self.eps * self.cancelling
+        if error > self.margin + spread + found.absorbed and not self._is_kink(CLOSE):
+            return "fail", self._mistake(slope)
+        # Where rounding hides one wrong element of a block, the block is judged by its sum.
+        return ("pass", "") if self.error <= found.rtol * self.whole else None
 
-def _choose(found: Comparison) -> Iterable[Key]:
-    """Choose the lines: an element each, or, of many elements, blocks."""
-    total, lines = len(found.tape.vector), found.lines
-    if total <= (ONE_BY_ONE if lines.graph else ONE_BY_ONE // 8):
-        return [(start, 1) for start in range(total)]
-    count = min(total // WIDTH, max(3, int(EVALUATED / total))) if lines.graph else 32
-    starts = np.linspace(0, total, count, endpoint=False).astype(int)
-    if count >= 4 * len(found.call.sources):
-        starts = np.union1d(starts, lines.ends[:-1])
-    return zip(starts.tolist(), np.diff(starts, append=total).tolist(), strict=True)
-
-
-def _measure_lines(found: Comparison, keys: Iterable[Key], quick: bool = False) -> None:
-    """Measure the slopes of the lines `keys`."""
-    keys = list(keys)
-    starts, widths = np.transpose(keys)
-    slopes = measure_slopes(found.lines, starts, widths, quick=quick)
-    found.rows.update((key, Slopes(*row)) for key, row in zip(keys, zip(*slopes, strict=True), strict=True))
-
-
-def _open(found: Comparison, block: Key) -> None:
-    """Divide a block that fails, at the ends of sources or in half, and its worst part again, down to one element."""
-    parts = {block: judge(found, block)}
-    for _ in range(64):
-        start, width = worst = max(parts, key=lambda key: parts[key].doubt)
-        if parts.pop(worst).verdict != "fail" or width == 1:
-            return
-        cuts = [int(end) for end in found.lines.ends if start < end < start + width] or [start + width // 2]
-        halves = [(a, b - a) for a, b in itertools.pairwise([start, *cuts, start + width])]
-        _measure_lines(found, halves)
-        del found.rows[worst]
-        parts |= {half: judge(found, half) for half in halves}
+    def _mistake(self, slope: str) -> str:
+        if self.found.tape.raw[self.source] is None:
+            return f"missing: the gradient is None, {slope}"
+        if not self.gradient:
+            return f"missing: the gradient is 0 where {slope}"
+        if abs(self.row.numeric) <= self.margin:
+            return f"the gradient is {self.gradient:.6g} where {slope}"
+        factor = self.gradient / self.row.numeric
+        digits = ".3f" if abs(factor - 1) > 2e-3 and abs(factor) > 0.01 else ".6g"
+        return "sign flipped" if abs(factor + 1) < 1e-3 else f"off by a factor of {factor:{digits}}"

@@ -15,10 +15,9 @@ NUMBERS = range(2, 6)  # the columns that hold numbers
 class SourceCheck:
     """The verdict on one source, and the numbers at its worst element.
 
-    ``index`` is that element, or the first of a block. ``analytic`` is the tape's gradient, under the random cotangent
-    if `fn` is not scalar; ``numeric`` +- ``uncertainty`` is that of the differences, measured best at ``step``.
-    ``differences`` are the central differences at each of ``steps``, for `tapekit.plot_check`. If nothing was measured,
-    ``index`` is None and every number is nan.
+    ``index`` is that element, or the first of a block; None if nothing was measured. ``analytic`` is the gradient of
+    the tape, under the random cotangent if `fn` is not scalar; ``numeric`` +- ``uncertainty`` is the slope, measured
+    best at ``step``. ``differences`` are the central differences at each of ``steps``.
     """
 
     name: str
@@ -68,6 +67,8 @@ class GradientCheck:
         """Return the check at an index, or of the source with that name, or with a Keras path that ends with it."""
         if isinstance(which, str):
             which = place_of("GradientCheck", [source.name for source in self.sources], which)
+        if not -len(self) <= which < len(self):
+            raise IndexError(f"GradientCheck: there is no source {which}; there are {len(self)}. Write check[0].")
         return self.sources[which]
 
     def raise_if_failed(self) -> None:

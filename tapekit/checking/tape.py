@@ -11,17 +11,19 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tapekit._sources import Call, describe, values_of, watchable
-from tapekit.checking.dtypes import epsilon, floats, real
+from tapekit._sources import Call, dense, describe, is_float, values_of, watchable
+
+EPSILON = {"float16": 2.0**-10, "bfloat16": 2.0**-7, "float32": 2.0**-23, "float64": 2.0**-52}  # the spacing at 1
+TINY = dict.fromkeys(EPSILON, 2.0**-126) | {"float16": 2.0**-24, "float64": 2.0**-1022}  # less is replaced by 0
 
 
 @dataclasses.dataclass(frozen=True)
 class TapeGradient:
     """The ``outputs`` of `fn` and the gradients of their sum, weighted by ``cotangents``.
 
-    ``raw`` are the gradients as the tape returned them. ``vector`` is the same as one real vector, divided by
-    ``scale``, and ``doubled`` that under -2 times the cotangents; ``linear``: it is -2 times as large, for each source.
-    ``random``: `fn` or its gradient changes from call to call. ``raises``: the error of the backward pass.
+    ``raw`` are the gradients as the tape returned them, ``vector`` the same as one real vector, divided by ``scale``.
+    ``upstream`` says for each source how its gradient depends on the cotangents, if not linearly. ``problem`` is the
+    verdict and the cause if the gradient raises or changes from call to call; ``weighted``: there are several numbers.
     """
 
     outputs: list[tf.Tensor]
@@ -29,45 +31,34 @@ class TapeGradient:
     scale: float
     raw: list
     vector: np.ndarray
-    doubled: np.ndarray
-    linear: list[bool]
-    random: bool
-    raises: str
-
-    @property
-    def weighted(self) -> bool:
-        """Whether the cotangents weigh several numbers."""
-        return not _single(self.outputs)
+    upstream: list[str]
+    weighted: bool
+    problem: tuple[str, str] | None
 
 
 def tape_gradient(call: Call, seed: int) -> TapeGradient:
     """Run `fn` twice under the tape, three times if the two disagree."""
-    outputs, raw, raises = _run(call, seed, 1.0)
-    again, doubled, _ = _run(call, seed, -2.0)  # -2 is exact in binary: a linear gradient follows exactly
-    linear = [_same(None if g is None else -2 * tensor(g), h) for g, h in zip(raw, doubled, strict=True)]
-    random = not all(map(_same, outputs, again))
-    if not all(linear):
-        random |= not all(map(_same, raw, _run(call, seed, 1.0)[1]))
-    weights = cotangents(outputs, seed)
-    # The weight of a single number is divided out again, so that a reader can compute what is printed.
-    scale = float(tf.reshape(weights[0], [])) if _single(outputs) else 1.0
-    parts = (as_vector(call, raw, scale), as_vector(call, doubled, scale))
-    return TapeGradient(outputs, weights, scale, raw, *parts, linear, random, raises)
-
-
-def _run(call: Call, seed: int, factor: float) -> tuple[list, list, str]:
-    """Return the outputs, the gradients under factor * cotangent, and the error of the backward pass, if any."""
     outputs, back = pull_back(call)
     if not outputs:
-        raise TypeError(
-            f"check_gradient: fn returned {describe(call())}. Only float and complex tensors have gradients. "
-            "Return the tensor to differentiate: end fn with return loss."
-        )
+        need = "Only float and complex tensors have gradients. End fn with return loss"
+        raise TypeError(f"check_gradient: fn returned {describe(call())}. {need}.")
+    weights, raw, upstream, problem = cotangents(outputs, seed), [None] * len(call.sources), [], None
+    again, back_again = pull_back(call)
+    random = not all(map(_same, outputs, again))
     try:
-        return outputs, back([tf.cast(factor, c.dtype) * c for c in cotangents(outputs, seed)]), ""
+        raw = back(weights)
+        doubled = back_again([-2 * c for c in weights])  # -2 is exact in binary: a linear gradient follows exactly
+        upstream = [*map(_upstream, raw, doubled)]
+        random |= any(upstream) and not all(map(_same, raw, pull_back(call)[1](weights)))
     except Exception as error:
-        words = f"the gradient raises {type(error).__name__}: {error}".splitlines()[0][:200]
-        return outputs, [None] * len(call.sources), words
+        problem = "fail", f"the gradient raises {type(error).__name__}: {error}".splitlines()[0][:200]
+    if random:
+        words = "fn returns another value or gradient at every call; fix its seed, or freeze its state"
+        problem = "nondeterministic", f"random: {words}"
+    weighted = not _single(outputs)
+    # The weight of a single number is divided out again, so that a reader can compute what is printed.
+    scale = 1.0 if weighted else float(tf.reshape(weights[0], []))
+    return TapeGradient(outputs, weights, scale, raw, as_vector(call, raw, scale), upstream, weighted, problem)
 
 
 def pull_back(call: Call, leaves: Sequence | None = None) -> tuple[list[tf.Tensor], Callable]:
@@ -76,7 +67,7 @@ def pull_back(call: Call, leaves: Sequence | None = None) -> tuple[list[tf.Tenso
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(sources)
         outputs = floats(call(leaves))
-    return outputs, lambda upstream: tape.gradient(outputs, sources, upstream)
+    return outputs, lambda upstream: dense(tape.gradient(outputs, sources, upstream))
 
 
 def second_order(call: Call, seed: int) -> Call:
@@ -85,7 +76,7 @@ def second_order(call: Call, seed: int) -> Call:
     def slope(*leaves: Any) -> list[tf.Tensor]:
         outputs, back = pull_back(call, leaves or None)
         gradients = back([tf.ones_like(y) for y in outputs] if _single(outputs) else cotangents(outputs, seed + 1))
-        return [tensor(g) for g in gradients if g is not None] or [tf.zeros([])]
+        return [g for g in gradients if g is not None] or [tf.zeros([])]
 
     return dataclasses.replace(call, fn=slope)
 
@@ -107,23 +98,50 @@ def cotangents(outputs: Sequence, seed: int) -> list[tf.Tensor]:
 
 def as_vector(call: Call, gradients: Sequence, scale: float) -> np.ndarray:
     """Return all gradients / `scale` as one real vector, with zeros for one that is None or of another shape."""
-    parts = []
-    for gradient, source in zip(gradients, call.sources, strict=True):
-        like = values_of(source)
-        fits = gradient is not None and tensor(gradient).shape == like.shape
-        parts.append(real(tensor(gradient) if fits else tf.zeros_like(like)))
+    likes = [values_of(source) for source in call.sources]
+    pairs = zip(gradients, likes, strict=True)
+    parts = [real(g if g is not None and g.shape == like.shape else tf.zeros_like(like)) for g, like in pairs]
     return (tf.concat(parts, 0) / scale).numpy()
 
 
-def tensor(gradient: Any) -> tf.Tensor:
-    """Return a gradient as a dense tensor, in which the repeated rows of `tf.IndexedSlices` are added."""
-    return tf.convert_to_tensor(values_of(gradient))
+def floats(result: Any) -> list[tf.Tensor]:
+    """Return the float and complex tensors in what `fn` returned."""
+    found = tf.nest.flatten(result, expand_composites=True)
+    return [y for y in map(tf.convert_to_tensor, (y for y in found if y is not None)) if is_float(y)]
 
 
-def _same(first: Any, second: Any) -> bool:
-    """Whether two calls returned the same, up to the rounding of sums whose order depends on threads."""
+def real(tensor: Any) -> tf.Tensor:
+    """Return a tensor of any dtype as a real vector in float64, in which a complex number is two entries."""
+    tensor = tf.convert_to_tensor(values_of(tensor))
+    if tensor.dtype.is_complex:
+        tensor = tf.stack([tf.math.real(tensor), tf.math.imag(tensor)], axis=-1)
+    return tf.cast(tf.reshape(tensor, [-1]), tf.float64)
+
+
+def norm(tensor: Any) -> tf.Tensor:
+    """Return the L2 norm of a float tensor, in float64, without what is infinite or as large as its dtype can hold."""
+    x = tf.abs(real(tensor))
+    return tf.norm(tf.where(x < float(tensor.dtype.real_dtype.max), x, 0.0))
+
+
+def epsilon(dtype: Any) -> float:
+    """Return the spacing of the numbers of `dtype` at 1; 0 for an integer."""
+    return EPSILON.get(tf.as_dtype(dtype).real_dtype.name, 0.0)
+
+
+def _upstream(once: Any, doubled: Any) -> str:
+    """Return how a gradient depends on the upstream gradient, if not linearly, from that under -2 times as much."""
+    ways = {-2: "", 1: "the upstream gradient is ignored", 4: "the upstream gradient is applied twice"}
+    for factor, words in ways.items():
+        if _same(once, doubled, factor):
+            return words
+    return "the gradient is not linear in the upstream gradient"
+
+
+def _same(first: Any, second: Any, factor: int = 1) -> bool:
+    """Whether `second` is `factor * first`, up to the rounding of sums whose order depends on threads."""
     if first is None or second is None:
         return first is second
-    a, b = (real(tensor(each)).numpy() for each in (first, second))
+    a, b = factor * real(first).numpy(), real(second).numpy()
     size = np.max(np.abs(a), initial=0.0, where=np.isfinite(a))
     return a.shape == b.shape and np.allclose(a, b, rtol=0, atol=16 * epsilon(first.dtype) * size, equal_nan=True)

@@ -690,10 +690,22 @@ def test_what_overflows_or_drowns_is_inconclusive():
     assert drowned.verdict == "inconclusive"
 
 
-@pytest.mark.parametrize("seed", [None, -1, 1.5, "a"])
+@pytest.mark.parametrize("seed", [None, -1, 1.5, "a", True])
 def test_a_seed_is_a_whole_number(seed):
     with pytest.raises(ValueError, match=r"check_gradient: seed is .*Write seed=0"):
         check_gradient(tf.sin, 1.0, seed=seed)
+
+
+@pytest.mark.parametrize("seed", [np.int64(2), np.uint8(2)])
+def test_a_whole_number_of_numpy_is_a_seed(seed):
+    assert check_gradient(tf.sin, X, seed=seed) == check_gradient(tf.sin, X, seed=2)
+
+
+@pytest.mark.parametrize("options", [{"order": True}, {"order": 3}, {"progress": "yes"}, {"rtol": True}])
+def test_an_option_of_another_kind_is_refused(options):
+    (name,) = options
+    with pytest.raises(ValueError, match=rf"check_gradient: {name} is .*Write {name}="):
+        check_gradient(tf.sin, 1.0, **options)
 
 
 def test_the_random_state_is_left_as_it_was():

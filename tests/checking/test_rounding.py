@@ -417,6 +417,9 @@ def test_a_check_is_found_by_its_place_too():
     check = check_gradient(lambda a, b: a * b, [2.0, 3.0])
     assert check[0] is check["a"] is check.sources[0]
     assert check[-1] is check["b"]
+    for place in (2, 9, -3):
+        with pytest.raises(IndexError, match=rf"GradientCheck: there is no source {place}; there are 2"):
+            check[place]
 
 
 def test_the_factor_is_that_of_the_row_it_stands_under():
@@ -452,6 +455,6 @@ def test_progress_shows_itself_after_some_seconds_in_a_terminal_only(
     screen.isatty = lambda: interactive
     monkeypatch.setattr(sys, "stderr", screen)
     now = iter([0.0] + [seconds] * 9999)
-    monkeypatch.setattr("tapekit.checking.lines.time.monotonic", lambda: next(now))
+    monkeypatch.setattr("tapekit.checking.slopes.time.monotonic", lambda: next(now))
     assert check_gradient(small_slope, 0.3, progress=progress)
     assert ("6/6 values" in screen.getvalue()) == shown
