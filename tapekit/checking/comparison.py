@@ -22,7 +22,7 @@ from tapekit.checking.tape import TINY, TapeGradient, as_vector, epsilon, floats
 RTOL = {"float16": 2e-2, "bfloat16": 1e-1, "float32": 3e-4, "float64": 1e-7}  # relative errors of right gradients
 CLOSE = 4.0  # the tape and the differences agree if they differ by at most so many uncertainties
 KNOWN = 0.02  # a slope that is known to this part of the largest gradient of its source tells right from wrong
-WORN = 10.0  # rtols by which the two sides of a slope differ at a kink
+WORN = 10.0  # rtols: the two sides of a kink differ by more; rounding may take so much from a right gradient
 ONE_BY_ONE = 2048  # elements up to which each is checked by itself; more are checked in blocks
 WIDTH = 256  # elements of a block, at least: one wrong element among so many is still visible
 EVALUATED = 7e7  # coordinates that all blocks together may copy: the larger the point, the fewer and wider the blocks
@@ -32,7 +32,7 @@ Key = tuple[int, int]  # a line: the first coordinate that it moves, and how man
 
 
 class Comparison:
-    """The gradient of the ``tape`` and the judgements on the lines, in ``rows``. ``coarsest`` is a dtype in `fn`."""
+    """The gradient of the ``tape``, the judgements on the lines in ``rows``, and the ``coarsest`` dtype in `fn`."""
 
     def __init__(
         self, call: Call, tape: TapeGradient, rtol: float | None, atol: float | None, seed: int, progress: bool | None
@@ -222,8 +222,8 @@ class Judgement:
             return "pass", "the slope is 0 up to rounding"
         if exact is not found.tape.vector and self._agrees(error, RTOL["float64"] * self.reference):
             lost = f"right in float64, lost to rounding in {found.coarsest.name}: it is {self.gradient:.6g}, {slope}"
-            minor = max(WORN * found.rtol * self.whole, 16 * self.eps * self.peak)
-            return ("pass", "") if spread <= minor else ("inconclusive", lost)
+            usual = max(WORN * found.rtol * self.whole, 16 * self.eps * self.peak)  # 16 roundings add up
+            return ("pass", "") if spread <= usual else ("inconclusive", lost)
         if exact is found.tape.vector and self.eps > lines.eps:  # the tape is coarser than the values
             spread += self.eps * self.cancelling
         if error > self.margin + spread + found.absorbed and not self._is_kink(CLOSE):
@@ -231,7 +231,7 @@ class Judgement:
         # Where rounding hides one wrong element of a block, the block is judged by its sum.
         return ("pass", "") if self.error <= found.rtol * self.whole else None
 
-    def _mistake(self, slope: str) -> str:
+    def _mistake(self, slope: str) -> str:  # in words
         if self.found.tape.raw[self.source] is None:
             return f"missing: the gradient is None, {slope}"
         if not self.gradient:
