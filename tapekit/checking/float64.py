@@ -13,7 +13,8 @@ import tensorflow as tf
 
 from tapekit._sources import Call, is_float, values_of
 from tapekit.checking.tape import TapeGradient, epsilon, floats, norm
-from tapekit.graphs.capture import Recording, graph_of
+from tapekit.graphs.capture import graph_of
+from tapekit.graphs.recording import Recording
 
 WRITES = re.compile("Assign|Resource(?!Gather)")
 RANDOM = re.compile("Random(?!Get)|TruncatedNormal|Multinomial")
