@@ -1,8 +1,7 @@
 """Why is my gradient None, zero or NaN? `explain` returns an `Explanation` with one `Finding` for each source.
 
 `fn` is traced to a graph. TensorFlow is asked at each operation whether a gradient passes through it; the gradient
-stops where none does. Zeros, NaN and infinities are followed back as numbers to their first cause. Where `fn` uses the
-value of a tensor in Python, the graph up to there is run for it, and `fn` is traced again with the answer. What was
+stops where none does. The first operation with a 0, NaN or infinity is found by the numbers in the graph. What was
 measured is a `Fact`, and the words are chosen by the fact.
 
 Files, in reading order:

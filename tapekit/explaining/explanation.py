@@ -32,9 +32,7 @@ from tapekit.tracing.signals import health, in_words
 def explain(fn: Callable, vars: Any, /) -> Explanation:
     """Explain for each source whether its gradient is fine, or why not, where, and what to write instead.
 
-    `fn` is traced to a graph, and TensorFlow is asked at each operation whether a gradient passes through it. Where
-    `fn` uses the value of a tensor in Python, it is traced again with that value. Variables and random state keep their
-    values.
+    `fn` may be run several times, as a graph and eagerly. Variables and random state keep their values.
 
     Args:
         fn: returns the target; called as `tapekit.gradient` calls it.
@@ -71,7 +69,7 @@ def _explained(call: Call) -> Explanation:
             return _from_graph(call, python)
         except LeftTensorFlow as error:
             return _from_eager_run(call, error.frames)
-        except tf.errors.OpError:  # as of the gradient of a tf.py_function
+        except tf.errors.OpError:  # the gradient of a tf.py_function may raise it
             continue
     return _from_eager_run(call, None)
 
@@ -84,12 +82,12 @@ def _from_graph(call: Call, python: bool) -> Explanation:
         # where a branch or a loop loses the gradient, a graph returns zeros, and an eager tape None
         by_tape = _run_eagerly(call)
         lost = ("none", "zero")
-        if recording.answers and [word in lost for word in statuses] != [word in lost for word in by_tape]:
+        if recording.answers and [each in lost for each in statuses] != [each in lost for each in by_tape]:
             return _from_eager_run(call, recording.answers[-1].frames)
-    unsound = [index for index, word in enumerate(statuses) if word in ("zero", "not_finite")]
+    unsound = [index for index, status in enumerate(statuses) if status in ("zero", "not_finite")]
     if unsound or value == "not_finite":
         facts, _ = _facts(call, python, unsound, recording.answers)
-    found = [facts.of(index, word, by_tape[index]) for index, word in enumerate(statuses)]
+    found = [facts.of(index, status, by_tape[index]) for index, status in enumerate(statuses)]
     cuts = [[] if fact else facts.of_cuts(index) for index, fact in enumerate(found)]
     told = facts.of_target(infinite=value == "not_finite" and value not in statuses)
     notes = tuple(dict.fromkeys(map(words.note, told)))
@@ -109,10 +107,10 @@ def _facts(
         if not python:
             recording.no_gradient += [op for op in recording.ops if op.type in PYTHON]
         if unsound is not None:
-            made.append(Facts(recording, True, unsound))
+            made.append(Facts(recording, lacking=True, unsound=unsound))
             return made[-1].signal.question
         gradients = recording.gradients(recording.sources)
-        made.append(Facts(recording, None in gradients))
+        made.append(Facts(recording, lacking=None in gradients))
         asked = [*gradients, recording.target if is_float(recording.target) else None]
         return [None if tensor is None else health(tensor) for tensor in asked]
 
@@ -124,12 +122,12 @@ def _facts(
 
 
 def _from_eager_run(call: Call, left: StackSummary | None) -> Explanation:
-    """Explain a `fn` that cannot be traced: what an eager run tells, and the call at which it left TensorFlow."""
+    """Explain by an eager run a `fn` that cannot be traced; `left` is the stack where it left TensorFlow."""
     statuses = _run_eagerly(call)
     at, op = left_at(left or [])
     lost = Fact("left_tensorflow", "unknown", op=op, at=at) if left else Fact("non_differentiable_op")
     unseen = {"ok": None, "none": lost, "zero": Fact("zero", "unseen"), "not_finite": Fact("nan", "unseen")}
-    return Explanation(_findings(call, statuses, [unseen[word] for word in statuses]))
+    return Explanation(_findings(call, statuses, [unseen[status] for status in statuses]))
 
 
 def _run_eagerly(call: Call) -> list[str]:
@@ -141,10 +139,9 @@ def _run_eagerly(call: Call) -> list[str]:
 def _findings(
     call: Call, statuses: Sequence[str], facts: Sequence[Fact | None], cuts: Sequence[Sequence[Fact]] | None = None
 ) -> tuple[Finding, ...]:
-    """Return the finding of each source; a source without a fact is fine, with a note where one of its ways is cut."""
+    """Return the finding of each source; one without a fact is fine, with a note where one of its ways is cut."""
     found = []
-    names = call.names
-    for index, (name, called, fact) in enumerate(zip(names, spoken_names(call, names), facts, strict=True)):
+    for index, (name, called, fact) in enumerate(zip(call.names, spoken_names(call), facts, strict=True)):
         if fact:
             file, line, code = fact.at or (None, None, None)
             path = path_of(called, fact.path) if fact.path else ""

@@ -12,17 +12,17 @@ from tapekit.explaining import ready_made, words
 from tapekit.explaining.records import Fact
 from tapekit.graphs.calls import backward_place, called_by, left_at, spelled
 from tapekit.graphs.capture import far_away, matters, nearby, recorded
-from tapekit.graphs.flow import CUT, FLAT, NUMBER, SHAPE, Flow, Way, has_body, inside
+from tapekit.graphs.flow import CUT, FLAT, NUMBER, SHAPE, UNUSED, Flow, Way, has_body, inside
 from tapekit.graphs.places import Place, place
-from tapekit.graphs.recording import PLUMBING, PYTHON, Recording
+from tapekit.graphs.recording import IDENTITIES, PYTHON, Recording
 from tapekit.tracing.signals import NOT_FINITE, ZERO, Signal, health, status
 
 
 class Facts:
-    """What a graph tells about the gradients of its sources. Make it while the graph is being made.
+    """What a graph tells about the gradients of its sources. Make an object while the graph is being made.
 
-    `lacking`: a source has no gradient. `unsound` are the indices of sources whose gradients are 0 or not finite: for
-    them the numbers in the graph are asked for.
+    `lacking` is True if a source has no gradient. `unsound` are the indices of the sources whose gradients are 0 or not
+    finite: for them the numbers in the graph are asked for.
     """
 
     def __init__(self, recording: Recording, lacking: bool, unsound: Sequence[int] | None = None) -> None:
@@ -37,10 +37,10 @@ class Facts:
             sources = [recording.sources[index] for index in unsound]
             self.signal = Signal(self.flow, sources, ready_made.entries(recording))
         self._cuts: dict[tf.Operation, Fact] = {}
-        self._tried: dict[Place | None, int] = {}
+        self._ranks: dict[Place | None, int] = {}
 
     def of_target(self, infinite: bool) -> list[Fact]:
-        """Return what is worth a note on the calculation; `infinite`: its value is not finite, its gradients are."""
+        """Return what is worth a note on the target; `infinite` if its value is not finite and its gradients are."""
         found = self._squares()
         if infinite:
             found.append(self.of_value([self.recording.target]) or Fact("nan", "given"))
@@ -61,21 +61,22 @@ class Facts:
             n = max((length for shape in shapes for length in shape if length), default=0)
             squared = n > 1 and {*shapes[:-1]} == {(n,), (n, 1)} and shapes[-1] == (n, n)
             if squared and any(tensor.ref() in dependent for tensor in op.inputs):
-                found.append(Fact("square", kind=op.type, op=spelled(op), at=place(op.traceback), dtype=str(n)))
+                found.append(Fact("square", kind=op.type, op=spelled(op), at=place(op.traceback), other=str(n)))
         return found
 
-    def of(self, index: int, status: str, by_tape: str) -> Fact | None:
-        """Return what is known about source `index` by the `status` of its gradient; an eager tape has `by_tape`."""
-        if status == "zero":
+    def of(self, index: int, found: str, by_tape: str) -> Fact | None:
+        """Return the reason for the status `found` of a gradient, which is `by_tape` on an eager tape; None if ok."""
+        if found == "zero":
             return self.of_zero(index, by_tape)
-        ask = {"none": self.of_none, "not_finite": self.of_nan}.get(status)
-        return ask(index) if ask else None
+        if found == "not_finite":
+            return self.of_nan(index)
+        return self.of_none(index) if found == "none" else None
 
     def of_cuts(self, index: int) -> list[Fact]:
-        """Return the facts that a part of the gradient of source `index` is lost at an operation.
+        """Return a fact for each operation at which a part of the gradient of source `index` is lost.
 
-        A part is lost where a number is made that has a gradient itself. What a function of a library stops, or what
-        belongs to a derivative, is no loss.
+        A part is lost where a number is made to which a gradient arrives. A loss inside a function of a library, or in
+        a derivative that `fn` takes, is left out: it is intended.
         """
         ways = self.ways.get(self.recording.sources[index].ref(), {})
         lost = [way.last for way in ways.values() if way.last and self._rank(way) == NUMBER]
@@ -100,7 +101,7 @@ class Facts:
         best = max(ways, key=lambda way: (self._rank(way), way.position))
         if best.last is None:  # each operation by itself passes a gradient on
             return Fact("non_differentiable_op")
-        if self._rank(best) < SHAPE:
+        if self._rank(best) == UNUSED:
             at, called = left_at(self.asked[best.last].frames)
             return Fact("not_used", "unused", op=called, at=at)
         if best.rank == SHAPE:
@@ -108,19 +109,20 @@ class Facts:
         return self._of_break(best.ops())
 
     def _rank(self, way: Way) -> int:
-        """Return how a way ends; what `fn` uses in Python may be a number, a decision, or nothing to the target."""
+        """Return how a way ends; a value used in Python may be a number, a decision or `UNUSED` for the target."""
         if (answer := self.asked.get(way.last)) is None or way.rank == CUT:
             return way.rank
-        if answer.at not in self._tried:
-            decides = CUT if matters(self.recording, answer, far_away) else SHAPE - 1
-            self._tried[answer.at] = NUMBER if matters(self.recording, answer, nearby) else decides
-        return self._tried[answer.at]
+        if answer.at not in self._ranks:
+            decides = CUT if matters(self.recording, answer, far_away) else UNUSED
+            self._ranks[answer.at] = NUMBER if matters(self.recording, answer, nearby) else decides
+        return self._ranks[answer.at]
 
     def _of_break(self, path: Sequence[tf.Operation]) -> Fact:
+        """Return the fact that the gradient is None at the last operation of `path`."""
         if answer := self.asked.get(path[-1]):
             at, called = left_at(answer.frames)
             rewraps = called.rpartition(".")[2] in ("Variable", "constant", "convert_to_tensor")
-            way = tuple(op for op in path if op.type not in PLUMBING)
+            way = tuple(op for op in path if op.type not in IDENTITIES)
             cause = "rewrapped" if rewraps else "left_tensorflow"
             return Fact(cause, words.leaving(called), op=called, at=at, path=way)
         path = [*path[:-1], *inside(path[-1:], self.recording)]
@@ -145,10 +147,10 @@ class Facts:
         if reads_none and rebound and isinstance(leaf, tf.Variable):
             named = some([each.name for each in rebound])
             return Fact("replaced_by_tensor", at=rebound[-1].line, other=named, ready=ready)
-        for last in self.ready[:1]:
-            cause = "outside_tape" if reads_none else "not_used"
-            return Fact(cause, at=last.line, other=last.name, ready=ready)
-        return Fact("not_used")
+        if not self.ready:
+            return Fact("not_used")
+        cause = "outside_tape" if reads_none else "not_used"
+        return Fact(cause, at=self.ready[0].line, other=self.ready[0].name, ready=ready)
 
     def of_zero(self, index: int, by_tape: str) -> Fact:
         """Return what is known about a gradient whose elements are all 0; an eager tape returns `by_tape` for it."""
@@ -182,7 +184,8 @@ class Facts:
             return None
         maker = zero.op
         if maker in self.flow.inputs and (_is_flat(maker) or _order(maker) > 1):
-            return _fact_at(path[: path.index(maker) + 1] if maker in path else [*path, maker], "zero")
+            way = path[: path.index(maker) + 1] if maker in path else [*path, maker]
+            return _fact_at(way, "zero")
         named = self.signal.given.get(zero.ref())
         return _fact_at(path, "zero", other=named.name if named else spelled(maker))
 
@@ -220,13 +223,15 @@ class Facts:
         return fact._replace(path=tuple(path))
 
     def _of_slope(self, path: Sequence[tf.Operation]) -> Fact:
+        """Return the fact that the slope of the last operation of `path` is NaN or infinite."""
         behind = self.flow.after(path[-1].outputs)
         return _fact_at(path, "nan", "masked" if any(t.op.type.startswith("Select") for t in behind) else "slope")
 
     def _alone(self, op: tf.Operation) -> list[bool]:
-        """Return whether the slope of `op` by itself is finite, and its value if its inputs are scaled to at most 1.
+        """Return whether the slope of `op` is finite, and whether its value is for inputs scaled to at most 1.
 
-        If the slope is finite, its product with what arrives is too large; if the value is, the inputs are too large.
+        With a finite slope, the product with the arriving gradient overflows. With a finite value, the inputs are too
+        large.
         """
         position = self.recording.ops.index(op)
 
@@ -254,7 +259,7 @@ def _is_closed(op: tf.Operation) -> bool:
 
 
 def _fact_of_body(path: Sequence[tf.Operation]) -> Fact:
-    bodies = [place for place, op in enumerate(path, 1) if has_body(op)]
+    bodies = [count for count, op in enumerate(path, 1) if has_body(op)]
     return _fact_at(path[: bodies[-1]] if bodies else path, "nan", "body")
 
 
@@ -266,6 +271,7 @@ def _order(op: tf.Operation) -> int:
 def _forward(op: tf.Operation) -> tf.Operation:
     """Return the operation whose derivative `op` belongs to, or `op` itself."""
     ops = op.graph.get_operations()
+    # TensorFlow's function for the derivative of Sqrt is _SqrtGrad, and for the second derivative _SqrtGradGrad.
     names = [re.fullmatch(r"_(\w*?)(?:Grad)+(?:V\d|Helper)?", frame.name) for frame in op.traceback]
     kind = next((name[1] for name in reversed(names) if name), "")
     alike = [each for each in ops[: ops.index(op)] if kind and each.type == kind and _order(each) == 0]
@@ -277,10 +283,11 @@ def _fact_at(
 ) -> Fact:
     """Return the fact that the gradient is lost at the last operation of `path`.
 
-    A 0 or NaN in a derivative that `fn` takes itself is told by the operation that is differentiated there.
+    A 0 or NaN in a derivative that `fn` takes itself is described by the operation that is differentiated there.
     """
     last = path[-1]
     if _order(last) and cause in ("zero", "nan"):
         last = _forward(last)
-        detail = detail if detail == "cancels" else "second" if detail in ("", "slope") else "slope"
+        if detail != "cancels":
+            detail = "second" if detail in ("", "slope") else "slope"
     return Fact(cause, detail, last.type, spelled(last), at or place(last.traceback), tuple(path), **facts)

@@ -46,9 +46,9 @@ def inner_gradients() -> Iterator[list[Fact]]:
 
 def _reason(target: Any, source: Any, watched: bool) -> tuple[str, str]:
     """Return the cause and detail for a gradient that a tape inside `fn` does not have."""
-    parts = [part for part in tf.nest.flatten(target) if isinstance(part, tf.Tensor)]
     if not watched:
         return "not_watched", "inner"
+    parts = [part for part in tf.nest.flatten(target) if isinstance(part, tf.Tensor)]
     symbolic = [part for part in parts if tf.is_symbolic_tensor(part)]
     if symbolic and tf.gradients(symbolic, [getattr(source, "handle", source)])[0] is not None:
         return "outside_tape", "inner"  # the graph has a way that the tape did not record

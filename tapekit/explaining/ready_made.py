@@ -13,6 +13,7 @@ import tensorflow as tf
 from tapekit._sources import Call, as_variable, is_float
 from tapekit.graphs.bindings import Binding, last_binding
 from tapekit.graphs.calls import called_by
+from tapekit.graphs.capture import entry
 from tapekit.graphs.flow import Flow
 from tapekit.graphs.places import Place, place, place_at
 from tapekit.graphs.recording import Recording
@@ -51,24 +52,23 @@ class Reached(NamedTuple):
 
 
 def entries(recording: Recording) -> dict[Any, Reached]:
-    """Return the ``ref()`` of each tensor by which something that was made before `fn` ran enters the graph."""
-    named: dict[Any, Reached] = {}
+    """Return what was made before `fn` ran, by the ``ref()`` of the tensor by which it enters the graph."""
+    found: dict[Any, Reached] = {}
     arrays = []
     for reached in reachable(recording.call.fn):
         if isinstance(reached.value, tf.Tensor):
-            # a captured tensor enters a graph once, also where it is embedded as a Const
-            named.setdefault(tf.identity(reached.value).op.inputs[0].ref(), reached)
+            found.setdefault(entry(reached.value).ref(), reached)
         elif isinstance(reached.value, np.ndarray):
             arrays.append(reached)
     for inside, outside in recording.captured():
         if isinstance(outside, tf.Tensor) and inside.dtype != tf.resource:
-            named.setdefault(inside.ref(), Reached("", outside, None))
+            found.setdefault(inside.ref(), Reached("", outside, None))
     for constant in (op.outputs[0] for op in recording.ops if op.type == "Const"):
         kind = (tuple(constant.shape), constant.dtype.as_numpy_dtype)
         alike = [each for each in arrays if each.value.size > 1 and (each.value.shape, each.value.dtype) == kind]
         if len(alike) == 1:  # an array has no identity in a graph: the only one of that shape and dtype
-            named.setdefault(constant.ref(), alike[0])
-    return named
+            found.setdefault(constant.ref(), alike[0])
+    return found
 
 
 def tensors(recording: Recording, flow: Flow) -> list[Reached]:
@@ -79,7 +79,7 @@ def tensors(recording: Recording, flow: Flow) -> list[Reached]:
     found: dict[Any, Reached] = {}
     for ref, reached in entries(recording).items():
         tensor, code = ref.deref(), reached.code
-        if flow.leads(tensor) and is_float(tensor) and not any(tensor is entry for entry in recording.sources):
+        if flow.leads(tensor) and is_float(tensor) and not any(tensor is source for source in recording.sources):
             read, _ = first_use(recording, tensor)
             if not read and code:  # a tensor that is returned as it is
                 read = place_at(code.co_filename, max(line for *_, line in code.co_lines() if line))
@@ -94,7 +94,7 @@ def made_at(value: Any, fn: Any) -> Place | None:
 
 
 def other_variables(recording: Recording, arriving: Collection) -> list[Reached]:
-    """Return the trainable variables, no sources, whose ``ref()`` is `arriving`, with the line that reads each."""
+    """Return the trainable variables that are no sources and whose ``ref()`` is in `arriving`, with their lines."""
     found, names = [], named(recording.call.fn)
     for inside, variable in recording.captured():
         held = names.get(id(variable), Reached("", variable, None))
@@ -139,7 +139,7 @@ def reachable(fn: Any) -> Iterator[Reached]:
     """Yield a `Reached` for each variable, tensor and array that a function can reach by names, the nearest first."""
     pending = deque([Reached("", fn, None)])
     seen: dict[int, Any] = {}  # keeps the values alive, and so their ids their own
-    while pending and len(seen) < 5000:
+    while pending and len(seen) < 5000:  # limits the time in a large program
         reached = pending.popleft()
         value = reached.value
         if seen.setdefault(id(value), reached) is not reached:
@@ -149,7 +149,7 @@ def reachable(fn: Any) -> Iterator[Reached]:
                 if not (isinstance(value, tf.Tensor) and tf.is_symbolic_tensor(value)):
                     yield reached
             elif not isinstance(value, (types.ModuleType, type, str, int, float)):
-                pending.extend(_members(*reached[:3]))
+                pending.extend(_members(reached.name, value, reached.code))
 
 
 def _members(name: str, value: Any, code: Any) -> Iterator[Reached]:
@@ -212,7 +212,7 @@ def layer_made_at(path: Sequence[tf.Operation], fn: Any) -> Place | None:
     return Reached(called[0], None, fn.__code__).line if called else None
 
 
-def spoken_names(call: Call, names: Sequence[str]) -> list[str]:
-    """Return what each source is called: its name, or, where that is only its place in `vars`, the user's."""
-    found, sources = named(call.fn), zip(names, call.leaves, strict=True)
+def spoken_names(call: Call) -> list[str]:
+    """Return the name of each source; where that is only a place in `vars`, the user's name of the variable."""
+    found, sources = named(call.fn), zip(call.names, call.leaves, strict=True)
     return [found[id(leaf)].name if name.startswith("vars") and id(leaf) in found else name for name, leaf in sources]

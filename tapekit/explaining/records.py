@@ -14,7 +14,7 @@ from tapekit._names import place_of, some
 from tapekit._tables import CELL, Html, block, status
 from tapekit.graphs.flow import own_gradient
 from tapekit.graphs.places import Place, place, short
-from tapekit.graphs.recording import PLUMBING
+from tapekit.graphs.recording import IDENTITIES
 from tapekit.tracing import Trace, trace
 
 
@@ -23,8 +23,8 @@ class Fact(NamedTuple):
 
     ``cause`` is one word, and ``detail`` tells apart the ways in which it can happen. ``kind`` is the type of the
     operation at fault, ``op`` what it is called in the user's program, ``at`` its line, and ``path`` the operations
-    from the source up to it. ``dtype`` is the one that has no derivative, ``other`` the name of another function or
-    tensor that is concerned, and ``ready`` describes the tensors that were made before `fn` ran.
+    from the source up to it. ``dtype`` is the one that has no derivative, ``other`` another function, tensor or
+    length that is concerned, and ``ready`` describes the tensors that were made before `fn` ran.
     """
 
     cause: str
@@ -51,7 +51,7 @@ class Finding:
         path: the operations from the source up to there.
         why, advice: sentences.
         called: `source`, or the name of the Python variable where `source` is only a place in `vars`.
-        notes: sentences on what is true of this source and may be wanted: one of its ways is cut.
+        notes: sentences on something that may be intended: no gradient passes one of the ways to the target.
     """
 
     source: str
@@ -111,12 +111,12 @@ class Explanation:
 
 
 def path_of(name: str, ops: Sequence[tf.Operation]) -> str:
-    """``w -> Mul (line 7) -> ArgMax (line 8) x``"""
+    """Return the path from the source `name` as text: ``w -> Mul (line 7) -> ArgMax (line 8) x``."""
     steps = []
     for op in ops:
-        if op.type not in PLUMBING or op is ops[-1]:
-            at = place(op.traceback)
-            steps.append(("custom gradient" if own_gradient(op) else op.type) + (f" (line {at.line})" if at else ""))
+        if op.type not in IDENTITIES or op is ops[-1]:
+            at, kind = place(op.traceback), "custom gradient" if own_gradient(op) else op.type
+            steps.append(f"{kind} (line {at.line})" if at else kind)
     if len(steps) > 6:
         steps = [*steps[:2], "...", *steps[-3:]]
     return " -> ".join([name, *steps]) + " x"

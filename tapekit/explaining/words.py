@@ -1,4 +1,4 @@
-"""The sentences of `explain`: a table of rows by cause, detail and operation. The first row that fits is used."""
+"""The sentences of `explain`: a table of rows by cause, detail and operation, of which the first that fits is used."""
 
 from typing import Any
 
@@ -46,7 +46,7 @@ _SEPARATE = (
 # cause, detail ("" for any), family of operations ("" for any), why, advice
 TABLE = [
     ("others", "", "", "Also read, but not in vars: {other}", ""),
-    ("square", "", "", "{op}{line} makes [{dtype}, {dtype}] of [{dtype}] and [{dtype}, 1]: reshape one of them, unless "
+    ("square", "", "", "{op}{line} makes [{other}, {other}] of [{other}] and [{other}, 1]: reshape one of them, unless "
      "all pairs are meant", ""),
     ("not_used", "branch", "", "fn reads {name} only in the branch that it does not take with these numbers",
      "Give numbers that take the branch, or " + _LEAVE_OUT),
@@ -222,7 +222,7 @@ def sentences(fact: Any, name: str) -> tuple[str, str]:
     why, advice = next(
         row[3:]
         for row in TABLE
-        if row[0] == fact.cause and row[1] in ("", fact.detail) and fact.kind in (row[2].split() or [fact.kind])
+        if row[0] == fact.cause and row[1] in ("", fact.detail) and (not row[2] or fact.kind in row[2].split())
     )
     op = fact.op or "this operation"
     told = {
@@ -246,7 +246,7 @@ def sentences(fact: Any, name: str) -> tuple[str, str]:
 
 
 def note(fact: Any, name: str = "the target") -> str:
-    """Return a sentence on what is true of a gradient that is fine, and may be wanted."""
+    """Return a sentence on a fact that may be intended, or that concerns more than one source."""
     line = f" on line {fact.at.line}" if fact.at else ""
     why, advice = sentences(fact, name)
     if fact.cause in ("others", "square"):
@@ -256,9 +256,9 @@ def note(fact: Any, name: str = "the target") -> str:
     return f"one of the ways from {name} to the target is cut: no gradient passes {fact.op}{line}"
 
 
-def watching(name: str, source: Any, argument: bool) -> str:
-    """Return what a bare tape needs to be told about a source that tapekit watches, or nothing."""
-    if argument or getattr(source, "trainable", False):
+def watching(name: str, source: Any, takes_vars: bool) -> str:
+    """Return what a bare tape needs to be told about a source that tapekit watches, or an empty string."""
+    if takes_vars or getattr(source, "trainable", False):
         return ""
     if isinstance(source, tf.Variable):
         return f"{name} is not trainable: tapekit watches it, a bare tape needs tape.watch({name})"

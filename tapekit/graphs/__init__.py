@@ -1,8 +1,7 @@
-"""How can the tape be read? `fn` becomes a TensorFlow graph that is queried and run once; then all state is restored.
+"""How can the tape be read? `fn` becomes a TensorFlow graph that is queried and run; then all state is restored.
 
 An eager tape cannot be read from Python, but a graph can. `capture` traces `fn` inside a `tf.function`, asks
-`tf.gradients` for what is wanted, and runs both. Where `fn` uses the value of a tensor in Python, the graph up to there
-is run for it, and `fn` is traced again with the answer. Everything that a run of `fn` may change is restored.
+`tf.gradients` for the gradients in it, and runs both.
 
 Files, in reading order:
 
@@ -11,8 +10,8 @@ Files, in reading order:
     answers    the values that `fn` uses in Python while it is traced
     flow       along which edges of the graph a gradient passes
     places     `Place`: a line of the user's code
-    calls      the call in that line which made an operation, or left TensorFlow
-    bindings   where a name was last bound, in the syntax of the user's program
+    calls      the calls in that line: which one made an operation, which one left TensorFlow
+    bindings   the line of the user's program that last bound a name
     state      restore variables and random state after a run of `fn`
 """
 

@@ -16,7 +16,7 @@ import tensorflow as tf
 from tapekit._sources import as_variable
 from tapekit.graphs.places import Place, place
 
-MOST = 50  # values that one fn may use: it is traced once for each
+MOST = 50  # the values that fn may use: it is traced once more for each
 NO_VALUE = "a symbolic tensor has no value here"
 
 
@@ -33,7 +33,7 @@ class Answer(NamedTuple):
 
 
 class Question(BaseException):
-    """The value of a tensor is needed to go on."""
+    """Stop `fn`, which needs the value of a tensor to go on."""
 
     def __init__(self, tensor: tf.Tensor) -> None:
         self.tensor = tensor
@@ -46,7 +46,7 @@ class Answers:
     """
 
     def __init__(self, given: list[Answer] | None) -> None:
-        self.given = given  # None: symbolic tensors do not answer, as TensorFlow has it
+        self.given = given  # None: symbolic tensors have no value, as in TensorFlow
         self.question: Question | None = None
         self.asked: list[tf.Operation] = []
         self.variables: list[tf.Variable] = []
@@ -63,7 +63,7 @@ class Answers:
 
     @contextmanager
     def told(self) -> Iterator[None]:
-        """Let symbolic tensors and variables of the current graph answer, and make each variable of `fn` once."""
+        """Let tensors and variables of the current graph return values in Python; make each variable of `fn` once."""
         self.asked.clear()
         self.question = None
         made = iter(list(self.variables))  # TensorFlow may trace fn again
@@ -91,7 +91,7 @@ class Answers:
                 delattr(kind, name) if original is None else setattr(kind, name, original)
 
     def _patches(self) -> list[tuple[type, str, Callable]]:
-        """Return the methods that ask for a value: class, name, and what the method returns instead."""
+        """Return the methods that need a value: class, name, and the function that takes their place."""
         value = self.value
 
         def length(tensor: tf.Tensor) -> int:
@@ -113,7 +113,7 @@ class Answers:
 
 
 def _only_in(graph: Any, answer: Callable, original: Callable | None) -> Callable:
-    """Return a method that answers for tensors and variables of `graph`, and else does what it did before."""
+    """Return a method that calls `answer` for tensors and variables of `graph`, and `original` for others."""
 
     def method(self: Any, *args: Any, **kwargs: Any) -> Any:
         inside = tf.compat.v1.get_default_graph() is graph and not tf.executing_eagerly()

@@ -1,4 +1,4 @@
-"""Where a name was last bound before `fn`: the one question for which the source code of the user is read."""
+"""Where a name was last bound before `fn`: `last_binding` reads the syntax of the user's program."""
 
 import ast
 import functools
@@ -36,10 +36,10 @@ def last_binding(name: str, code: CodeType, holder: Any = None) -> Binding | Non
     root, attribute = re.split(r"\W", name)[0], re.escape(name.rpartition(".")[2])
     around, dotted = [*_scopes(code)], rf".*\.{attribute}"
     own = rf"{root}([.\[].*)?" if root != name else root
-    asked = [(dotted, each) for each in around] if holder is not None else []
-    asked += [(attribute if isinstance(each[1], ast.ClassDef) else dotted, each) for each in _classes(holder)]
-    asked += [(own, each) for each in around]  # also of an attribute that its class binds: where the object was made
-    for pattern, (file, scope) in asked:
+    searches = [(dotted, each) for each in around] if holder is not None else []
+    searches += [(attribute if isinstance(each[1], ast.ClassDef) else dotted, each) for each in _classes(holder)]
+    searches += [(own, each) for each in around]  # also of an attribute that its class binds: where the object was made
+    for pattern, (file, scope) in searches:
         lines = sorted(node.lineno for node in _nodes(scope) if re.fullmatch(pattern, _bound(node), re.DOTALL))
         before = [line for line in lines if file == code.co_filename and line < code.co_firstlineno]
         if lines := before or lines:
@@ -80,9 +80,10 @@ def _scopes(code: CodeType) -> Iterator[tuple[str, Any]]:
 
 def _classes(holder: Any) -> Iterator[tuple[str, Any]]:
     """Yield the bodies and methods of the class of an object and of its base classes, if they are the user's."""
-    for kind in type(holder).__mro__ if holder is not None else ():
+    for kind in type(holder).__mro__:
         file = getattr(sys.modules.get(kind.__module__), "__file__", None) or ""
-        for node in ast.walk(_tree(file)) if file and is_own(file) else ():
+        nodes = ast.walk(_tree(file)) if is_own(file) else ()
+        for node in nodes:
             if isinstance(node, ast.ClassDef) and node.name == kind.__name__:
                 yield from ((file, inner) for inner in (*reversed(node.body), node) if hasattr(inner, "body"))
 

@@ -1,4 +1,4 @@
-"""Calls in the lines of the user: which one made an operation (`spelled`), or left TensorFlow (`left_at`)."""
+"""Calls in the user's lines: which one made an operation (`spelled`, `called_by`), or left TensorFlow (`left_at`)."""
 
 import ast
 import contextlib
@@ -32,7 +32,8 @@ def spelled(op: tf.Operation) -> str:
     for called in re.findall(r"([A-Za-z_][\w.]*(?:\[[^\]]*\][\w.]*)*)\s*\(", at.code if at else ""):
         last = called.split(".")[-1]
         word = last.replace("_", "").lower()
-        if last in functions and not (op.outputs and (word in plain or plain in word)):
+        same = op.outputs and (word in plain or plain in word)  # tf.exp for Exp: the type says as much
+        if last in functions and not same:
             return called
     return op.type
 
@@ -49,13 +50,13 @@ def left_at(frames: Sequence[traceback.FrameSummary]) -> tuple[Place | None, str
         with contextlib.suppress(SyntaxError):  # of a part of a statement
             return at, _callee(ast.parse(code, mode="eval").body, code)
         return at, code
-    # Python 3.10 does not tell the columns: the call that is running, or the first outside of tf
+    # Python 3.10 does not tell the columns: take the call that is running, or the first that is not of tf
     code, below = at.code, {each.name for each in frames[frames.index(frame) + 1 :]}
     with contextlib.suppress(SyntaxError):
-        nodes = [*ast.walk(ast.parse(code + " pass" * code.endswith(":")))]
+        nodes = [*ast.walk(ast.parse(f"{code} pass" if code.endswith(":") else code))]
         called = [_callee(node, code) for node in reversed(nodes) if isinstance(node, ast.Call)]
         called.sort(key=lambda name: (name.rpartition(".")[2] not in below, name.startswith("tf.")))
-        return at, called[0] if called else code
+        return at, (called or [code])[0]
     return at, code
 
 
@@ -70,8 +71,8 @@ def _callee(node: Any, code: str) -> str:
 def called_by(op: tf.Operation) -> str:
     """Return the function of a library, called on the user's line, that calls `op` inside; or an empty string."""
     functions = [name for name in _callees(op) if name not in _WRAPPERS]
-    own = functions[:1] == ["stop_gradient"] or "decorated" in functions[:2] or functions[:1] == ["assign"]
-    return "" if own or not functions else functions[0]
+    own = functions[:1] in (["stop_gradient"], ["assign"]) or "decorated" in functions[:2]
+    return functions[0] if functions and not own else ""
 
 
 def _callees(op: tf.Operation) -> list[str]:

@@ -1,7 +1,8 @@
-"""`fn` as a TensorFlow graph that is queried and run once: `capture`.
+"""`fn` as a TensorFlow graph that is queried and run: `capture`, or `recorded` where `fn` may leave TensorFlow.
 
-The automatic control dependencies of a `tf.function` keep reads and assignments of variables in the order in which they
-were written. Values and gradients are computed by one run of one graph, so that both belong to the same random draw.
+`matters` tells whether the target depends on a value used in Python; `eager_gradients` needs no graph. The automatic
+control dependencies of a `tf.function` keep reads and assignments of variables in the order in which they were written.
+Values and gradients are computed by one run of one graph, so that both belong to the same random draw.
 """
 
 import traceback
@@ -25,15 +26,15 @@ def capture(call: Call, ask: Callable[[Recording], Any]) -> tuple[Recording, Any
     """Trace `call`, and run once the tensors that `ask(recording)` returns.
 
     Returns the recording, and the structure that `ask` returned with NumPy arrays in the place of its tensors (None
-    stays None). Every variable keeps its value. A value that `fn` uses in Python may decide something, or count;
-    where the target is computed from it, the gradient is lost there, and an error tells the line.
+    stays None). Every variable keeps its value. `fn` may use a value in Python to choose a branch or a number of
+    steps. Where the target is computed from such a value, the gradient is lost, and `LeftTensorFlow` tells the line.
     """
-    recording, answer = recorded(call, ask)
+    recording, found = recorded(call, ask)
     dependent = {tensor.ref() for tensor in Flow(recording, asked=recording.asked).after(recording.sources)}
-    for op, each in zip(recording.asked, recording.answers, strict=True):
-        if op.inputs[0].ref() in dependent and matters(recording, each, nearby):
-            raise LeftTensorFlow(call.where, each.frames)
-    return recording, answer
+    for op, answer in zip(recording.asked, recording.answers, strict=True):
+        if op.inputs[0].ref() in dependent and matters(recording, answer, nearby):
+            raise LeftTensorFlow(call.where, answer.frames)
+    return recording, found
 
 
 def recorded(call: Call, ask: Callable[[Recording], Any], answers: Sequence[Answer] = ()) -> tuple[Recording, Any]:
@@ -72,21 +73,23 @@ def require_eager(call: Call) -> None:
 
 
 def nearby(value: np.ndarray) -> np.ndarray:
-    """Return numbers so near that no decision changes with them."""
-    return value + np.asarray(1e-3 * np.abs(value) + 1e-6, value.dtype) if value.dtype.kind == "f" else value
+    """Return floats that are so near to `value` that a decision stays the same."""
+    if value.dtype.kind != "f":
+        return value
+    return value + np.asarray(1e-3 * np.abs(value) + 1e-6, value.dtype)
 
 
 def far_away(value: np.ndarray) -> np.ndarray:
-    """Return numbers with which decisions change, and orders."""
+    """Return numbers with the opposite sign and order, so that a decision changes."""
     return ~value if value.dtype.kind == "b" else -value - 1
 
 
 def matters(recording: Recording, answer: Answer, move: Callable) -> bool:
-    """Return whether the graph of the target is another one if the answers of this line are moved."""
+    """Return whether the graph of the target changes if `move` changes the values that this line uses in Python."""
     answers = recording.answers
     moved = [each._replace(value=move(np.asarray(each.value))) if each.at == answer.at else each for each in answers]
     again: list[Recording] = []
-    with suppress(Exception):  # fn may not accept the moved numbers: it uses them
+    with suppress(Exception):  # an error with the moved numbers: fn uses them
         recorded(recording.call, again.append, moved)
     return not again or _definition(again[-1]) != _definition(recording)
 
@@ -98,24 +101,24 @@ def _definition(recording: Recording) -> list[str]:
 
 
 def eager_gradients(call: Call) -> list[Any]:
-    """Return the gradient of each source, or None; variables and random state keep their values."""
-    floats = [source for source in call.sources if is_float(source)]
+    """Return the gradient of each source on an eager tape; variables and random state keep their values."""
     with all_variables_kept(), draws_kept(), undisturbed():
         with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
-            watch_all(tape, floats)
+            watch_all(tape, [*filter(is_float, call.sources)])
             result = call()
         target = [part for part in tf.nest.flatten(result) if tf.is_tensor(part) and is_float(part)]
         found: list[Any] = []
         for source in call.sources:
-            found.append(None)
+            gradient = None
             if target and is_float(source):
                 with suppress(LookupError):  # an operation without a registered gradient
-                    found[-1] = tape.gradient(target, source)
+                    gradient = tape.gradient(target, source)
+            found.append(gradient)
     return found
 
 
 def graph_of(call: Call, ask: Callable) -> tuple[Any, Recording]:
-    """Return the concrete function that computes the answer of `ask`, and the recording, if Python needs no value."""
+    """Return the concrete function that computes `ask`, and the recording, if `fn` uses no value in Python."""
     try:
         return _trace(call, ask)[:2]
     except LeftTensorFlow as error:
@@ -123,20 +126,18 @@ def graph_of(call: Call, ask: Callable) -> tuple[Any, Recording]:
 
 
 def _as_functions(call: Call, ask: Callable, error: LeftTensorFlow) -> tuple[Any, Any, Question | None]:
-    """Return what `_trace` returns, with nested `tf.function`s as AutoGraph makes them; or raise what is known."""
+    """Return what `_trace` returns, with nested `tf.function`s as AutoGraph makes them, or raise `error`."""
     with suppress(LeftTensorFlow):
         return _trace(call, ask, inline=False)
     try:
         eager_gradients(call)
     except Exception:
-        raise error.__cause__ from None  # type: ignore[misc]  # fn is wrong in another way
+        raise error.__cause__ from None  # type: ignore[misc]  # the mistake is one of fn's own
     raise error
 
 
-def _trace(
-    call: Call, ask: Callable, given: list[Answer] | None = None, *, inline: bool = True
-) -> tuple[Any, Any, Question | None]:
-    """Return the concrete function that computes the answer of `ask`, the recording, and the question it ends with.
+def _trace(call: Call, ask: Callable, given: list | None = None, *, inline: bool = True) -> tuple[Any, Any, Any]:
+    """Return the concrete function that computes `ask`, the recording, and the `Question` that ends `fn`, or None.
 
     With `inline`, the bodies of nested `tf.function`s become a part of the graph.
     """
@@ -145,35 +146,39 @@ def _trace(
 
     def body() -> Any:
         graph = tf.compat.v1.get_default_graph()
-        # A captured tensor enters a graph once: the input of an Identity of it is the tensor that fn reads, also where
-        # TensorFlow embeds a small tensor as a Const.
-        handles = [s.handle if isinstance(s, tf.Variable) else values_of(s) for s in call.sources]
-        entries = [tf.identity(each).op.inputs[0] for each in handles]
+        entries = [entry(source) for source in call.sources]
         leaves = [_in_graph(*each) for each in zip(call.leaves, call.sources, entries, strict=True)]
         start = len(graph.get_operations())
         try:
             with _functions_run_eagerly(inline), answers.told(), undisturbed():
                 result = call(leaves)
         except Question:
-            pass  # fn may also have caught it
+            pass  # answers.question is the same error, and is there also if fn catches it
         except Exception as error:
             raise LeftTensorFlow(call.where, traceback.extract_tb(error.__traceback__), error) from error
         if answers.question:
             return answers.question.tensor
         target, ops = _target(call, result), graph.get_operations()[start:]
-        kept = (answers.variables, given or [], answers.asked)
-        recordings.append(Recording(call, graph, entries, ops, target, *kept))
+        recordings.append(Recording(call, graph, entries, ops, target, answers.variables, given or [], answers.asked))
         return ask(recordings[-1])
 
     concrete = tf.function(body, autograph=False).get_concrete_function()
-    return concrete, recordings[-1] if recordings else None, answers.question
+    recording = recordings[-1] if recordings else None
+    return concrete, recording, answers.question
 
 
-def _in_graph(leaf: Any, source: Any, entry: tf.Tensor) -> Any:
+def entry(source: Any) -> tf.Tensor:
+    """Return the tensor by which a source enters the graph that is being made: its values, or a variable's handle."""
+    # A captured tensor enters a graph once: the input of an Identity of it is the tensor that fn reads, also where
+    # TensorFlow embeds a small tensor as a Const.
+    return tf.identity(source.handle if isinstance(source, tf.Variable) else values_of(source)).op.inputs[0]
+
+
+def _in_graph(leaf: Any, source: Any, tensor: tf.Tensor) -> Any:
     """Return `leaf` as `fn` receives it: a variable, or the tensor by which it enters the graph."""
     if isinstance(source, tf.Variable):
         return leaf
-    return source.with_flat_values(entry) if isinstance(source, tf.RaggedTensor) else entry
+    return source.with_flat_values(tensor) if isinstance(source, tf.RaggedTensor) else tensor
 
 
 def _target(call: Call, result: Any) -> tf.Tensor:
@@ -199,7 +204,7 @@ def _target(call: Call, result: Any) -> tf.Tensor:
 
 @contextmanager
 def _functions_run_eagerly(value: bool) -> Iterator[None]:
-    """With True, put the bodies of nested tf.functions in line, also if they are compiled by XLA."""
+    """Put the bodies of nested `tf.function`s in line if `value` is True, also if they are compiled by XLA."""
     before = tf.config.functions_run_eagerly()
     tf.config.run_functions_eagerly(value)
     try:

@@ -13,23 +13,23 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from tapekit._sources import is_float
-from tapekit.graphs.recording import PLUMBING, SHAPES, Recording
+from tapekit.graphs.recording import IDENTITIES, SHAPES, Recording
 
-# How a way from a tensor towards the target ends: where only a shape is read, where a decision or an index is made,
-# where a number is made that has a gradient itself, or at the target.
-SHAPE, CUT, NUMBER, ARRIVES = range(4)
+# How a way from a tensor towards the target ends: in Python, without an effect; where only a shape is read; where a
+# decision or an index is made; where a number is made that has a gradient itself; or at the target.
+UNUSED, SHAPE, CUT, NUMBER, ARRIVES = range(5)
 FLAT = {"Sign"}  # step functions whose registered gradient is 0, not None
 _HAS_BODY: dict[str, bool] = {}  # by type of operation: to read its definition takes long
 
 
 class Way(NamedTuple):
-    """A way from a tensor towards the target: how it ends (`rank`), at which operation, and its next operation."""
+    """A way from a tensor towards the target, or to the operation at which the gradient stops."""
 
-    rank: int
-    position: float
-    last: tf.Operation | None
-    op: tf.Operation | None
-    onward: "Way | None"
+    rank: int  # how it ends
+    position: float  # of its last operation, in execution order
+    last: tf.Operation | None  # None at the target
+    op: tf.Operation | None  # its first operation
+    onward: "Way | None"  # the way from there
 
     def ops(self) -> list[tf.Operation]:
         """Return the operations up to the one at which the gradient stops, that one included."""
@@ -44,9 +44,7 @@ class Way(NamedTuple):
 class Flow:
     """The operations of a recording that lead to its target, and the edges along which their gradients pass."""
 
-    def __init__(
-        self, recording: Recording, targets: Sequence[tf.Tensor] = (), asked: Collection[tf.Operation] = ()
-    ) -> None:
+    def __init__(self, recording: Recording, targets: Sequence[tf.Tensor] = (), asked: Collection = ()) -> None:
         self.recording = recording
         self.targets = targets or [recording.target]
         self.asked = asked  # operations whose values fn used in Python
@@ -97,9 +95,8 @@ class Flow:
 
         The key of a way that arrives at the target is None.
         """
-        found: dict[Any, dict] = {}
-        for target in self.targets:
-            found[target.ref()] = {None: Way(ARRIVES, math.inf, None, None, None)}
+        arrival = Way(ARRIVES, math.inf, None, None, None)
+        found: dict[Any, dict] = {target.ref(): {None: arrival} for target in self.targets}
         for op in reversed(self.ops):
             for index, tensor in enumerate(self.inputs[op]):
                 for way in self._through(op, index, found):
@@ -118,7 +115,8 @@ class Flow:
                     yield way._replace(op=op, onward=way)
             elif output.ref() in found:
                 counts = self._is_number(output, found) and not self._straight_through(op)
-                yield Way(SHAPE if op.type in SHAPES else NUMBER if counts else CUT, here, op, op, None)
+                rank = NUMBER if counts else CUT
+                yield Way(SHAPE if op.type in SHAPES else rank, here, op, op, None)
 
     def _is_number(self, tensor: tf.Tensor, found: dict) -> bool:
         """Return whether a gradient arrives at a tensor, or at the float that is made of an integer."""
@@ -143,8 +141,8 @@ class Flow:
             return True  # a list of tensors, for which TensorFlow returns no gradient to look at
         if op.type == "EagerPyFunc":  # its gradient can be asked for only once
             return op not in self.recording.no_gradient
-        alike = () if has_body(op) else (op.type, own_gradient(op))
-        key = (alike or op.name, number, after.dtype, *(tensor.dtype for tensor in self.inputs[op]))
+        alike = op.name if has_body(op) else (op.type, own_gradient(op))
+        key = (alike, number, after.dtype, *(tensor.dtype for tensor in self.inputs[op]))
         if key not in self._passes:
             self._passes[key] = [gradient is not None for gradient in self.backward(op, {number: None})]
         return self._passes[key][index] and op.type not in FLAT
@@ -155,7 +153,7 @@ class Flow:
         outputs, stop = op.outputs, [tensor for tensor in inputs if tensor.dtype != tf.resource]
         handles = any(tensor.dtype in (tf.resource, tf.variant) for tensor in inputs)
         if not (handles or has_body(op) or op.op_def.is_stateful):
-            # TensorFlow walks through all that follows the inputs: nothing but the copy follows these
+            # tf.gradients visits every operation that follows the inputs: only the copy follows these
             copy = self.recording.copy(op)
             inputs, outputs, stop = [*copy.inputs], copy.outputs, []
         flows = None if None in upstream.values() else [*upstream.values()]
@@ -167,14 +165,13 @@ def inside(path: Sequence[tf.Operation], recording: Recording, least: int = CUT)
 
     It stops where the way from an input of the body ends with at least the rank `least`.
     """
-    bodies = [(place, op) for place, op in enumerate(path, 1) if has_body(op)]
+    bodies = [(count, op) for count, op in enumerate(path, 1) if has_body(op)]
     # The garbage collector knows the graph of a body; an operation does not show it.
     graphs = [each for each in gc.get_objects() if issubclass(type(each), tf.Graph)] if bodies else []
-    ends = [(rank, place, ops) for place, op in bodies for rank, ops in _ends_inside(op, recording.call, graphs)]
-    if not (ends := [end for end in ends if end[0] >= least]):
-        return [*path]
-    _, place, ops = max(ends, key=lambda end: (end[0], not has_body(end[2][-1])))
-    return [*path[:place], *ops]
+    ends = [(rank, count, ops) for count, op in bodies for rank, ops in _ends_inside(op, recording.call, graphs)]
+    losses = [end for end in ends if end[0] >= least]
+    _, count, ops = max(losses, key=lambda end: (end[0], not has_body(end[2][-1])), default=(least, len(path), []))
+    return [*path[:count], *ops]
 
 
 def _ends_inside(op: tf.Operation, call: Any, graphs: Sequence[Any]) -> Iterator[tuple[int, list[tf.Operation]]]:
@@ -190,7 +187,7 @@ def _ends_inside(op: tf.Operation, call: Any, graphs: Sequence[Any]) -> Iterator
             starts = [each.ref() for each in graph.inputs if is_float(each) or each.dtype in (tf.resource, tf.variant)]
             yield from ((way.rank, way.ops()) for start in starts for way in ways.get(start, {}).values() if way.last)
             for inner in filter(has_body, flow.ops):
-                yield from ((rank, [inner, *ops]) for rank, ops in _ends_inside(inner, call, graphs))
+                yield from ((rank, [inner, *deeper]) for rank, deeper in _ends_inside(inner, call, graphs))
 
 
 def has_body(op: tf.Operation) -> bool:
@@ -202,7 +199,7 @@ def has_body(op: tf.Operation) -> bool:
 
 def _root(tensor: tf.Tensor) -> tf.Tensor:
     """Return the tensor, or the handle of a variable, whose value operations like Identity hand on as `tensor`."""
-    return _root(tensor.op.inputs[0]) if tensor.op.type in PLUMBING and tensor.op.inputs else tensor
+    return _root(tensor.op.inputs[0]) if tensor.op.type in IDENTITIES and tensor.op.inputs else tensor
 
 
 def own_gradient(op: tf.Operation) -> Any:

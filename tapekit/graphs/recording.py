@@ -1,4 +1,4 @@
-"""`Recording`: `fn` as a graph of symbolic tensors, whose gradients are asked for."""
+"""`Recording`: `fn` as a graph of symbolic tensors, with their gradients; `LeftTensorFlow`: there is no such graph."""
 
 import dataclasses
 import re
@@ -14,7 +14,7 @@ from tapekit.graphs.places import place
 
 # operations that run Python code
 PYTHON = {"PyFunc": "tf.numpy_function", "PyFuncStateless": "tf.numpy_function", "EagerPyFunc": "tf.py_function"}
-PLUMBING = {"Identity", "ReadVariableOp", "EnsureShape"}  # operations that return their input unchanged
+IDENTITIES = {"Identity", "ReadVariableOp", "EnsureShape"}  # operations that return their input unchanged
 # These operations read the shape of a tensor, not its values.
 SHAPES = {"Shape", "ShapeN", "Size", "Rank", "VariableShape", "ZerosLike", "OnesLike", "BroadcastGradientArgs"}
 
@@ -48,7 +48,7 @@ class Recording:
     (dtype resource), whose consumers are the reads. ``ops`` are the operations that `fn` made, in execution order, and
     ``inputs`` their inputs: TensorFlow adds inputs to a while loop when it makes gradients. ``target`` is one tensor,
     the result of `fn` or the sum of its parts. ``variables`` are those that `fn` made. ``answers`` are the values that
-    `fn` used in Python, and ``asked`` the operations that have them.
+    `fn` used in Python, and ``asked`` the operations whose outputs they are.
     """
 
     call: Call
@@ -73,9 +73,7 @@ class Recording:
         """Return the gradient of the (summed) target with respect to each of `tensors`; None where there is none."""
         return self.vjp([self.target], tensors)
 
-    def vjp(
-        self, outputs: list, inputs: Iterable[tf.Tensor], upstream: list | None = None, *, stop: Iterable = ()
-    ) -> list:
+    def vjp(self, outputs: list, inputs: Iterable, upstream: list | None = None, *, stop: Iterable = ()) -> list:
         """Return `upstream` (or ones) times the Jacobian of `outputs` with respect to each of `inputs`.
 
         The gradient does not pass through the tensors `stop`, nor through operations without a registered gradient,
@@ -95,7 +93,7 @@ class Recording:
                 if not (name := re.search(r"operation ?'([^']+)'", str(error))):
                     raise
                 self.no_gradient.append(self.graph.get_operation_by_name(name[1]))
-            except Exception as error:  # of a custom gradient
+            except Exception as error:  # the function of a custom gradient may raise anything
                 raise LeftTensorFlow(self.call.where, traceback.extract_tb(error.__traceback__), error) from error
             else:
                 by_tensor = {tensor.ref(): gradient for tensor, gradient in zip(known, dense(found), strict=True)}

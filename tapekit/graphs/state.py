@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-ONE_AT_A_TIME = threading.RLock()  # to run fn changes variables and settings that all threads share, for that time
+ONE_AT_A_TIME = threading.RLock()  # a run of fn changes variables and settings that all threads share
 
 
 def variables_kept(concrete: Any, others: Iterable[tf.Variable]) -> AbstractContextManager:

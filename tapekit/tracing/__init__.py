@@ -6,13 +6,13 @@ what flows back along each of its edges. `Trace.fold` groups the operations by K
 
 Files, in reading order:
 
+    evaluation   `trace`: runs the graph and makes the records
     records      `Op` and `Trace`: NumPy data, and the printed table
     operations   `Graph`: the operations and edges of a recorded graph, and the tensors that hold their values
     folding      groups operations by layer or name scope
     reduction    folds a trace until it has few enough records for a picture
-    signals      where values and gradients become 0, NaN or infinite, for `explain`
     notebook     the picture and the table that a notebook shows
-    evaluation   `trace`: runs the graph and makes the records
+    signals      where values and gradients become 0, NaN or infinite, for `explain`
 
 >>> circuit = trace(lambda x, y, z: (x + y) * z, [-2.0, 5.0, -4.0])
 >>> circuit["add"].value.item(), circuit["add"].gradient.item()

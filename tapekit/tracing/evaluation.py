@@ -20,6 +20,7 @@ def trace(fn: Callable, vars: Any, /, *, depth: int | None = None) -> Trace:
 
     `fn` is traced to a graph. The bodies of nested `tf.function`s are part of it; `tf.while_loop` and `tf.cond` are one
     operation each. Reads, identities and shape arithmetic are not shown. Variables that `fn` assigns are restored.
+    `fn` may use the value of a tensor in Python to choose a branch or a number of steps.
 
     Args:
         fn: returns the target; called as `tapekit.gradient` calls it. The gradient is that of the sum of the target.
@@ -32,8 +33,9 @@ def trace(fn: Callable, vars: Any, /, *, depth: int | None = None) -> Trace:
         A `Trace`: NumPy data that can be printed, indexed, folded, drawn and pickled.
 
     Raises:
-        RuntimeError: `fn` leaves TensorFlow (`.numpy()`, `np.*`, `float()`): the message tells the line and what to
-            write instead. Or `trace` is called inside a `tf.function` or the scope of a strategy.
+        RuntimeError: the target is computed from a value that `fn` takes out of TensorFlow (`.numpy()`, `np.*`,
+            `float()`): the message tells the line and what to write instead. Or `trace` is called inside a
+            `tf.function` or the scope of a strategy.
         TypeError, ValueError: `vars` holds something else, `fn` returns no tensor, or `depth` is below 1.
 
     Example:
@@ -61,8 +63,8 @@ def trace(fn: Callable, vars: Any, /, *, depth: int | None = None) -> Trace:
         return graph.ask(groups)
 
     _, answer = capture(call, ask)
-    graph, groups = asked[-1]  # the last of the recordings that were tried
-    values = [tf.convert_to_tensor(source).numpy() for source in call.sources]  # those before fn, which is undone
+    graph, groups = asked[-1]  # the last of several, if fn was traced again
+    values = [tf.convert_to_tensor(source).numpy() for source in call.sources]  # as before fn ran
     return _trace_of(call, values, graph, groups, answer)
 
 

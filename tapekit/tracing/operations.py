@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import tensorflow as tf
 
 from tapekit._sources import is_float
-from tapekit.graphs.recording import PLUMBING, SHAPES, Recording
+from tapekit.graphs.recording import IDENTITIES, SHAPES, Recording
 from tapekit.tracing.folding import Group, fold, model_scope, outer_scopes
 
 # Operations with a body, which is too large to be copied: several edges from one input are shown as one.
@@ -107,7 +107,7 @@ class Graph:
     def _origin(self, tensor: tf.Tensor) -> tf.Tensor:
         """Return the tensor that identities and reads pass on as `tensor`. Stop at the read of a constant variable."""
         inputs = self.recording.inputs.get(tensor.op)
-        if not inputs or tensor.op.type not in PLUMBING or tensor.ref() in self.names:
+        if not inputs or tensor.op.type not in IDENTITIES or tensor.ref() in self.names:
             return tensor
         if inputs[0].dtype == tf.resource and inputs[0].ref() not in self.dependent:
             return tensor

@@ -1,6 +1,7 @@
 """A trace folded until it has few enough records to be drawn: `reduced`."""
 
 import dataclasses
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
@@ -86,7 +87,7 @@ def _stretches(inputs: Mapping[str, Sequence[str]], most: int) -> dict[str, str]
         stretches[-1].append(name)
         used_later -= {feed for feed in feeds if last.get(feed) == name}
         used_later |= {name} if name in last else set()
-    size = -(-len(stretches) // most)
+    size = math.ceil(len(stretches) / most)
     titles: dict[str, str] = {}
     for number, start in enumerate(range(0, len(stretches), size), start=1):
         names = list(chain(*stretches[start : start + size]))

@@ -1,4 +1,7 @@
-"""The numbers in a graph: `Signal` finds where a gradient or a value becomes 0, NaN or infinite."""
+"""The numbers in a graph: `Signal` finds where a gradient or a value becomes 0, NaN or infinite.
+
+`health` counts such elements of a tensor in the graph, and `status` tells from the counts which kind it has.
+"""
 
 from collections.abc import Callable, Collection, Iterable
 from typing import Any
@@ -16,22 +19,24 @@ def health(tensor: tf.Tensor) -> tf.Tensor:
     """Return the counts that `status` reads, made by one operation: the graph of a large model has many tensors."""
     if tensor.dtype.is_complex:
         tensor = tf.stack([tf.math.real(tensor), tf.math.imag(tensor)])
-    counts = 4  # of the modes of this operation, the one that counts every kind of number
-    return tf.raw_ops.DebugNumericSummaryV2(input=tensor, output_dtype=tf.float64, tensor_debug_mode=counts)
+    full_health = 4  # the mode of this operation that counts every kind of number
+    return tf.raw_ops.DebugNumericSummaryV2(input=tensor, output_dtype=tf.float64, tensor_debug_mode=full_health)
 
 
 def status(row: Any) -> str:
     """Return "none", "nan", "infinite", "zero" (every element is) or "ok" for the `health` of a tensor, or for None."""
     if row is None:
         return "none"
-    size, infinite, nan, zero = row[4], row[5] + row[6], row[7], row[9]
-    if nan or infinite:
-        return "nan" if nan else "infinite"
-    return "zero" if zero == size > 0 else "ok"
+    *_, size, minus_infinite, plus_infinite, nan, _, zero, _ = row
+    if nan:
+        return "nan"
+    if minus_infinite or plus_infinite:
+        return "infinite"
+    return "zero" if size > 0 and zero == size else "ok"
 
 
 def in_words(row: Any) -> str:
-    """Return the status of a gradient, as a finding has it."""
+    """Return the `status` as `explain` reports it: "not_finite" stands for "nan" and for "infinite"."""
     found = status(row)
     return "not_finite" if found in NOT_FINITE else found
 
@@ -39,8 +44,8 @@ def in_words(row: Any) -> str:
 class Signal:
     """The status of each value, and of the gradients that flow back to some sources, at tensors and along edges.
 
-    ``given`` has the tensors that were made before `fn` ran. ``question`` is a structure of tensors of the graph;
-    `answered` takes their values. `lost_at` and `first` then find the operation at fault.
+    ``given`` has the tensors that were made before `fn` ran. ``question`` is a structure of tensors of the graph; call
+    `answered` with their values. `lost_at` and `first` then find the operation at fault.
     """
 
     def __init__(self, flow: Flow, sources: list[tf.Tensor], given: dict) -> None:
@@ -66,17 +71,16 @@ class Signal:
 
     def answered(self, answer: list) -> None:
         """Store the values of `question`."""
-        self.gradients, self.shares, self.values = (
-            {key: status(row) for key, row in zip(asked, rows, strict=True)}
-            for asked, rows in zip(self._asked, answer, strict=True)
-        )
+        pairs = [zip(asked, rows, strict=True) for asked, rows in zip(self._asked, answer, strict=True)]
+        self.gradients, self.shares, self.values = ({key: status(row) for key, row in each} for each in pairs)
 
     def lost_at(self, source: tf.Tensor, sick: Collection[str]) -> list[tuple[list[tf.Operation], bool]]:
-        """Return the paths, in execution order, to the operations at which the gradient of `source` becomes `sick`.
+        """Return the paths to the operations at which the status of the gradient of `source` becomes one of `sick`.
 
-        With each comes whether the gradient is sick only as the sum of parts that are not, as where they cancel.
+        The paths are in execution order. Each comes with True if the parts of the gradient cancel: their sum is `sick`,
+        and the part along this path is not.
         """
-        came_by: dict = {source.ref(): []}
+        paths: dict = {source.ref(): []}
         dependent = {tensor.ref() for tensor in self.flow.after([source])}
         ends, chosen = [], []
         for op in self.flow.ops:
@@ -86,18 +90,22 @@ class Signal:
             for index, tensor in enumerate(self.flow.inputs[op]):
                 share = self.shares.get((op, index), self.gradients.get(tensor.ref()))
                 unknown = tensor.dtype == tf.variant or not outputs
-                if tensor.ref() not in came_by or (share is None and not unknown):
+                if tensor.ref() not in paths or (share is None and not unknown):
                     continue
-                path = [*came_by[tensor.ref()], op]
+                path = [*paths[tensor.ref()], op]
                 if healthy and (unknown or share in sick or sick == ZERO):
                     ends.append((path, share is not None and share not in sick))
-                    others = {each.ref(): n for n, each in enumerate(self.flow.inputs[op]) if n != index}
-                    parts = [self.shares.get((op, n), self.gradients.get(ref)) for ref, n in others.items()]
-                    if "ok" not in [part for ref, part in zip(others, parts, strict=True) if ref in dependent]:
+                    if not self._passes_beside(op, index, dependent):
                         chosen.append(ends[-1])
                 elif not healthy and (unknown or share in sick):
-                    came_by |= {output: path for output in outputs or lists if output not in came_by}
+                    paths |= {output: path for output in outputs or lists if output not in paths}
         return chosen or ends  # where an operation lets the gradient go on by another way, it is lost there
+
+    def _passes_beside(self, op: tf.Operation, index: int, dependent: Collection) -> bool:
+        """Return whether a gradient that is ok reaches one of the `dependent` tensors by another input of `op`."""
+        inputs = enumerate(self.flow.inputs[op])
+        others = {tensor.ref(): number for number, tensor in inputs if number != index and tensor.ref() in dependent}
+        return any(self.shares.get((op, n), self.gradients.get(ref)) == "ok" for ref, n in others.items())
 
     def arriving(self, op: tf.Operation) -> list[tf.Tensor]:
         """Return the gradients of the inputs of `op`."""
