@@ -22,7 +22,7 @@ from tapekit.explaining.ready_made import spoken_names
 from tapekit.explaining.records import Explanation, Fact, Finding, path_of
 from tapekit.graphs.answers import Answer
 from tapekit.graphs.calls import left_at
-from tapekit.graphs.capture import eager_gradients, recorded, require_eager
+from tapekit.graphs.capture import capture, eager_gradients, require_eager
 from tapekit.graphs.flow import has_body
 from tapekit.graphs.recording import PYTHON, LeftTensorFlow, Recording
 from tapekit.graphs.state import ONE_AT_A_TIME
@@ -32,7 +32,8 @@ from tapekit.tracing.signals import health, in_words
 def explain(fn: Callable, vars: Any, /) -> Explanation:
     """Explain for each source whether its gradient is fine, or why not, where, and what to write instead.
 
-    `fn` may be run several times, as a graph and eagerly. Variables and random state keep their values.
+    `fn` may be run several times, as a graph and eagerly, and with numbers near the values that it uses in Python.
+    Variables and random state keep their values.
 
     Args:
         fn: returns the target; called as `tapekit.gradient` calls it.
@@ -56,8 +57,8 @@ def explain(fn: Callable, vars: Any, /) -> Explanation:
     with ONE_AT_A_TIME, inner_gradients() as inner:
         try:
             return _explained(call)
-        except Exception:
-            if not inner:
+        except Exception as error:
+            if not inner or "None" not in str(error):
                 raise  # an error of fn's own
             return Explanation(_findings(call, ["none"] * len(call.leaves), [inner[0]] * len(call.leaves)))
 
@@ -114,7 +115,7 @@ def _facts(
         asked = [*gradients, recording.target if is_float(recording.target) else None]
         return [None if tensor is None else health(tensor) for tensor in asked]
 
-    _, answer = recorded(call, ask, answers)
+    _, answer = capture(call, ask, answers)
     if unsound is None:
         return made[-1], [in_words(row) for row in answer]
     made[-1].signal.answered(answer)

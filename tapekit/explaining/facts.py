@@ -11,11 +11,12 @@ from tapekit._sources import is_float
 from tapekit.explaining import ready_made, words
 from tapekit.explaining.records import Fact
 from tapekit.graphs.calls import backward_place, called_by, left_at, spelled
-from tapekit.graphs.capture import far_away, matters, nearby, recorded
-from tapekit.graphs.flow import CUT, FLAT, NUMBER, SHAPE, UNUSED, Flow, Way, has_body, inside
+from tapekit.graphs.capture import capture
+from tapekit.graphs.flow import CUT, DECIDES, FLAT, NUMBER, SHAPE, Flow, Way, has_body, inside
 from tapekit.graphs.places import Place, place
 from tapekit.graphs.recording import IDENTITIES, PYTHON, Recording
 from tapekit.tracing.signals import NOT_FINITE, ZERO, Signal, health, status
+from tapekit.tracing.values import counts
 
 
 class Facts:
@@ -66,6 +67,8 @@ class Facts:
 
     def of(self, index: int, found: str, by_tape: str) -> Fact | None:
         """Return the reason for the status `found` of a gradient, which is `by_tape` on an eager tape; None if ok."""
+        if by_tape == "ok":  # the draws of a graph are others
+            return None
         if found == "zero":
             return self.of_zero(index, by_tape)
         if found == "not_finite":
@@ -101,20 +104,17 @@ class Facts:
         best = max(ways, key=lambda way: (self._rank(way), way.position))
         if best.last is None:  # each operation by itself passes a gradient on
             return Fact("non_differentiable_op")
-        if self._rank(best) == UNUSED:
-            at, called = left_at(self.asked[best.last].frames)
-            return Fact("not_used", "unused", op=called, at=at)
         if best.rank == SHAPE:
             return Fact("not_used", "shape", op=spelled(best.last), at=place(best.last.traceback))
         return self._of_break(best.ops())
 
     def _rank(self, way: Way) -> int:
-        """Return how a way ends; a value used in Python may be a number, a decision or `UNUSED` for the target."""
-        if (answer := self.asked.get(way.last)) is None or way.rank == CUT:
+        """Return how a way ends; a value that is used in Python may count as a number, or decide."""
+        answer = self.asked.get(way.last)
+        if answer is None or way.rank == CUT:
             return way.rank
         if answer.at not in self._ranks:
-            decides = CUT if matters(self.recording, answer, far_away) else UNUSED
-            self._ranks[answer.at] = NUMBER if matters(self.recording, answer, nearby) else decides
+            self._ranks[answer.at] = NUMBER if counts(self.recording, answer) else DECIDES
         return self._ranks[answer.at]
 
     def _of_break(self, path: Sequence[tf.Operation]) -> Fact:
@@ -124,7 +124,8 @@ class Facts:
             rewraps = called.rpartition(".")[2] in ("Variable", "constant", "convert_to_tensor")
             way = tuple(op for op in path if op.type not in IDENTITIES)
             cause = "rewrapped" if rewraps else "left_tensorflow"
-            return Fact(cause, words.leaving(called), op=called, at=at, path=way)
+            decides = self._ranks.get(answer.at) == DECIDES
+            return Fact(cause, "decides" if decides else words.leaving(called), op=called, at=at, path=way)
         path = [*path[:-1], *inside(path[-1:], self.recording)]
         cause, detail, dtype = words.cause_of(path[-1])
         return _fact_at(path, cause, detail, dtype=dtype, other=called_by(path[-1]))
@@ -241,7 +242,7 @@ class Facts:
             scaled = again.copy(same, map(_at_most_one, same.inputs))
             return [[health(each) for each in group] for group in (slopes, scaled.outputs[:1])]
 
-        _, groups = recorded(self.recording.call, ask, self.recording.answers)
+        _, groups = capture(self.recording.call, ask, self.recording.answers)
         return [not any(status(row) in NOT_FINITE for row in rows) for rows in groups]
 
 

@@ -98,12 +98,13 @@ def other_variables(recording: Recording, arriving: Collection) -> list[Reached]
     found, names = [], named(recording.call.fn)
     for inside, variable in recording.captured():
         held = names.get(id(variable), Reached("", variable, None))
-        known = [*recording.call.sources, *([] if held.name else recording.variables)]  # fn keeps its own for itself
+        own = not held.name and any(variable is each for each in recording.variables)  # fn makes it for itself
+        known = own or any(inside is entry for entry in recording.sources)
         # a frozen layer of Keras leaves its tf.Variables trainable
         trains = all(getattr(each, "trainable", each is not variable) for each in (variable, held.value))
-        if trains and inside.ref() in arriving and not any(variable is each for each in known):
-            own = getattr(held.value, "path", variable.name.split(":")[0])
-            name = held.name if own == "Variable" and held.name else own
+        if trains and inside.ref() in arriving and not known:
+            full = getattr(held.value, "path", variable.name.split(":")[0])
+            name = held.name if full == "Variable" and held.name else full
             found.append(Reached(name, variable, None, read=first_use(recording, inside)[0]))
     return found
 

@@ -86,8 +86,10 @@ TABLE = [
     ("left_tensorflow", "weights", "", _TAKES_NUMBER,
      "Read the variables themselves, {owner}.trainable_variables (or .kernel), and not copies of their values"),
     ("left_tensorflow", "numpy", "", _TAKES_NUMBER, "Write {written} in the place of {op}"),
+    ("left_tensorflow", "decides", "", "{op} takes the value out of TensorFlow, and the target is not computed from "
+     "it. At most, it decides which way fn goes", "Let the target depend on {name} itself, or " + _LEAVE_OUT),
     ("left_tensorflow", "unknown", "", "fn leaves TensorFlow at {op}. Whether {name} takes that way cannot be "
-     "measured, as fn closes over it", "Keep tensors as they are, with tf.* operations, or let fn take {name}"),
+     "measured", "Keep tensors as they are, with tf.* operations, and let explain look at fn again"),
     ("left_tensorflow", "", "", _TAKES_NUMBER,
      "Keep the tensor as it is and go on with tf.* operations; .numpy() and float() are for printing"),
     ("rewrapped", "", "", "{op} makes a new object out of the value that {name} has now. The new object does not "

@@ -7,8 +7,9 @@ run.
 
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple
+from unittest import mock
 
 import numpy as np
 import tensorflow as tf
@@ -78,17 +79,13 @@ class Answers:
                 self.variables.append(next_creator(**kwargs))
             return self.variables[-1]
 
-        patches = [] if self.given is None else self._patches()
-        before = [(kind, name, vars(kind).get(name)) for kind, name, _ in patches]
         graph = tf.compat.v1.get_default_graph()
-        try:
-            for (kind, name, answer), (*_, original) in zip(patches, before, strict=True):
-                setattr(kind, name, _only_in(graph, answer, original))
-            with tf.variable_creator_scope(make):
-                yield
-        finally:
-            for kind, name, original in before:
-                delattr(kind, name) if original is None else setattr(kind, name, original)
+        with ExitStack() as stack:
+            for kind, name, answer in [] if self.given is None else self._patches():
+                method = _only_in(graph, answer, getattr(kind, name, None))
+                stack.enter_context(mock.patch.object(kind, name, method, create=True))
+            stack.enter_context(tf.variable_creator_scope(make))
+            yield
 
     def _patches(self) -> list[tuple[type, str, Callable]]:
         """Return the methods that need a value: class, name, and the function that takes their place."""

@@ -1,8 +1,7 @@
-"""`fn` as a TensorFlow graph that is queried and run: `capture`, or `recorded` where `fn` may leave TensorFlow.
+"""`fn` as a TensorFlow graph that is queried and run: `capture`; `eager_gradients` needs no graph.
 
-`matters` tells whether the target depends on a value used in Python; `eager_gradients` needs no graph. The automatic
-control dependencies of a `tf.function` keep reads and assignments of variables in the order in which they were written.
-Values and gradients are computed by one run of one graph, so that both belong to the same random draw.
+The automatic control dependencies of a `tf.function` keep reads and assignments of variables in the order in which they
+were written. Values and gradients are computed by one run of one graph, so that both belong to the same random draw.
 """
 
 import traceback
@@ -11,36 +10,21 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 
 from tapekit._sources import Call, describe, is_float, values_of, watch_all
 from tapekit.graphs.answers import Answer, Answers, Question
-from tapekit.graphs.flow import Flow
 from tapekit.graphs.recording import LeftTensorFlow, Recording
 from tapekit.graphs.state import ONE_AT_A_TIME, all_variables_kept, draws_kept, undisturbed, variables_kept
 from tapekit.jacobians import variable_scope_kept
 
 
-def capture(call: Call, ask: Callable[[Recording], Any]) -> tuple[Recording, Any]:
+def capture(call: Call, ask: Callable[[Recording], Any], answers: Sequence[Answer] = ()) -> tuple[Recording, Any]:
     """Trace `call`, and run once the tensors that `ask(recording)` returns.
 
     Returns the recording, and the structure that `ask` returned with NumPy arrays in the place of its tensors (None
-    stays None). Every variable keeps its value. `fn` may use a value in Python to choose a branch or a number of
-    steps. Where the target is computed from such a value, the gradient is lost, and `LeftTensorFlow` tells the line.
-    """
-    recording, found = recorded(call, ask)
-    dependent = {tensor.ref() for tensor in Flow(recording, asked=recording.asked).after(recording.sources)}
-    for op, answer in zip(recording.asked, recording.answers, strict=True):
-        if op.inputs[0].ref() in dependent and matters(recording, answer, nearby):
-            raise LeftTensorFlow(call.where, answer.frames)
-    return recording, found
-
-
-def recorded(call: Call, ask: Callable[[Recording], Any], answers: Sequence[Answer] = ()) -> tuple[Recording, Any]:
-    """Return what `capture` returns, also for a `fn` that computes the target from values of tensors in Python.
-
-    The `answers` are those of an earlier recording of `call`.
+    stays None). Every variable keeps its value. Where `fn` uses the value of a tensor in Python, it is traced again
+    with that value; the `answers` are those of an earlier recording of `call`.
     """
     require_eager(call)
     given = [*answers]
@@ -72,49 +56,25 @@ def require_eager(call: Call) -> None:
             )
 
 
-def nearby(value: np.ndarray) -> np.ndarray:
-    """Return floats that are so near to `value` that a decision stays the same."""
-    if value.dtype.kind != "f":
-        return value
-    return value + np.asarray(1e-3 * np.abs(value) + 1e-6, value.dtype)
-
-
-def far_away(value: np.ndarray) -> np.ndarray:
-    """Return numbers with the opposite sign and order, so that a decision changes."""
-    return ~value if value.dtype.kind == "b" else -value - 1
-
-
-def matters(recording: Recording, answer: Answer, move: Callable) -> bool:
-    """Return whether the graph of the target changes if `move` changes the values that this line uses in Python."""
-    answers = recording.answers
-    moved = [each._replace(value=move(np.asarray(each.value))) if each.at == answer.at else each for each in answers]
-    again: list[Recording] = []
-    with suppress(Exception):  # an error with the moved numbers: fn uses them
-        recorded(recording.call, again.append, moved)
-    return not again or _definition(again[-1]) != _definition(recording)
-
-
-def _definition(recording: Recording) -> list[str]:
-    """Return the operations on which the target depends, with the numbers in them, and the variables that fn made."""
-    made = [str(variable.numpy()) for variable in recording.variables]
-    return [*made, *(str(op.node_def) for op in Flow(recording).ops)]
-
-
 def eager_gradients(call: Call) -> list[Any]:
     """Return the gradient of each source on an eager tape; variables and random state keep their values."""
+    floats = [*filter(is_float, call.sources)]
     with all_variables_kept(), draws_kept(), undisturbed():
         with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
-            watch_all(tape, [*filter(is_float, call.sources)])
+            watch_all(tape, floats)
             result = call()
         target = [part for part in tf.nest.flatten(result) if tf.is_tensor(part) and is_float(part)]
-        found: list[Any] = []
-        for source in call.sources:
-            gradient = None
-            if target and is_float(source):
-                with suppress(LookupError):  # an operation without a registered gradient
-                    gradient = tape.gradient(target, source)
-            found.append(gradient)
-    return found
+        found = _gradients(tape, target, floats) if target else [None] * len(floats)
+    by_source = {id(source): gradient for source, gradient in zip(floats, found, strict=True)}
+    return [by_source.get(id(source)) for source in call.sources]
+
+
+def _gradients(tape: tf.GradientTape, target: list, sources: list) -> list:
+    """Return the gradient of each source; None also behind an operation that has no registered gradient."""
+    try:
+        return tape.gradient(target, sources)
+    except LookupError:
+        return [None] if len(sources) == 1 else [_gradients(tape, target, [source])[0] for source in sources]
 
 
 def graph_of(call: Call, ask: Callable) -> tuple[Any, Recording]:
@@ -149,14 +109,15 @@ def _trace(call: Call, ask: Callable, given: list | None = None, *, inline: bool
         entries = [entry(source) for source in call.sources]
         leaves = [_in_graph(*each) for each in zip(call.leaves, call.sources, entries, strict=True)]
         start = len(graph.get_operations())
+        graph.seed = 1 if graph.seed is None else graph.seed  # the next run draws the same numbers
         try:
             with _functions_run_eagerly(inline), answers.told(), undisturbed():
                 result = call(leaves)
-        except Question:
-            pass  # answers.question is the same error, and is there also if fn catches it
-        except Exception as error:
-            raise LeftTensorFlow(call.where, traceback.extract_tb(error.__traceback__), error) from error
-        if answers.question:
+        except (Question, Exception) as error:
+            if not answers.question:
+                raise LeftTensorFlow(call.where, traceback.extract_tb(error.__traceback__), error) from error
+            answers.question.with_traceback(error.__traceback__)  # NumPy raises an error of its own in its place
+        if answers.question:  # also where fn caught it
             return answers.question.tensor
         target, ops = _target(call, result), graph.get_operations()[start:]
         recordings.append(Recording(call, graph, entries, ops, target, answers.variables, given or [], answers.asked))

@@ -15,9 +15,9 @@ import tensorflow as tf
 from tapekit._sources import is_float
 from tapekit.graphs.recording import IDENTITIES, SHAPES, Recording
 
-# How a way from a tensor towards the target ends: in Python, without an effect; where only a shape is read; where a
-# decision or an index is made; where a number is made that has a gradient itself; or at the target.
-UNUSED, SHAPE, CUT, NUMBER, ARRIVES = range(5)
+# How a way from a tensor towards the target ends: where only a shape is read; in Python, where it decides at most;
+# where a decision or an index is made; where a number is made that has a gradient itself; or at the target.
+SHAPE, DECIDES, CUT, NUMBER, ARRIVES = range(5)
 FLAT = {"Sign"}  # step functions whose registered gradient is 0, not None
 _HAS_BODY: dict[str, bool] = {}  # by type of operation: to read its definition takes long
 
@@ -113,7 +113,7 @@ class Flow:
             if output.ref() in found and self.passes(op, index, number):
                 for way in found[output.ref()].values():
                     yield way._replace(op=op, onward=way)
-            elif output.ref() in found:
+            elif output.ref() in found and not (index == number and own_gradient(op)):
                 counts = self._is_number(output, found) and not self._straight_through(op)
                 rank = NUMBER if counts else CUT
                 yield Way(SHAPE if op.type in SHAPES else rank, here, op, op, None)

@@ -22,7 +22,7 @@ SHAPES = {"Shape", "ShapeN", "Size", "Rank", "VariableShape", "ZerosLike", "Ones
 class LeftTensorFlow(RuntimeError):
     """`fn` used the value of a tensor in Python, in the call with the stack ``frames``; no tape can follow it there."""
 
-    def __init__(self, where: str, frames: traceback.StackSummary, error: Exception | None = None) -> None:
+    def __init__(self, where: str, frames: traceback.StackSummary, error: BaseException | None = None) -> None:
         self.frames, at = frames, place(frames)
         told = f"{at.file}:{at.line}: `{at.code}`" if at else "a line that Python does not report"
         cause = f" ({type(error).__name__}: {reason(error)})" if error else ""
@@ -33,7 +33,7 @@ class LeftTensorFlow(RuntimeError):
         )
 
 
-def reason(error: Exception) -> str:
+def reason(error: BaseException) -> str:
     """Return the first sentence of an error, without the line with the layer's name that Keras puts before it."""
     lines = [re.sub(r"\x1b\[\d*m", "", line).strip() for line in str(error).split("\n")]
     told = [line for line in lines if line and not line.startswith("Exception encountered when calling")]

@@ -12,6 +12,7 @@ Files, in reading order:
     folding      groups operations by layer or name scope
     reduction    folds a trace until it has few enough records for a picture
     notebook     the picture and the table that a notebook shows
+    values       whether the target is computed from values that `fn` uses in Python
     signals      where values and gradients become 0, NaN or infinite, for `explain`
 
 >>> circuit = trace(lambda x, y, z: (x + y) * z, [-2.0, 5.0, -4.0])

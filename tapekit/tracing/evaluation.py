@@ -13,6 +13,7 @@ from tapekit.graphs.recording import Recording
 from tapekit.tracing.folding import Group, check_depth
 from tapekit.tracing.operations import Graph
 from tapekit.tracing.records import Op, Trace
+from tapekit.tracing.values import require_followed
 
 
 def trace(fn: Callable, vars: Any, /, *, depth: int | None = None) -> Trace:
@@ -62,7 +63,8 @@ def trace(fn: Callable, vars: Any, /, *, depth: int | None = None) -> Trace:
         asked.append((graph, groups))
         return graph.ask(groups)
 
-    _, answer = capture(call, ask)
+    recording, answer = capture(call, ask)
+    require_followed(recording)
     graph, groups = asked[-1]  # the last of several, if fn was traced again
     values = [tf.convert_to_tensor(source).numpy() for source in call.sources]  # as before fn ran
     return _trace_of(call, values, graph, groups, answer)

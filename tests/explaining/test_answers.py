@@ -120,7 +120,8 @@ def test_what_is_only_printed_is_no_way_to_the_target(capsys):
         return loss
 
     assert found(rounded, w)[1] == "Round"
-    assert found(unused, w)[0] == "not_used"
+    assert found(unused, w)[0] == "left_tensorflow"
+    assert "the target is not computed from it" in tapekit.explain(unused, w)[0].why
     assert notes(logged, w) == []
     assert "26.240" in capsys.readouterr().out
 
@@ -305,3 +306,30 @@ def test_a_value_is_told_also_where_fn_catches_the_errors_of_graphs():
     assert notes(lambda: tf.reduce_sum(w) * bare(tf.reduce_sum(w)), w) != []
     finding = tapekit.explain(lambda: 0.0 * tf.reduce_sum(w) + fallback(tf.reduce_sum(w)), w)[0]
     assert (finding.status, finding.op) == ("zero", "Mul")
+
+
+def test_what_numpy_makes_of_several_tensors_is_answered():
+    w = tf.Variable([1.2, 2.0], name="w")
+
+    def sick():
+        print(np.mean([tf.reduce_sum(w), tf.reduce_max(w)]))
+        return tf.reduce_sum(tf.round(w))
+
+    def healthy():
+        print(np.array([w[0] * 2.0, w[1]]))
+        return tf.reduce_sum(w**2)
+
+    assert found(sick, w)[1] == "Round"
+    assert notes(healthy, w) == []
+
+
+def test_fn_is_not_run_with_numbers_far_from_its_own():
+    w, seen = tf.Variable([3.0, 4.0], name="w"), []
+
+    def fn():
+        loss = tf.reduce_sum(w**2)
+        seen.append(float(loss))
+        return loss
+
+    assert notes(fn, w) == []
+    np.testing.assert_allclose(seen, 25.0, rtol=2e-3)

@@ -490,3 +490,49 @@ def test_where_an_operation_chooses_a_way_the_gradient_is_lost_on_that_way():
         "dead = tf.nn.relu(w - 9.0)",
         "flat = tf.clip_by_value(w, 5.0, 6.0)",
     ]
+
+
+@tf.custom_gradient
+def log1pexp(x):
+    e = tf.exp(x)
+    return tf.math.log(1.0 + e), lambda upstream: upstream * (1.0 - 1.0 / (1.0 + e))
+
+
+@tf.custom_gradient
+def reversed_gradient(x):
+    return tf.identity(x), lambda upstream: -upstream
+
+
+@tf.custom_gradient
+def clipped(x):
+    return tf.square(x), lambda upstream: tf.clip_by_value(upstream, -1.0, 1.0)
+
+
+@pytest.mark.parametrize("function", [log1pexp, reversed_gradient, clipped, tf.recompute_grad(tf.square)])
+def test_what_a_custom_gradient_computes_inside_is_no_way_that_is_cut(function):
+    w = tf.Variable([0.5, 2.0], name="w")
+    explanation = tapekit.explain(lambda: tf.reduce_sum(function(w)), w)
+    assert explanation
+    assert [explanation.notes, explanation[0].notes] == [(), ()]
+
+
+def test_a_mistake_after_an_inner_gradient_that_is_none_is_raised():
+    w, c = tf.Variable(2.0), tf.constant(3.0)
+
+    def fn():
+        with tf.GradientTape() as tape:
+            inner = w**2
+        gradient, missing = tape.gradient(inner, [w, c])
+        assert missing is None
+        return undefined * gradient  # noqa: F821
+
+    with pytest.raises(NameError, match="undefined"):
+        tapekit.explain(fn, w)
+
+
+def test_a_source_under_a_strategy_is_not_said_to_be_missing_in_vars():
+    with tf.distribute.MirroredStrategy(["cpu:0"]).scope():
+        w = tf.Variable([1.0, 2.0], name="w")
+    explanation = tapekit.explain(lambda: tf.reduce_sum(w**2), w)
+    assert explanation
+    assert explanation.notes == ()
