@@ -53,7 +53,9 @@ def left_at(frames: Sequence[traceback.FrameSummary]) -> tuple[Place | None, str
     # Python 3.10 does not tell the columns: take the call that is running, or the first that is not of tf
     code, below = at.code, {each.name for each in frames[frames.index(frame) + 1 :]}
     with contextlib.suppress(SyntaxError):
-        nodes = [*ast.walk(ast.parse(f"{code} pass" if code.endswith(":") else code))]
+        tree = ast.parse(f"{code} pass" if code.endswith(":") else code)
+        running = ast.Lambda if frame.name == "<lambda>" else ast.Module
+        nodes = [each for node in ast.walk(tree) if isinstance(node, running) for each in ast.walk(node)]
         called = [_callee(node, code) for node in reversed(nodes) if isinstance(node, ast.Call)]
         called.sort(key=lambda name: (name.rpartition(".")[2] not in below, name.startswith("tf.")))
         return at, (called or [code])[0]

@@ -226,7 +226,9 @@ def test_a_long_loop_is_told_by_the_line_that_asks():
             y = y + tf.math.ceil(w)
         return y
 
-    assert found(fn, w) == ("left_tensorflow", "y < 200.0", "while y < 200.0:")
+    cause, op, line = found(fn, w)
+    assert (cause, line) == ("left_tensorflow", "while y < 200.0:")
+    assert "y < 200.0" in op  # Python 3.10 does not tell the columns
 
 
 def test_classes_and_random_state_are_restored():
