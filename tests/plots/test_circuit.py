@@ -506,7 +506,7 @@ def test_the_interval_of_a_film_is_a_positive_number(interval):
 
 @pytest.mark.parametrize("projection", ["3d", "polar"])
 def test_axes_of_another_projection_are_refused(projection):
-    with pytest.raises(TypeError, match=r"plot_trace: ax is of type (Axes3D|PolarAxes). One matplotlib Axes is needed"):
+    with pytest.raises(TypeError, match=r"ax is of type (Axes3D|PolarAxes)\w*. One matplotlib Axes is needed"):
         plot_trace(circuit(), ax=Figure().add_subplot(projection=projection))
 
 
