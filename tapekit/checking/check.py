@@ -5,7 +5,7 @@ from collections.abc import Callable
 from numbers import Integral, Real
 from typing import Any
 
-import tensorflow as tf  # noqa: F401  (the example above)
+import tensorflow as tf  # noqa: F401  (of the example)
 
 from tapekit._sources import Call, bind
 from tapekit.checking.comparison import Comparison
@@ -85,11 +85,11 @@ def _require_valid(order: Any, rtol: Any, atol: Any, seed: Any, progress: Any) -
     """Raise a ValueError for an option that is out of range, or that is a bool and should be a number."""
     number = "A number from 0 on is needed"
     for name, value, valid, need, example in (
-        ("order", order, order in (1, 2), "It is 1, or 2 for the second order", 2),
+        ("order", order, isinstance(order, Integral) and order in (1, 2), "It is 1, or 2 for the second order", 2),
         ("rtol", rtol, rtol is None or (isinstance(rtol, Real) and float(rtol) >= 0), number, 1e-4),
         ("atol", atol, atol is None or (isinstance(atol, Real) and float(atol) >= 0), number, 1e-4),
         ("seed", seed, isinstance(seed, Integral) and int(seed) >= 0, "A whole number is needed, 0 or more", 0),
-        ("progress", progress, progress in (None, True, False), "It is True, False or None", True),
+        ("progress", progress, progress is None or isinstance(progress, bool), "It is True, False or None", True),
     ):
         if not valid or (isinstance(value, bool) and name != "progress"):
             raise ValueError(f"check_gradient: {name} is {value!r}. {need}. Write {name}={example}.")

@@ -1,7 +1,6 @@
 """The gradient of the tape beside measured slopes: a `Comparison`, with a `Judgement` for each line.
 
-The lines on which the two are compared are chosen and measured at few steps, and again at many steps where the two
-disagree. A block of elements that fails is divided until the wrong element is found.
+Each line is measured at few steps, and again at many where the two disagree. A block that fails is divided.
 """
 
 import contextlib
@@ -157,8 +156,7 @@ class Comparison:
 
 
 class Judgement:
-    """The judgement on one line: the ``verdict`` with its ``cause``, the ``gravity`` by which lines are sorted, and the
-    numbers that the rules compare."""
+    """The ``verdict`` on one line with its ``cause``, and the ``gravity`` by which lines are sorted."""
 
     def __init__(self, found: Comparison, key: Key, row: Slopes) -> None:
         self.found, self.key, self.row, self.eps = found, key, row, epsilon(found.coarsest)
@@ -231,7 +229,8 @@ class Judgement:
         # Where rounding hides one wrong element of a block, the block is judged by its sum.
         return ("pass", "") if self.error <= found.rtol * self.whole else None
 
-    def _mistake(self, slope: str) -> str:  # in words
+    def _mistake(self, slope: str) -> str:
+        """Return in words how the gradient differs from the slope."""
         if self.found.tape.raw[self.source] is None:
             return f"missing: the gradient is None, {slope}"
         if not self.gradient:

@@ -189,9 +189,11 @@ def _rounding(lines: Lines, changes: np.ndarray, change: np.ndarray, h: np.ndarr
     Values change by multiples of their rounding: eps times the outputs that change, or, where larger numbers cancel, at
     most eps times the largest of these. Noise is how far the changes at the smallest steps are from a straight line.
     """
-    cancelling = lines.eps * lines.largest
-    smallest = np.fmin.reduce(np.where(changes, np.abs(changes), np.inf), axis=1, keepdims=True)
-    rounding = 2 * np.fmax(lines.eps * size, np.minimum(smallest, cancelling)) / h
+    cancelling, sides = lines.eps * lines.largest, np.split(np.abs(changes), 2, axis=1)
+    up, down = (np.fmin.reduce(np.where(side > 0, side, np.inf), axis=1, keepdims=True) for side in sides)
+    flat = (sides[0] + sides[1])[:, -1:] == 0  # and yet moving on both sides: a staircase of what cancels, amplified
+    smallest = np.minimum(np.minimum(up, down), np.where(flat & np.isfinite(up + down), np.inf, cancelling))
+    rounding = 2 * np.fmax(lines.eps * size, smallest) / h
     slope = np.diff(change, axis=1) / np.diff(h, axis=1)  # the odd part of fn has no curvature
     noise = np.abs(np.diff(slope, axis=1) * h[:, 1:-1])[:, -3:]
     noise = np.median(noise, axis=1, keepdims=True)  # the median ignores a jump

@@ -132,10 +132,8 @@ def epsilon(dtype: Any) -> float:
 def _upstream(once: Any, doubled: Any) -> str:
     """Return how a gradient depends on the upstream gradient, if not linearly, from that under -2 times as much."""
     ways = {-2: "", 1: "the upstream gradient is ignored", 4: "the upstream gradient is applied twice"}
-    for factor, words in ways.items():
-        if _same(once, doubled, factor):
-            return words
-    return "the gradient is not linear in the upstream gradient"
+    found = (words for factor, words in ways.items() if _same(once, doubled, factor))
+    return next(found, "the gradient is not linear in the upstream gradient")
 
 
 def _same(first: Any, second: Any, factor: int = 1) -> bool:

@@ -48,9 +48,10 @@ class CsvFile:
         formats = "%d" + ",%.9g" * (len(columns) - 1)  # 9 digits restore a float32 exactly
         np.savetxt(text, np.column_stack(list(columns.values())), formats)
         data = text.getvalue().encode()
-        with open(self.path, "ab") as file:  # closed after each write: a killed process loses no row that was written
-            file.truncate(self.end)
+        with open(self.path, "r+b" if self.end else "wb") as file:  # closed each time, so that a kill loses no row
+            file.seek(self.end)
             file.write(data)
+            file.truncate()
         self.end += len(data)
 
 

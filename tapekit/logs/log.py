@@ -36,8 +36,8 @@ class GradientLog(Records, FitCallback):
         updates: also record ||w_new - w_old|| / ||w_old||, from a copy of the weights before the update.
         histograms: keep the distribution of each gradient, as float32, in every n-th row; None for no row.
         path: a csv file to which the chief worker appends the rows, without histograms. `load` reads it back.
-        logdir: a folder to which the chief worker writes rows and histograms for TensorBoard: after each epoch, every
-            few seconds of an eager loop or of `fit`, and at each `drain`.
+        logdir: a folder to which the chief worker writes rows and histograms for TensorBoard. Both are written after
+            each epoch, every few seconds of an eager loop or of `fit`, and at each `drain`, with which a loop ends.
         capacity: the number of rows in the ring buffer; by default 1024, or fewer if these would hold more than 64
             histograms (8 kB per variable). A `tf.function` that writes more between two reads loses the oldest rows.
 

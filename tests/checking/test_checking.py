@@ -690,7 +690,7 @@ def test_what_overflows_or_drowns_is_inconclusive():
     assert drowned.verdict == "inconclusive"
 
 
-@pytest.mark.parametrize("seed", [None, -1, 1.5, "a", True])
+@pytest.mark.parametrize("seed", [None, -1, 1.5, "a", True, np.array([1, 2])])
 def test_a_seed_is_a_whole_number(seed):
     with pytest.raises(ValueError, match=r"check_gradient: seed is .*Write seed=0"):
         check_gradient(tf.sin, 1.0, seed=seed)

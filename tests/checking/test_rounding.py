@@ -458,3 +458,16 @@ def test_progress_shows_itself_after_some_seconds_in_a_terminal_only(
     monkeypatch.setattr("tapekit.checking.slopes.time.monotonic", lambda: next(now))
     assert check_gradient(small_slope, 0.3, progress=progress)
     assert ("6/6 values" in screen.getvalue()) == shown
+
+
+@pytest.mark.parametrize(
+    ("fn", "x", "dtype"),
+    [
+        (lambda x: tf.math.log(1.0 - tf.sigmoid(x) + 1e-7), 16.0, tf.float32),
+        (lambda x: tf.math.log(1.0 - tf.sigmoid(x) + 1e-7), 30.0, tf.float64),
+        (lambda x: tf.math.log(1.0 - tf.tanh(x) + 1e-7), 15.0, tf.float64),
+        (lambda x: 1.0 / (1.0 - tf.cos(x) + 1e-6), 4e-4, tf.float32),
+    ],
+)
+def test_a_cancellation_that_is_amplified_is_no_slope_of_0(fn, x, dtype):
+    assert check_gradient(fn, tf.constant(x, dtype)).verdict in ("pass", "inconclusive")

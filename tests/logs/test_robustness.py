@@ -161,6 +161,19 @@ def test_a_disk_that_fills_up_warns_once_and_training_goes_on(tmp_path, monkeypa
     assert len(log) == 5
 
 
+def test_a_csv_that_is_deleted_while_it_trains_is_reported_and_not_made_again(tmp_path):
+    w, path = tf.Variable([3.0, 4.0], name="w"), tmp_path / "run.csv"
+    log = GradientLog(path=path)
+    log.record([w * 2.0], [w])
+    log.drain()
+    path.unlink()
+    log.record([w * 2.0], [w])
+    with pytest.warns(UserWarning, match="cannot write .*run.csv"):
+        log.drain()
+    assert not path.exists()
+    assert log.norm[:, 0].tolist() == [10.0, 10.0]
+
+
 def test_what_save_wrote_load_reads_under_the_same_name(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     log = record([np.ones(2)], [np.zeros(2)])
