@@ -100,4 +100,4 @@ def step_axis(ax: Any, steps: np.ndarray, **words: str) -> None:
 
     margin = max(0.5, 0.02 * (steps[-1] - steps[0]))
     ax.set(xlabel="step", xlim=(steps[0] - margin, steps[-1] + margin), **words)
-    ax.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 5, 10], integer=True))
+    ax.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 5, 10], integer=True, min_n_ticks=1))

@@ -113,7 +113,8 @@ def plot_gradient_heatmap(log: Any, *, ax: Any = None) -> Any:
     axes.step_axis(ax, log.steps, title=f"Gradient norms{groups} from input (top) to loss")
     ax.set(xlim=edges[[0, -1]], ylim=rows[[-1, 0]])
     axes.legend_below(ax)
-    ax.figure.colorbar(image, ax=ax, label="log10 of the L2 norm")
+    if np.isfinite(median).any():
+        ax.figure.colorbar(image, ax=ax, label="log10 of the L2 norm")
     return ax
 
 

@@ -477,3 +477,15 @@ def test_names_of_many_rows_begin_anew_with_the_biases_and_keep_their_distance()
 def test_a_step_that_is_not_in_the_log_is_refused(step):
     with pytest.raises(ValueError, match=r"plot_gradient_flow: the log has no row of step .*Its steps go from 0 to"):
         tapekit.plot_gradient_flow(a_log(), step=step)
+
+
+def test_a_heatmap_of_one_step_or_without_numbers_shows_no_part_of_a_step_and_no_empty_bar():
+    w = [tf.Variable([1.0, 2.0], name=f"v{place}") for place in range(3)]
+    single, nothing = tapekit.GradientLog(), tapekit.GradientLog()
+    single.record([each * 2.0 for each in w], w)
+    nothing.record([None] * 3, w)
+    ax = tapekit.plot_gradient_heatmap(single)
+    low, high = ax.get_xlim()
+    assert [tick for tick in ax.get_xticks() if low <= tick <= high] == [0.0]
+    assert len(ax.figure.axes) == 2
+    assert len(tapekit.plot_gradient_heatmap(nothing).figure.axes) == 1
