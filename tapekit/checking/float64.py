@@ -1,7 +1,4 @@
-"""`fn` in float64: `Float64` computes its values and its gradient with every float of its graph made a float64.
-
-So a float32 Keras model is measured as precisely as a function of float64 tensors, and rounding is told from mistakes.
-"""
+"""`Float64`: `fn` and its gradient with every float of the graph made a float64, which tells rounding from mistakes."""
 
 import contextlib
 import dataclasses

@@ -191,8 +191,11 @@ def _rounding(lines: Lines, changes: np.ndarray, change: np.ndarray, h: np.ndarr
     """
     cancelling, sides = lines.eps * lines.largest, np.split(np.abs(changes), 2, axis=1)
     up, down = (np.fmin.reduce(np.where(side > 0, side, np.inf), axis=1, keepdims=True) for side in sides)
-    flat = (sides[0] + sides[1])[:, -1:] == 0  # and yet moving on both sides: a staircase of what cancels, amplified
-    smallest = np.minimum(np.minimum(up, down), np.where(flat & np.isfinite(up + down), np.inf, cancelling))
+    least = np.minimum(up, down)
+    stairs = np.isfinite(up + down) & ((sides[0] + sides[1])[:, -1:] == 0)  # what cancels is amplified
+    # in float64, rounding makes small stairs; larger ones, as those of tf.round, are fn's own
+    small = (least < np.sqrt(lines.eps) * size.max(1, keepdims=True)) | (lines.dtype != tf.float64)
+    smallest = np.where(stairs & small, least, np.minimum(least, cancelling))
     rounding = 2 * np.fmax(lines.eps * size, smallest) / h
     slope = np.diff(change, axis=1) / np.diff(h, axis=1)  # the odd part of fn has no curvature
     noise = np.abs(np.diff(slope, axis=1) * h[:, 1:-1])[:, -3:]

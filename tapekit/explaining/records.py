@@ -132,7 +132,7 @@ class _Paragraph(NamedTuple):
 
     def __str__(self) -> str:
         lines = [f"    {line}" for line in self.code]
-        return "\n".join([_wrapped(self.head, ""), *lines, *(_wrapped(each, "    ") for each in self.sentences)])
+        return "\n".join([self.head, *lines, *(_wrapped(each, "    ") for each in self.sentences)])
 
     def html(self) -> Html:
         """Return the part as HTML, the lines of code cut where they are long."""
@@ -164,7 +164,7 @@ def _paragraphs(findings: Sequence[Finding], notes: Sequence[str]) -> Iterator[_
         lines = [f"{short(first.file)}, line {first.line}{code}"] if first.file else []
         sentences = [f"Why: {first.why}.", f"Instead: {first.advice}."]
         yield _Paragraph(first.status, head, [*lines, *filter(None, [first.path])], sentences)
-    yield from (_Paragraph("ok", f"Note: {note}.") for note in notes)
+    yield from (_Paragraph("ok", _wrapped(f"Note: {note}.", "")) for note in notes)
 
 
 def _wrapped(text: str, indent: str) -> str:
