@@ -14,6 +14,7 @@ from unittest import mock
 import numpy as np
 import tensorflow as tf
 
+from tapekit._lines import is_own
 from tapekit._sources import as_variable
 from tapekit.graphs.places import Place, place
 
@@ -82,7 +83,7 @@ class Answers:
         graph = tf.compat.v1.get_default_graph()
         with ExitStack() as stack:
             for kind, name, answer in [] if self.given is None else self._patches():
-                method = _only_in(graph, answer, getattr(kind, name, None))
+                method = _only_in(graph, name, answer, getattr(kind, name, None))
                 stack.enter_context(mock.patch.object(kind, name, method, create=True))
             stack.enter_context(tf.variable_creator_scope(make))
             yield
@@ -109,12 +110,16 @@ class Answers:
         return [*((tf.Tensor, name, answer) for name, answer in answers.items()), *of_variables]
 
 
-def _only_in(graph: Any, answer: Callable, original: Callable | None) -> Callable:
-    """Return a method that calls `answer` for tensors and variables of `graph`, and `original` for others."""
+def _only_in(graph: Any, name: str, answer: Callable, original: Callable | None) -> Callable:
+    """Return a method that calls `answer` for tensors and variables of `graph`, and `original` for others.
+
+    TensorFlow tries to take an index of any tensor, and goes on without it: only the user's own code gets one.
+    """
 
     def method(self: Any, *args: Any, **kwargs: Any) -> Any:
         inside = tf.compat.v1.get_default_graph() is graph and not tf.executing_eagerly()
-        if inside and getattr(self, "graph", graph) is graph:
+        tries = name == "__index__" and not is_own(traceback.extract_stack(limit=2)[0].filename)
+        if inside and not tries and getattr(self, "graph", graph) is graph:
             return answer(self, *args, **kwargs)
         if original is None:
             raise TypeError(NO_VALUE)

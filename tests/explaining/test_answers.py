@@ -335,3 +335,16 @@ def test_fn_is_not_run_with_numbers_far_from_its_own():
 
     assert notes(fn, w) == []
     np.testing.assert_allclose(seen, 25.0, rtol=2e-3)
+
+
+def test_a_library_that_tries_to_take_an_index_gets_none():
+    inputs = keras.Input([5, 8])
+    hidden = keras.layers.Dropout(0.1)(keras.layers.MultiHeadAttention(2, 4, dropout=0.1)(inputs, inputs))
+    model, runs = keras.Model(inputs, hidden), []
+
+    def fn():
+        runs.append(1)
+        return tf.reduce_mean(model(tf.ones([2, 5, 8]), training=True) ** 2)
+
+    tapekit.explain(fn, model.trainable_variables)
+    assert len(runs) <= 3  # the graph, its numbers, an eager run: none for a value
