@@ -1,5 +1,6 @@
 """Values that `fn` uses in Python: whether the target is computed from them (`counts`), or they only decide."""
 
+import io
 from collections.abc import Sequence
 from contextlib import redirect_stdout, suppress
 from typing import Any
@@ -44,7 +45,7 @@ def counts(recording: Recording, answer: Answer) -> bool:
 def _again(recording: Recording, answers: Sequence[Answer]) -> list | None:
     """Return the definition of the graph with other `answers`; None if `fn` raises an error, as it uses them."""
     again: list[Recording] = []
-    with suppress(Exception), redirect_stdout(None):
+    with suppress(Exception), redirect_stdout(io.StringIO()):
         capture(recording.call, again.append, answers)
     return _definition(again[-1]) if again else None
 

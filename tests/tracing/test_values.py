@@ -1,5 +1,7 @@
 """Values that fn uses in Python: where the target is computed from them, a trace is refused at the line."""
 
+import sys
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -87,3 +89,16 @@ def test_a_draw_that_decides_is_the_one_of_the_trace():
 
     for _ in range(10):
         assert np.isfinite(trace(masked, w).sources[0].gradient).all()
+
+
+def test_a_number_counts_also_where_fn_writes_to_the_output_itself(capsys):
+    w = tf.Variable([1.0, 2.0])
+
+    def fn():
+        sys.stdout.write("step\n")
+        sys.stdout.flush()
+        return tf.reduce_sum(w) * float(tf.reduce_sum(w))
+
+    with pytest.raises(LeftTensorFlow, match=r"at .*test_values.py"):
+        trace(fn, w)
+    assert capsys.readouterr().out
