@@ -11,7 +11,7 @@ import tensorflow as tf
 from tapekit._sources import Call, is_float, values_of
 from tapekit.checking.tape import TapeGradient, epsilon, floats, norm
 from tapekit.graphs.capture import graph_of
-from tapekit.graphs.recording import Recording
+from tapekit.graphs.recording import IDENTITIES, Recording
 
 WRITES = re.compile("Assign|Resource(?!Gather)")
 RANDOM = re.compile("Random(?!Get)|TruncatedNormal|Multinomial")
@@ -38,8 +38,8 @@ class Float64:
         def ask(recording: Recording) -> tf.Tensor:
             with contextlib.suppress(Exception):  # without a gradient, the values can still be measured
                 gradients[:] = recording.vjp(outputs, recording.sources, tape.cotangents)
-            norms = [norm(y) for op in recording.ops for y in op.outputs if is_float(y)]
-            return tf.reduce_max([tf.zeros([], tf.float64), *norms])
+            made = (y for op in recording.ops for y in op.outputs if op.type not in IDENTITIES and is_float(y))
+            return tf.reduce_max([tf.zeros([], tf.float64), *map(norm, made)])
 
         concrete, recording = graph_of(dataclasses.replace(call, fn=fn), ask)
         self.graph, self.outputs, self.gradients = concrete.graph, outputs, gradients
