@@ -6,15 +6,18 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from tapekit._sources import Call, is_float, values_of
-from tapekit.checking.tape import TapeGradient, epsilon, floats, norm
+from tapekit.checking.tape import TapeGradient, epsilon, floats
 from tapekit.graphs.capture import graph_of
-from tapekit.graphs.recording import IDENTITIES, Recording
+from tapekit.graphs.flow import Flow, leading_to
+from tapekit.graphs.recording import Recording
 
 WRITES = re.compile("Assign|Resource(?!Gather)")
 RANDOM = re.compile("Random(?!Get)|TruncatedNormal|Multinomial")
+SAMPLER = re.compile("Random.*Grad$")  # the gradient of the expected value of a draw
 SUFFIX = "_in_float64"  # of the name of a function in the graph, which TensorFlow has already in its own dtype
 WIDE = {tf.float16: tf.float64, tf.bfloat16: tf.float64, tf.float32: tf.float64, tf.complex64: tf.complex128}
 _WIDE = {narrow.as_datatype_enum: wide.as_datatype_enum for narrow, wide in WIDE.items()}
@@ -23,54 +26,85 @@ _WIDE = {narrow.as_datatype_enum: wide.as_datatype_enum for narrow, wide in WIDE
 class Float64:
     """The graph of `fn` and of its gradient, parts of which are imported in float64; an error if that is impossible.
 
-    ``coarsest`` is the coarsest dtype between the sources and the outputs, ``largest`` the largest L2 norm of a tensor
-    in `fn`; ``samplers`` are the indices of the sources that are parameters of a random operation.
+    ``coarsest`` is the coarsest dtype between the sources and the outputs; ``samplers`` are the indices of the sources
+    whose gradient is that of a sampler.
     """
 
     def __init__(self, call: Call, tape: TapeGradient):
-        outputs: list[tf.Tensor] = []
-        gradients: list = []
+        outputs, gradients, draws = list[tf.Tensor](), list[tf.Tensor](), list[tf.Tensor]()
+        self.numbers = list[tf.Tensor]()
 
         def fn(*leaves: Any) -> tf.Tensor:
             outputs[:] = floats(call.fn(*leaves))
             return tf.zeros([])
 
-        def ask(recording: Recording) -> tf.Tensor:
+        def ask(recording: Recording) -> tuple[list, list]:
+            moving = Flow(recording, outputs).after(recording.sources)
+            self.coarsest = max((x.dtype for x in moving), key=epsilon, default=tf.float64)
+            self.numbers[:] = filter(is_float, moving)
+            names = {x.name for x in moving}
+            random = (op for op in recording.ops if RANDOM.search(op.type))
+            draws[:] = (op.outputs[0] for op in random if op.outputs[0].name not in names)
+            weights = [None] * len(self.numbers)
             with contextlib.suppress(Exception):  # without a gradient, the values can still be measured
-                gradients[:] = recording.vjp(outputs, recording.sources, tape.cotangents)
-            made = (y for op in recording.ops for y in op.outputs if op.type not in IDENTITIES and is_float(y))
-            return tf.reduce_max([tf.zeros([], tf.float64), *map(norm, made)])
+                found = recording.vjp(outputs, [*recording.sources, *self.numbers], tape.cotangents)
+                weights = found[len(recording.sources) :]
+                gradients[:] = (tf.zeros([]) if g is None else g for g in found[: len(recording.sources)])
+            pairs = zip(self.numbers, weights, strict=True)
+            return [0.0 if g is None or g.shape != x.shape else tf.abs(g) for x, g in pairs], draws
 
-        concrete, recording = graph_of(dataclasses.replace(call, fn=fn), ask)
-        self.graph, self.outputs, self.gradients = concrete.graph, outputs, gradients
-        self.largest = float(concrete())
-        self.coarsest, self.samplers = _coarsest(recording, outputs), _samplers(recording)
-        self.wide = _widened_graph(self.graph.as_graph_def())
+        self.computed, recording = graph_of(dataclasses.replace(call, fn=fn), ask)
+        self.graph, self.outputs, self.gradients = self.computed.graph, outputs, gradients
+        self.wide = self.graph.as_graph_def()
+        self.samplers = _samplers(self.wide, self.gradients)
+        _widen_graph(self.wide)
         sources = [*map(_widened, call.sources)]
         self.entering = {inside.op.name: _widened(outside) for inside, outside in recording.captured()}
         self.entering |= {entry.op.name: source for entry, source in zip(recording.sources, sources, strict=True)}
+        self.drawn = {draw.op.name: _widened(y) for draw, y in zip(draws, draws and self.computed()[1], strict=True)}
         self.call = dataclasses.replace(call, vars=sources, leaves=sources, sources=sources, takes_vars=True)
 
     def values(self) -> Call:
         """Return the call as a function of float64 sources."""
         assigned = {op.inputs[0].op.name for op in self.graph.get_operations() if WRITES.match(op.type)}
         inner = (node for function in self.wide.library.function for node in function.node_def)
-        if assigned & _leading_to(self.outputs) or any(WRITES.match(node.op) for node in inner):
+        if assigned & leading_to(self.outputs) or any(WRITES.match(node.op) for node in inner):
             raise ValueError("a variable is assigned, and the graph without its control edges does not say when")
         return dataclasses.replace(self.call, fn=self._imported(self.outputs))
 
+    def sizes(self, leaves: Iterable[list]) -> tuple[float, float]:
+        """Return what bounds the rounding of the weighted sum of the outputs, in units of eps.
+
+        A number x in `fn` with the gradient g is rounded by about eps * |x|, which changes the sum by eps * |g * x|. An
+        operation may compute with numbers as large as any that it returns. Returned are the sum over the numbers that
+        differ from one of the points `leaves` to another, and, without g, the sum of those of the largest operation.
+
+        Source: Higham, Accuracy and Stability of Numerical Algorithms, section 3.3 (running error analysis).
+        """
+        numbers, points = self._imported(self.numbers), []
+        for each in leaves:
+            with contextlib.suppress(Exception):  # beyond its domain fn may raise
+                points.append(numbers(*each))
+        visible = hidden = 0.0
+        for weight, x, *others in zip(self.computed()[0], *points, strict=True):
+            differ = [(x != y).numpy() if x.shape == y.shape else np.full(x.shape, True) for y in others]
+            moves = np.any(differ, axis=0) if others else np.True_
+            weight, x = (np.nan_to_num(abs(each.numpy()).astype("float64"), posinf=0.0) for each in (weight, x))
+            moved = x[moves]
+            visible += np.linalg.norm((weight * x)[moves]) + weight.max(initial=0.0) * moved.max(initial=0.0)
+            hidden = max(hidden, moved.sum())
+        return visible, hidden
+
     def gradient(self, leaves: list) -> list:
         """Return the gradient of each source under the cotangents of the tape."""
-        present = [x for x in self.gradients if x is not None]
-        found = iter(self._imported(present)(*leaves))
-        return [None if x is None else next(found) for x in self.gradients]
+        return self._imported(self.gradients)(*leaves)
 
     def _imported(self, tensors: list[tf.Tensor]) -> Callable:
         """Return the part of the graph that computes `tensors` as a function of the sources in float64."""
-        needed = _leading_to(tensors)
+        needed = leading_to(tensors)
         part = tf.compat.v1.GraphDef(versions=self.wide.versions, library=self.wide.library)
-        part.node.extend(node for node in self.wide.node if node.name in needed)
-        entering = {f"{name}:0": x for name, x in self.entering.items() if name in needed}
+        part.node.extend(node for node in self.wide.node if node.name in needed and node.name not in self.drawn)
+        entering = {f"{name}:0": x for name, x in (self.entering | self.drawn).items() if name in needed}
         moved = [x for x in self.call.sources if not isinstance(x, tf.Variable)]
 
         def run(*given: tf.Tensor) -> Any:
@@ -80,6 +114,8 @@ class Float64:
 
         # a tf.function would not find the functions in the graph
         imported = tf.compat.v1.wrap_function(run, [tf.TensorSpec(x.shape, x.dtype) for x in moved])
+        if any(y.dtype in WIDE for op in imported.graph.get_operations() for y in op.outputs):
+            raise TypeError("an operation returns a float32 of any input")
         return lambda *leaves: imported(*(leaf for leaf in leaves if not isinstance(leaf, tf.Variable)))
 
 
@@ -90,35 +126,21 @@ def _widened(value: Any) -> Any:
     return tf.Variable(tf.cast(value, WIDE[value.dtype])) if value.dtype in WIDE else value
 
 
-def _leading_to(tensors: Iterable[tf.Tensor], by_value: bool = False) -> set[str]:
-    """Return the names of the operations that compute `tensors`; `by_value`, through inputs that hold floats only."""
-    todo, found = [x.op for x in tensors], set()
-    while todo:
-        op = todo.pop()
-        if op.name not in found:
-            found.add(op.name)
-            todo += [x.op for x in op.inputs if not by_value or is_float(x) or x.dtype == tf.resource]
-    return found
+def _samplers(definition: Any, gradients: list) -> set[int]:
+    """Return the indices of the sources whose gradient is computed by that of a sampler, also inside of a function."""
+    functions = {each.signature.name: each for each in definition.library.function}
+
+    def samples(node: Any) -> bool:
+        called = (function.name for attr in node.attr.values() for function in (attr.func, *attr.list.func))
+        bodies = [functions[name] for name in (node.op, *called) if name in functions]
+        return bool(SAMPLER.search(node.op)) or any(samples(inner) for body in bodies for inner in body.node_def)
+
+    names = {node.name for node in definition.node if samples(node)}
+    return {place for place, g in enumerate(gradients) if names & leading_to([g])}
 
 
-def _samplers(recording: Recording) -> set[int]:
-    """Return the indices of the sources whose values, and not only shapes, are parameters of a random operation."""
-    parameters = [x for op in recording.ops if RANDOM.search(op.type) for x in op.inputs if is_float(x)]
-    names = _leading_to(parameters, by_value=True)
-    return {place for place, entry in enumerate(recording.sources) if entry.op.name in names}
-
-
-def _coarsest(recording: Recording, outputs: list[tf.Tensor]) -> tf.DType:
-    """Return the coarsest float dtype through which the sources pass on the way to the outputs."""
-    needed, reached = _leading_to(outputs), {x.name: x.dtype for x in recording.sources}
-    for op in recording.ops:
-        if op.name in needed and any(x.name in reached for x in op.inputs):
-            reached |= {y.name: y.dtype for y in op.outputs}
-    return max(reached.values(), key=epsilon)
-
-
-def _widened_graph(graph: Any) -> Any:
-    """Return `graph` with every float type made float64, and without control edges between its operations."""
+def _widen_graph(graph: Any) -> None:
+    """Make every float type float64, and remove the control edges between operations."""
     for node in graph.node:
         node.input[:] = [each for each in node.input if not each.startswith("^")]
         _widen(node)
@@ -128,14 +150,11 @@ def _widened_graph(graph: Any) -> Any:
             arg.type = _WIDE.get(arg.type, arg.type)
         for node in function.node_def:
             _widen(node)
-    return graph
 
 
 def _widen(node: Any) -> None:
     """Change the dtypes and constants of an operation to float64, and the functions that it calls to the wide ones."""
     node.attr.pop("_class", None)  # it asks for the device of another operation, which may not be in this part
-    if RANDOM.search(node.op):
-        return  # it would draw other numbers: what uses it in float64 cannot be imported
     for attr in node.attr.values():
         kind = attr.WhichOneof("value")
         if kind == "type":

@@ -7,6 +7,7 @@ elements, which move together in a random direction.
 Source: Press et al., Numerical Recipes, section 5.7 (step, rounding, Ridders' extrapolation).
 """
 
+import functools
 import math
 import sys
 import time
@@ -15,24 +16,29 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from tapekit._sources import Call, as_variable, describe, values_of
+from tapekit._sources import Call
 from tapekit.checking.float64 import Float64
-from tapekit.checking.tape import TapeGradient, epsilon, floats, norm, real
+from tapekit.checking.tape import TapeGradient, epsilon, floats, real
+from tapekit.graphs.capture import leaves_at
 
 PATIENCE = 3.0  # seconds without a sign of progress that a reader at a terminal accepts
-STEPS = 12  # per line, evenly in log h between a tenth of the scale and the square root of eps
-NEAREST = 64  # one more step, of so many roundings of the point: it shows a jump that is very near
+STEPS = 12  # per line, evenly in log h between a tenth of the scale and eps^FINEST of it
+FINEST = 0.6  # there, a block of a network is within its many kinks, and rounding does not hide the slope yet
+ELEMENT = 1 / 3, 0.41  # powers of eps: quick steps of an element, near eps^(1/3), where differences are usually best
+BLOCK = 0.4, 0.5  # and of a block, which has more kinks
 WILD = 0.05  # if values scatter by more than this part of their size at the smallest steps, fn varies below these
+GROWS, STEADY = 0.1, 0.3  # the least power of 1 / h by which a slope grows without bound, and how far it may vary
+FAR = 2.0  # times the size of each coordinate: a step that moves also what saturates
 READABLE = 200  # a slope of so many times its rounding shows how it grows as the step shrinks
 SURE = 20.0  # the uncertainty is an estimate: over 500 functions, 20 times it separated right from wrong best
+ROUNDINGS = 4.0  # that many rounding errors may add up in one value
 AGREE = 2.0  # slopes at two steps are the same if they differ by at most so many uncertainties of rounding
 
 
 class Lines:
     """Evaluate `fn` on lines in `dtype`: in `float64` or else as it is, as a ``graph`` or, with None, eagerly.
 
-    A step moves an element by itself, and the elements of a block by ``step * direction``. ``largest`` times eps is the
-    rounding of a sum of numbers in `fn`. Variables are assigned; the caller restores them.
+    A step moves an element by itself, and a block by ``step * direction``. The caller restores the variables.
     """
 
     def __init__(
@@ -47,16 +53,29 @@ class Lines:
         self.ends = np.cumsum([int(x.shape[0]) for x in parts])
         self.point = tf.concat(parts, 0)
         self.direction = tf.constant(self._direction(np.random.default_rng(seed)))
-        self.outputs = floats(call(leaves_at(call, self.point)))
-        norms = [1.0, *(norm(x) for x in (self.point, *self.outputs)), float64.largest if float64 else 0.0]
-        self.largest = 16 * float(max(norms))  # that many rounding errors may add up in one value
+        self.outputs = floats(call(self.leaves(0.0)))
         rows = tf.TensorSpec([None, 3], tf.float64)
         self.run = tf.function(lambda rows: tf.map_fn(self._at, rows, parallel_iterations=1), [rows], autograph=False)
         try:
             self.graph = self.run.get_concrete_function()
         except Exception:  # fn cannot be traced
             self.graph, self.run = None, lambda rows: tf.stack([self._at(row) for row in rows])
-        self.offset = np.array([self.run(tf.zeros([1, 3], tf.float64)).numpy()[0, 0], 0, 0, 0])
+        self.offset = np.array([self.run(tf.zeros([1, 3], tf.float64)).numpy()[0, 0], 0, 0])
+
+    @functools.cached_property
+    @np.errstate(all="ignore")  # sums may overflow
+    def sizes(self) -> tuple[float, float]:
+        """What `Float64.sizes` returns; if it cannot, nothing is known but the sources and the outputs."""
+        size = np.nan_to_num(np.abs(tf.concat([self.point, *map(real, self.outputs)], 0)), posinf=0.0).sum()
+        if not self.float64:
+            return 0.0, ROUNDINGS * size
+        swallowed = FAR + 10 * self.eps * size  # a step that moves also what an output swallows, but not a mask
+        visible, hidden = self.float64.sizes(map(self.leaves, (0.0, 0.1, swallowed, -swallowed)))
+        return visible / abs(self.tape.scale), ROUNDINGS * hidden
+
+    def leaves(self, step: float) -> list:
+        """Return the arguments of `fn` where each coordinate is moved by a step times 1 and its size."""
+        return leaves_at(self.call, self.point + step * (tf.sign(self.direction) + self.direction))
 
     def _direction(self, rng: np.random.Generator) -> np.ndarray:
         """Return how far each element of a block moves at step 1: its own size or the RMS of its source, the larger."""
@@ -64,14 +83,11 @@ class Lines:
         for part in np.split(x, self.ends[:-1]):
             np.maximum(np.abs(part), np.sqrt(np.mean(np.square(part))) if len(part) else 0.0, out=part)
         x[~((x > 0) & np.isfinite(x))] = 1.0
-        signs = rng.choice(np.array([-1.0, 1.0], "float32"), len(x))
-        if not self.float64:  # the slope of a block is above the rounding only if its terms all have the same sign
-            gradient = np.nan_to_num(self.tape.vector)
-            signs = np.where(gradient == 0, signs, np.sign(gradient))
-        return x * signs * rng.uniform(0.5, 1.0, len(x))
+        signed = rng.uniform(-1.0, 1.0, len(x))
+        return x * np.copysign(0.5 + np.abs(signed) / 2, signed)
 
     def __call__(self, starts: np.ndarray, widths: np.ndarray, steps: np.ndarray) -> np.ndarray:
-        """Return what `_at` returns at ``steps[i, j]`` on line i, `[4, lines, steps]`."""
+        """Return what `_at` returns at ``steps[i, j]`` on line i, `[3, lines, steps]`."""
         count = steps.shape[1]
         rows = np.stack([np.repeat(starts, count), np.repeat(widths, count), steps.ravel()], axis=1).astype("float64")
         values = []
@@ -80,7 +96,7 @@ class Lines:
             if time.monotonic() >= self.show_from:
                 end = "\n" if len(values) == len(rows) else ""
                 print(f"\rcheck_gradient: {len(values)}/{len(rows)} values", end=end, file=sys.stderr, flush=True)
-        return np.moveaxis(np.reshape(values, [*steps.shape, 4]), -1, 0)
+        return np.moveaxis(np.reshape(values, [*steps.shape, 3]), -1, 0)
 
     def _safely(self, rows: np.ndarray) -> np.ndarray:
         """Return the values of `rows`; NaN for a step at which `fn` raises, which is found by halving the batch."""
@@ -88,11 +104,11 @@ class Lines:
             return self.run(tf.constant(rows)).numpy()
         except Exception:
             halves = np.array_split(rows, 2) if len(rows) > 1 else []
-            return np.concatenate([self._safely(half) for half in halves]) if halves else np.full([1, 4], np.nan)
+            return np.concatenate([self._safely(half) for half in halves]) if halves else np.full([1, 3], np.nan)
 
     def _at(self, row: tf.Tensor) -> tf.Tensor:
-        """Return for ``[start, width, step]`` the change of <cotangent, fn>, the sums of |cotangent * output| over the
-        outputs that change, after the step and before it, and the step as the dtype rounds it."""
+        """Return for ``[start, width, step]`` the change of <cotangent, fn>, the sum of |cotangent * output| over the
+        outputs that change, and the step as the dtype rounds it."""
         start, width, step = tf.unstack(row)
         start, x = tf.cast(start, tf.int64), self.point
         stop = start + tf.cast(width, tf.int64)
@@ -100,33 +116,12 @@ class Lines:
         there = tf.cast(tf.cast(here + step * unit, self.narrow), x.dtype)
         taken = tf.reduce_sum((there - here) * unit) / tf.reduce_sum(unit * unit)
         moved = tf.ensure_shape(tf.concat([x[:start], there, x[stop:]], 0), x.shape)
-        outputs, sums = floats(self.call(leaves_at(self.call, moved))), tf.zeros([3], tf.float64)
+        outputs, sums = floats(self.call(leaves_at(self.call, moved))), tf.zeros([2], tf.float64)
         for y, y0, c in zip(map(real, outputs), map(real, self.outputs), map(real, self.tape.cotangents), strict=True):
             c = tf.where(y == y0, tf.zeros_like(c), c / self.tape.scale)
             y, y0 = (tf.where(c == 0, tf.zeros_like(c), each) for each in (y, y0))  # also where both are infinite
-            sums += tf.stack([tf.reduce_sum(each) for each in (c * (y - y0), tf.abs(c * y), tf.abs(c * y0))])
+            sums += tf.stack([tf.reduce_sum(each) for each in (c * (y - y0), tf.abs(c * y))])
         return tf.concat([sums, [taken]], 0)
-
-
-def leaves_at(call: Call, point: tf.Tensor) -> list:
-    """Return the arguments of `fn` at `point`, one flat real vector; variables are assigned."""
-    leaves: list = []
-    sources = [values_of(source) for source in call.sources]
-    sizes = [x.shape.num_elements() * (1 + x.dtype.is_complex) for x in sources]
-    for leaf, source, x in zip(call.leaves, sources, tf.split(point, sizes), strict=True):
-        x = tf.cast(x, source.dtype.real_dtype)
-        if source.dtype.is_complex:
-            x = tf.complex(*tf.unstack(tf.reshape(x, [-1, 2]), axis=-1))
-        value = tf.reshape(x, source.shape)
-        if (variable := as_variable(leaf)) is not None:
-            variable.assign(value)
-            value = leaf
-        elif not call.takes_vars:
-            given = f"source {call.names[len(leaves)]!r} is {describe(leaf)} that fn closes over"
-            need = "fn cannot be traced to a graph in float64. Let fn take it, or make it a tf.Variable."
-            raise ValueError(f"check_gradient: {given}, and {need}")
-        leaves.append(leaf.with_flat_values(value) if isinstance(leaf, tf.RaggedTensor) else value)
-    return leaves
 
 
 class Slopes(NamedTuple):
@@ -150,25 +145,31 @@ class Slopes(NamedTuple):
 def measure_slopes(lines: Lines, starts: np.ndarray, widths: np.ndarray, quick: bool = False) -> list[Slopes]:
     """Return the slope of each line from central differences, extrapolated to step 0, with its uncertainty.
 
-    `quick` takes three steps near eps^(1/3), where differences are usually best, and does not measure the rounding.
+    `quick` takes three steps where differences are usually best, and does not measure the rounding.
     """
     h = _steps(lines, starts, widths, quick)
     values = lines(starts, widths, np.concatenate([h, -h], axis=1))
-    (up, size_up, here_up, ahead), (down, size_down, here_down, back) = np.split(values, 2, axis=2)
-    h, change = ahead - back, up - down
+    (up, size_up, ahead), (down, size_down, back) = np.split(values, 2, axis=2)
+    h, change, size = ahead - back, up - down, np.fmax(size_up, size_down)
     central, left, right = change / h, down / back, up / ahead
-    ever = np.fmax.reduce(np.fmax(here_up, here_down), axis=1, keepdims=True)  # also what only a larger step changes
-    size = np.fmax(np.fmax(size_up, size_down), ever)
     rounding = noise = 2 * lines.eps * size / h
     if not quick:
         rounding, noise = _rounding(lines, values[0], change, h, size)
     lower, upper = _extrapolate(left, -back, 2 * noise, 1), _extrapolate(right, ahead, 2 * noise, 1)
-    best = _extrapolate(central, h, noise, 2)
+    best = _extrapolate(central, h, np.where(_is_large(left, right, noise), np.inf, noise), 2)
     for side in (upper, lower):  # at the edge of a domain, one side is all there is
         best = np.where(np.isfinite(best[1]), best, side)
     diverges = _diverges(right, 2 * rounding, h) | _diverges(left, 2 * rounding, h)
     sides = lower[0], upper[0], lower[1] + upper[1]
     return [*map(Slopes, *best[:2], best[2] / 2, *sides, diverges, h / 2, central)]
+
+
+def _is_large(left: np.ndarray, right: np.ndarray, noise: np.ndarray) -> np.ndarray:
+    """Return whether `fn` varies within a step: at a smaller one, its sides differ by more, and not by noise alone."""
+    gap = np.abs(right - left)
+    grows = gap[:, 1:] - 4 * noise[:, 1:] > AGREE * gap[:, :-1]
+    larger = np.logical_or.accumulate(grows[:, ::-1], axis=1)[:, ::-1]
+    return np.pad(larger, [(0, 0), (0, 1)])
 
 
 def _steps(lines: Lines, starts: np.ndarray, widths: np.ndarray, quick: bool) -> np.ndarray:
@@ -177,30 +178,25 @@ def _steps(lines: Lines, starts: np.ndarray, widths: np.ndarray, quick: bool) ->
     narrow = np.where((widths == 1) & (size > 0) & np.isfinite(size), size, 1.0)  # a block moves by about its own size
     wide = np.maximum(narrow, 1.0)
     if quick:
-        best = lines.eps ** (1 / 3) * wide
-        return np.geomspace(best, best / 16, 3, axis=1)
-    h = np.geomspace(0.1 * wide, np.minimum(narrow * np.sqrt(lines.eps), 0.01 * wide), STEPS, axis=1)
-    return np.concatenate([h, np.minimum(h[:, -1:] / 16, NEAREST * lines.eps * narrow[:, None])], axis=1)
+        coarse, fine = BLOCK if widths[0] > 1 else ELEMENT
+        return np.geomspace(lines.eps**coarse * wide, lines.eps**fine * wide, 3, axis=1)
+    return np.geomspace(0.1 * wide, np.minimum(narrow * lines.eps**FINEST, 0.01 * wide), STEPS, axis=1)
 
 
 def _rounding(lines: Lines, changes: np.ndarray, change: np.ndarray, h: np.ndarray, size: np.ndarray) -> tuple:
     """Return the uncertainty of the central differences by rounding, and by all noise, `[lines, steps]`.
 
-    Values change by multiples of their rounding: eps times the outputs that change, or, where larger numbers cancel, at
-    most eps times the largest of these. Noise is how far the changes at the smallest steps are from a straight line.
+    A value is rounded by eps times the outputs that change, and by the rounding of the numbers on the way to them; what
+    is hidden in an operation is at most the least change of a value. Noise is how far the changes at the smallest steps
+    are from a straight line.
     """
-    cancelling, sides = lines.eps * lines.largest, np.split(np.abs(changes), 2, axis=1)
-    up, down = (np.fmin.reduce(np.where(side > 0, side, np.inf), axis=1, keepdims=True) for side in sides)
-    least = np.minimum(up, down)
-    stairs = np.isfinite(up + down) & ((sides[0] + sides[1])[:, -1:] == 0)  # what cancels is amplified
-    # in float64, rounding makes small stairs; larger ones, as those of tf.round, are fn's own
-    small = (least < np.sqrt(lines.eps) * size.max(1, keepdims=True)) | (lines.dtype != tf.float64)
-    smallest = np.where(stairs & small, least, np.minimum(least, cancelling))
-    rounding = 2 * np.fmax(lines.eps * size, smallest) / h
+    visible, hidden = (lines.eps * bound for bound in lines.sizes)
+    least = np.fmin.reduce(np.where(changes == 0, np.inf, np.abs(changes)), axis=1, keepdims=True)
+    rounding = 2 * np.fmax(np.fmax(lines.eps * size, visible), np.minimum(least, hidden)) / h
     slope = np.diff(change, axis=1) / np.diff(h, axis=1)  # the odd part of fn has no curvature
     noise = np.abs(np.diff(slope, axis=1) * h[:, 1:-1])[:, -3:]
     noise = np.median(noise, axis=1, keepdims=True)  # the median ignores a jump
-    wild = (noise > WILD * size.max(1, keepdims=True)) & (noise > AGREE * cancelling)
+    wild = (noise > WILD * size.max(1, keepdims=True)) & (noise > AGREE * max(visible, hidden))
     noise[wild] = np.inf  # by more than rounding explains: fn varies below the smallest step
     return rounding, np.fmax(rounding, 2 * noise / h)
 
@@ -229,4 +225,4 @@ def _diverges(slope: np.ndarray, noise: np.ndarray, h: np.ndarray) -> np.ndarray
     slope, noise, h = (each[:, -4:] for each in (np.abs(slope), noise, h))
     power = -np.diff(np.log(slope), axis=1) / np.diff(np.log(h), axis=1)
     readable = (READABLE * noise <= slope).all(axis=1)
-    return readable & (power.min(axis=1) > 0.1) & (np.ptp(power, axis=1) < 0.3)
+    return readable & (power.min(axis=1) > GROWS) & (np.ptp(power, axis=1) < STEADY)

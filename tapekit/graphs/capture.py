@@ -12,7 +12,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from tapekit._sources import Call, describe, is_float, values_of, watch_all
+from tapekit._sources import Call, as_variable, describe, is_float, values_of, watch_all
 from tapekit.graphs.answers import Answer, Answers, Question
 from tapekit.graphs.recording import LeftTensorFlow, Recording
 from tapekit.graphs.state import ONE_AT_A_TIME, all_variables_kept, draws_kept, undisturbed, variables_kept
@@ -140,6 +140,27 @@ def _in_graph(leaf: Any, source: Any, tensor: tf.Tensor) -> Any:
     if isinstance(source, tf.Variable):
         return leaf
     return source.with_flat_values(tensor) if isinstance(source, tf.RaggedTensor) else tensor
+
+
+def leaves_at(call: Call, point: tf.Tensor) -> list:
+    """Return the arguments of `fn` at `point`, one flat real vector; variables are assigned."""
+    leaves: list = []
+    sources = [values_of(source) for source in call.sources]
+    sizes = [x.shape.num_elements() * (1 + x.dtype.is_complex) for x in sources]
+    for leaf, source, x in zip(call.leaves, sources, tf.split(point, sizes), strict=True):
+        x = tf.cast(x, source.dtype.real_dtype)
+        if source.dtype.is_complex:
+            x = tf.complex(*tf.unstack(tf.reshape(x, [-1, 2]), axis=-1))
+        value = tf.reshape(x, source.shape)
+        if (variable := as_variable(leaf)) is not None:
+            variable.assign(value)
+            value = leaf
+        elif not call.takes_vars:
+            given = f"source {call.names[len(leaves)]!r} is {describe(leaf)} that fn closes over"
+            need = "fn cannot be traced to a graph in float64. Let fn take it, or make it a tf.Variable."
+            raise ValueError(f"{call.where}: {given}, and {need}")
+        leaves.append(leaf.with_flat_values(value) if isinstance(leaf, tf.RaggedTensor) else value)
+    return leaves
 
 
 def _target(call: Call, result: Any) -> tf.Tensor:

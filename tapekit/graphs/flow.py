@@ -208,3 +208,14 @@ def own_gradient(op: tf.Operation) -> Any:
         return op.get_attr("_gradient_op_type").decode()
     except ValueError:
         return ""
+
+
+def leading_to(tensors: Iterable[tf.Tensor]) -> set[str]:
+    """Return the names of the operations of a graph that compute `tensors`."""
+    todo, found = [x.op for x in tensors], set()
+    while todo:
+        op = todo.pop()
+        if op.name not in found:
+            found.add(op.name)
+            todo += [x.op for x in op.inputs]
+    return found

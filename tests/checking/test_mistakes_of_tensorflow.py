@@ -22,6 +22,8 @@ FIRST = {
         [3 - 1j, 1 + 2j],
         [3 + 1j, 1 - 2j],  # the conjugates of the factors, as for tf.math.real(z[0] * z[1])
     ),
+    # the gradient of the real part of z by z is 1
+    "complex det": (lambda z: tf.math.real(tf.linalg.det(tf.reshape(z, [1, 1]))), [1 + 2j], [-0.6 + 0.8j], [1 + 0j]),
     "bessel_i1": (tf.math.bessel_i1, [0.0, 1e-8], [1, 0.5], [0.5, 0.5]),
 }
 SECOND = {

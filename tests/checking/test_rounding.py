@@ -234,6 +234,23 @@ def test_an_output_in_which_a_mask_swallows_the_source_is_no_mistake():
     assert check.verdict in ("pass", "inconclusive"), str(check)
 
 
+@pytest.mark.parametrize("mask", [-1e20, -1e30, tf.float32.min])
+def test_a_mask_excuses_no_gradient_that_flows_through_it(mask):
+    keep = tf.constant([True, True, False])
+    where = lambda x: tf.where(keep, x**2, tf.constant(mask, x.dtype))  # noqa: E731
+    for dtype in ("float32", "float64"):
+        wrong = planted(where, lambda dy, x: tf.where(keep, 2 * dy * x, 0 * x) + tf.reduce_sum(dy))
+        assert check_gradient(wrong, tf.constant([1.0, 2.0, 3.0], dtype)).verdict == "fail"
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_a_wrong_gradient_beside_an_empty_segment_fails(dtype):
+    flipped = planted(
+        lambda x: tf.math.unsorted_segment_max(x, [0, 2, 0], 4), lambda dy, x: -tf.stack([0 * dy[0], dy[2], dy[0]])
+    )
+    assert only(check_gradient(flipped, tf.constant([1.0, 2.5, 3.0], dtype))).cause == "sign flipped"
+
+
 @pytest.mark.parametrize("dtype", FLOATS)
 def test_empty_segments_pass(dtype):
     x = tf.constant([1.0, 2.5, 3.0], dtype)
@@ -323,6 +340,55 @@ def test_a_sampler_whose_gradient_is_that_of_the_expected_value_is_inconclusive(
     assert [source.verdict for source in check] == ["inconclusive", "fail"]
 
 
+@pytest.mark.parametrize(
+    "fn",
+    [
+        lambda a: tf.cond(a > 0, lambda: gamma(a), lambda: a),
+        lambda a: tf.map_fn(gamma, tf.stack([a, a + 1])),
+        lambda a: tf.while_loop(lambda i, x: i < 2, lambda i, x: (i + 1, x + gamma(x)), [0, a])[1],
+        tf.function(lambda a: gamma(a)),
+    ],
+)
+def test_a_sampler_inside_of_a_function_is_found(fn):
+    source = only(check_gradient(fn, tf.constant(0.7)))
+    assert source.verdict == "inconclusive"
+    assert source.cause.startswith("a sampler")
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda x: gamma(tf.abs(x) + 1.0),
+        lambda x: tf.random.stateless_poisson([], (1, 2), tf.abs(x), tf.float32),
+        lambda x: tf.random.stateless_categorical([[x, -x]], 1, (1, 2)),
+    ],
+)
+def test_a_draw_without_a_gradient_excuses_no_mistake(draw):
+    wrong = planted(tf.sin, lambda dy, x: 1.3 * dy * tf.cos(x))
+
+    def fn(x):
+        draw(x)
+        return wrong(x)
+
+    assert only(check_gradient(fn, tf.constant(0.5))).cause == "off by a factor of 1.300"
+
+
+def test_a_draw_that_feeds_the_result_is_the_same_in_float64():
+    def relaxed(x):
+        return tf.nn.softmax(x - tf.math.log(-tf.math.log(tf.random.stateless_uniform([3], (1, 2)))))
+
+    x = tf.constant([0.1, 0.2, 0.3])
+    check = check_gradient(relaxed, x)
+    assert check
+    assert only(check).uncertainty < 1e-9
+    wrong = planted(relaxed, lambda dy, x: 1.01 * tape_of(lambda x: tf.reduce_sum(dy * relaxed(x)), x))
+    assert check_gradient(wrong, x).verdict == "fail"
+
+
+def gamma(a):
+    return tf.random.stateless_gamma([], (1, 2), a)
+
+
 def beta(a, b):
     x = tf.random.stateless_gamma([4], seed=(1, 2), alpha=a)
     return x / (x + tf.random.stateless_gamma([4], seed=(3, 4), alpha=b))
@@ -383,7 +449,7 @@ def test_a_kink_that_rounding_makes_uncertain_is_never_called_wrong():
     v = tf.Variable([0.0])
     for large in (200.0, 500.0, 1500.0, 1e4):
         check = check_gradient(lambda large=large: large + tf.reduce_sum(tf.nn.relu(in_float32(v))), v)
-        assert check.verdict == "inconclusive", str(check)
+        assert check.verdict in ("kink", "inconclusive"), str(check)
 
 
 @pytest.mark.parametrize("rate", [889.0, 1155.0])
@@ -402,7 +468,8 @@ def test_a_small_gradient_beside_a_large_one_of_its_source_need_not_be_known_as_
 @pytest.mark.parametrize(("large", "slope"), [(1e9, 1e-4), (1e10, 1e-3), (-1e9, 1e-4)])
 def test_an_output_that_only_a_large_step_moves_is_no_mistake(large, slope):
     x = tf.constant(0.7, tf.float64)
-    check_gradient(lambda x: tf.stack([tf.sin(x), large + slope * x]), x).raise_if_failed()
+    check = check_gradient(lambda x: tf.stack([tf.sin(x), large + slope * x]), x)
+    assert check.verdict == "pass" or (large == 1e10 and check.verdict == "inconclusive"), str(check)
 
 
 @pytest.mark.parametrize("fn", [lambda x: x**1.5, lambda x: x**2.5 * tf.sqrt(x), lambda x: tf.sqrt(x) ** 5])
@@ -460,14 +527,101 @@ def test_progress_shows_itself_after_some_seconds_in_a_terminal_only(
     assert ("6/6 values" in screen.getvalue()) == shown
 
 
+# --- the rounding of the numbers on the way --------------------------------------------------------------------------
+
+
 @pytest.mark.parametrize(
     ("fn", "x", "dtype"),
     [
         (lambda x: tf.math.log(1.0 - tf.sigmoid(x) + 1e-7), 16.0, tf.float32),
         (lambda x: tf.math.log(1.0 - tf.sigmoid(x) + 1e-7), 30.0, tf.float64),
+        (lambda x: tf.math.log(1.0 - tf.sigmoid(x) + 1e-12), 28.0, tf.float64),
         (lambda x: tf.math.log(1.0 - tf.tanh(x) + 1e-7), 15.0, tf.float64),
         (lambda x: 1.0 / (1.0 - tf.cos(x) + 1e-6), 4e-4, tf.float32),
+        (lambda x: 1.0 / (1.0 - tf.cos(x) + 1e-14), 1.5e-8, tf.float64),
     ],
 )
 def test_a_cancellation_that_is_amplified_is_no_slope_of_0(fn, x, dtype):
-    assert check_gradient(fn, tf.constant(x, dtype)).verdict in ("pass", "inconclusive")
+    source = only(check_gradient(fn, tf.constant(x, dtype)))
+    assert source.verdict in ("pass", "inconclusive")
+    assert source.cause != "the slope is 0 up to rounding"
+
+
+FINE_BESIDE_COARSE = {  # a part that every step changes, and a part that changes by its rounding
+    "entropy": lambda z: -tf.reduce_sum(tf.nn.softmax(z) * tf.nn.log_softmax(z)),
+    "entropy by log": lambda z: -tf.reduce_sum(tf.nn.softmax(z) * tf.math.log(tf.nn.softmax(z) + 1e-12)),
+    "squared error": lambda z: tf.reduce_sum((tf.nn.softmax(z) - tf.constant([1.0, 0.0, 0.0], z.dtype)) ** 2),
+}
+
+
+@pytest.mark.parametrize("name", FINE_BESIDE_COARSE)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_fine_part_does_not_hide_the_rounding_of_a_coarse_one(name, dtype):
+    for gap in (12.0, 24.0, 28.0, 40.0, 60.0):
+        check = check_gradient(FINE_BESIDE_COARSE[name], tf.constant([gap, 0.0, 0.5], dtype))
+        assert check.verdict in ("pass", "inconclusive"), f"{gap}: {check}"
+    doubled = planted(FINE_BESIDE_COARSE[name], lambda dy, z: 2 * dy * tape_of(FINE_BESIDE_COARSE[name], z))
+    assert check_gradient(doubled, tf.constant([2.0, 0.0, 0.5], dtype)).verdict == "fail"
+
+
+def tape_of(fn, x):
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        y = fn(x)
+    return tape.gradient(y, x)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_changes_by_rounding_are_no_kink(seed):
+    a = normal(4, 4, seed=seed, dtype="float64") + 2.0 * tf.eye(4, dtype=tf.float64)
+    check = check_gradient(lambda a: tf.linalg.slogdet(a @ tf.linalg.inv(a))[1], a)
+    assert only(check).cause == "the slope is 0 up to rounding"
+
+
+def test_a_narrow_peak_is_not_overlooked_by_large_steps():
+    source = only(check_gradient(lambda x: 1.0 / (x * x + 1e-14), tf.constant(1.5e-8, tf.float64)))
+    assert source.verdict == "pass"
+    assert source.numeric == pytest.approx(-3e-8 / (2.25e-16 + 1e-14) ** 2, rel=1e-6)
+
+
+@pytest.mark.parametrize("method", ["bilinear", "bicubic"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_an_operation_that_computes_in_float32_whatever_it_gets_is_held_to_float32(method, dtype):
+    def resize(x):
+        return tf.image.resize(x, [5, 7], method)
+
+    for seed in range(3):
+        check_gradient(resize, normal(1, 3, 4, 1, seed=seed, dtype=dtype)).raise_if_failed()
+    near_0 = tf.reshape(tf.constant([1.3, 1e-5], dtype), [1, 1, 2, 1])
+    assert check_gradient(resize, near_0).verdict in ("pass", "inconclusive")
+    wrong = planted(resize, lambda dy, x: 1.3 * tape_of(lambda x: tf.reduce_sum(dy * resize(x)), x))
+    assert check_gradient(wrong, normal(1, 3, 4, 1, dtype=dtype)).verdict == "fail"
+
+
+@pytest.mark.parametrize("layers", [3, 5])
+def test_blocks_of_a_network_with_many_kinks_pass(layers):
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.Input([64]), *(keras.layers.Dense(256, "relu") for _ in range(layers))])
+    x = normal(256, 64)
+    check_gradient(lambda: tf.reduce_mean(model(x) ** 2), model.trainable_variables).raise_if_failed()
+
+
+@pytest.mark.parametrize(
+    ("fn", "x", "dtype"),
+    [
+        (lambda w: tf.reduce_mean(w**2) * 2.0**15, [0.5, 1.5], "float16"),
+        (lambda w: w * 1e-7, [0.5, 1.5], "float16"),
+        (lambda w: w * 2.5e38, [0.5, 1.2], "float32"),
+        (lambda w: tf.exp(-w * w / 2), [13.2, 13.3], "float32"),
+        (tf.exp, [88.0, 88.2], "float32"),
+        (tf.exp, 709.5, "float64"),
+    ],
+)
+def test_a_cotangent_that_overflows_or_underflows_if_doubled_is_no_mistake(fn, x, dtype):
+    check = check_gradient(fn, tf.constant(x, dtype))
+    assert check.verdict in ("pass", "inconclusive"), str(check)
+
+
+def test_a_gradient_of_an_output_that_is_infinite_is_inconclusive():
+    check = check_gradient(lambda x: tf.math.atanh(tf.tanh(x)), tf.constant(10.0))
+    assert (check.verdict, only(check).cause[:19]) == ("inconclusive", "the gradient is nan")
