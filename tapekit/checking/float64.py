@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -72,23 +72,23 @@ class Float64:
             raise ValueError("a variable is assigned, and the graph without its control edges does not say when")
         return dataclasses.replace(self.call, fn=self._imported(self.outputs))
 
-    def sizes(self, leaves: Iterable[list]) -> tuple[float, float]:
+    def sizes(self, leaves: Iterator[list]) -> tuple[float, float]:
         """Return what bounds the rounding of the weighted sum of the outputs, in units of eps.
 
         A number x in `fn` with the gradient g is rounded by about eps * |x|, which changes the sum by eps * |g * x|. An
         operation may compute with numbers as large as any that it returns. Returned are the sum over the numbers that
-        differ from one of the points `leaves` to another, and, without g, the sum of those of the largest operation.
+        change from the first of the points `leaves` to another, and the largest sum, without g, of one operation.
 
         Source: Higham, Accuracy and Stability of Numerical Algorithms, section 3.3 (running error analysis).
         """
-        numbers, points = self._imported(self.numbers), []
+        numbers, differ = self._imported(self.numbers), []
+        here = numbers(*next(leaves))
         for each in leaves:
             with contextlib.suppress(Exception):  # beyond its domain fn may raise
-                points.append(numbers(*each))
+                differ.append([x.shape != y.shape or x != y for x, y in zip(here, numbers(*each), strict=True)])
         visible = hidden = 0.0
-        for weight, x, *others in zip(self.computed()[0], *points, strict=True):
-            differ = [(x != y).numpy() if x.shape == y.shape else np.full(x.shape, True) for y in others]
-            moves = np.any(differ, axis=0) if others else np.True_
+        for weight, x, *changes in zip(self.computed()[0], here, *differ, strict=True):
+            moves = np.any(np.broadcast_arrays(*changes), axis=0) if changes else np.True_
             weight, x = (np.nan_to_num(abs(each.numpy()).astype("float64"), posinf=0.0) for each in (weight, x))
             moved = x[moves]
             visible += np.linalg.norm((weight * x)[moves]) + weight.max(initial=0.0) * moved.max(initial=0.0)
