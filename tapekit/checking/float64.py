@@ -54,8 +54,7 @@ class Float64:
             return [0.0 if g is None or g.shape != x.shape else tf.abs(g) for x, g in pairs], draws
 
         self.computed, recording = graph_of(dataclasses.replace(call, fn=fn), ask)
-        self.graph, self.outputs, self.gradients = self.computed.graph, outputs, gradients
-        self.wide = self.graph.as_graph_def()
+        self.outputs, self.gradients, self.wide = outputs, gradients, self.computed.graph.as_graph_def()
         self.samplers = _samplers(self.wide, self.gradients)
         _widen_graph(self.wide)
         sources = [*map(_widened, call.sources)]
@@ -66,7 +65,7 @@ class Float64:
 
     def values(self) -> Call:
         """Return the call as a function of float64 sources."""
-        assigned = {op.inputs[0].op.name for op in self.graph.get_operations() if WRITES.match(op.type)}
+        assigned = {op.inputs[0].op.name for op in self.computed.graph.get_operations() if WRITES.match(op.type)}
         inner = (node for function in self.wide.library.function for node in function.node_def)
         if assigned & leading_to(self.outputs) or any(WRITES.match(node.op) for node in inner):
             raise ValueError("a variable is assigned, and the graph without its control edges does not say when")

@@ -166,7 +166,7 @@ def measure_slopes(lines: Lines, starts: np.ndarray, widths: np.ndarray, quick: 
 
 def _is_large(left: np.ndarray, right: np.ndarray, noise: np.ndarray) -> np.ndarray:
     """Return whether `fn` varies within a step: at a smaller one, its sides differ by more, and not by noise alone."""
-    gap = np.abs(right - left)
+    gap = np.abs(right - left)  # each side has twice the noise of the central difference
     grows = gap[:, 1:] - 4 * noise[:, 1:] > AGREE * gap[:, :-1]
     larger = np.logical_or.accumulate(grows[:, ::-1], axis=1)[:, ::-1]
     return np.pad(larger, [(0, 0), (0, 1)])
